@@ -1,0 +1,1 @@
+"""What happened: the reserved words of an event, its time, its id, and flattening."""

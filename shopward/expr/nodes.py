@@ -1,0 +1,98 @@
+"""The shape of a checked expression: what the parser yields, the checker types and the three compilers read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Type = Literal["bool", "number", "string", "time", "list", "null"]
+# money and decimal(n) fields are numbers in major units inside expressions; durations are numbers of seconds.
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A typed node; `start` and `end` are character offsets into the expression's source."""
+
+    start: int
+    end: int
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Const(Node):
+    value: bool | float | int | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Name(Node):
+    kind: Literal["field", "feature", "builtin"]   # builtin: `score`, `risk`
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Node):
+    x: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Bool(Node):
+    op: Literal["and", "or"]
+    args: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Node):
+    op: Literal["==", "!=", "<", "<=", ">", ">="]
+    a: Node
+    b: Node
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull(Node):
+    x: Node
+    negated: bool        # True: `x is not None`
+
+
+@dataclass(frozen=True, slots=True)
+class In(Node):
+    x: Node
+    items: tuple[Const, ...]
+    negated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arith(Node):
+    op: Literal["+", "-", "*", "/", "//", "%"]
+    a: Node
+    b: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Neg(Node):
+    x: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    func: str
+    args: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """A checked expression.
+
+    `fields`, `features`, `functions`, `lists` and `lookups` are what it reads (sorted, unique).
+    `rowwise` is True when it must see characters or tables (string functions, lists, lookups): such an expression is evaluated by
+    the generated Python function, row by row; all others also compile to a kernel over columns.
+    """
+
+    source: str
+    root: Node
+    type: Type
+    fields: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+    lookups: tuple[str, ...] = ()
+    rowwise: bool = False
