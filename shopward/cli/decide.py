@@ -1,0 +1,52 @@
+"""`shopward decide`: files in, rows of decisions out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+
+events_argument = click.argument("events", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+labels_option = click.option("--labels", type=click.Path(path_type=Path), help="Rows event_id, label, label_ts.")
+dead_option = click.option("--dead-letters", type=click.Path(path_type=Path), help="Where unusable records go (NDJSON).")
+
+
+@click.command()
+@events_argument
+@rulebook_option
+@labels_option
+@click.option("--out", type=click.Path(path_type=Path), help="Decisions: .parquet, .csv or .ndjson.")
+@dead_option
+@json_option
+def decide(events, rulebook_dir, labels, out, dead_letters, as_json) -> None:
+    """Decide on every event of EVENTS (files or folders of .ndjson, .csv, .parquet; `-` reads NDJSON from stdin)."""
+    from shopward.runs import decide_files
+
+    rulebook = load_rulebook(rulebook_dir)
+    with progress("deciding") as done:
+        summary = decide_files(events, rulebook, out=out, labels=labels, dead_letters=dead_letters, on_progress=done)
+    if as_json:
+        emit(
+            {
+                "events": summary.events,
+                "decisions": summary.decisions,
+                "rules": summary.rules,
+                "labels": summary.labels,
+                "dead_letters": summary.dead_letters,
+                "seconds": summary.seconds,
+            }
+        )
+        return
+    rate = summary.events / summary.seconds if summary.seconds else 0
+    say(f"{summary.events:,} events in {summary.seconds:.1f} s ({rate:,.0f} a second)")
+    click.echo("  ".join(f"{action} {n:,}" for action, n in summary.decisions.items() if n))
+    for rule, n in sorted(summary.rules.items(), key=lambda item: -item[1]):
+        if n:
+            click.echo(f"  {n:>9,}  {rule}: {rulebook.rules[rule].title}")
+    if summary.dead_letters:
+        where = f", see {dead_letters}" if dead_letters else " (name a file with --dead-letters to keep them)"
+        say(f"{summary.dead_letters:,} unusable records{where}")
+    if out:
+        say(f"decisions are in {out}")

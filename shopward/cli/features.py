@@ -1,0 +1,76 @@
+"""`shopward features`: every feature of every event, the list of features, or what one means in SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shopward.cli.decide import dead_option, labels_option
+from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+from shopward.errors import UsageError
+
+
+@click.command()
+@click.argument("events", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
+@rulebook_option
+@labels_option
+@click.option("--engine", default="native", show_default=True, help="native or duckdb.")
+@click.option("--out", type=click.Path(path_type=Path), help="Rows: .parquet, .csv or .ndjson.")
+@dead_option
+@click.option("--list", "list_", is_flag=True, help="List the declared features and what they mean.")
+@click.option("--sql", "sql_of", metavar="NAME", help="Print the DuckDB SQL of one feature (`all` for every one).")
+@json_option
+def features(events, rulebook_dir, labels, engine, out, dead_letters, list_, sql_of, as_json) -> None:
+    """Compute every declared feature for every event of EVENTS, as of that event."""
+    rulebook = load_rulebook(rulebook_dir)
+    if list_:
+        return _list(rulebook, as_json)
+    if sql_of:
+        return _sql(rulebook, sql_of)
+    if not events:
+        raise UsageError("name the files to read, or --list, or --sql NAME")
+    from shopward.runs import features_files
+
+    with progress("computing") as done:
+        summary = features_files(
+            events, rulebook, engine=engine, out=out, labels=labels, dead_letters=dead_letters, on_progress=done
+        )
+    report = {"events": summary.events, "features": len(rulebook.features), "dead_letters": summary.dead_letters}
+    if as_json:
+        return emit({**report, "engine": engine, "seconds": summary.seconds})
+    say(f"{summary.events:,} events x {len(rulebook.features)} features in {summary.seconds:.1f} s ({engine})")
+    if summary.dead_letters:
+        say(f"{summary.dead_letters:,} unusable records")
+    return None
+
+
+def _list(rulebook, as_json: bool) -> None:
+    if as_json:
+        return emit([{"name": f.name, "type": f.type, "entity": list(f.entity), "doc": f.doc, "portable": f.portable}
+                     for f in rulebook.features.values()])  # fmt: skip
+    width = max((len(name) for name in rulebook.features), default=0)
+    for feature in rulebook.features.values():
+        click.echo(f"{feature.name:<{width}}  {feature.doc or _meaning(feature)}")
+    return None
+
+
+def _meaning(feature) -> str:
+    """A sentence for a feature without a doc."""
+    over = "ever" if feature.over is None else f"over {feature.over / 3_600_000:g} h"
+    where = f" where {feature.where.source}" if feature.where else ""
+    what = f"{feature.measure}({feature.arg})" if feature.arg else feature.measure
+    return f"{what} by {', '.join(feature.entity) or 'event'} {over}{where}"
+
+
+def _sql(rulebook, name: str) -> None:
+    from difflib import get_close_matches
+
+    from shopward.features import sql
+
+    if name == "all":
+        return click.echo(sql.to_sql(rulebook))
+    if name not in rulebook.features:
+        near = get_close_matches(name, rulebook.features, n=1)
+        raise UsageError(f"unknown feature `{name}`" + (f"; did you mean `{near[0]}`?" if near else ""))
+    return click.echo(sql.feature_sql(rulebook.features[name], rulebook))

@@ -1,0 +1,27 @@
+"""`shopward label`: what turned out to be fraud, into the stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shopward.cli.talk import emit, json_option, load_rulebook, rulebook_option, say
+
+
+@click.command()
+@click.argument("labels", type=click.Path(path_type=Path, exists=True))
+@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@rulebook_option
+@json_option
+def label(labels: Path, data: Path, rulebook_dir: Path | None, as_json: bool) -> None:
+    """Take LABELS (rows event_id, label 0/1, label_ts, [source], [amount]) into the data folder, in label_ts order."""
+    from shopward.decide import Engine
+    from shopward.label import read_labels
+
+    with Engine(load_rulebook(rulebook_dir), data=data, clock="server") as engine:
+        taken = engine.label([row.as_dict() for row in read_labels(labels)])
+    if as_json:
+        return emit(taken)
+    say(f"{taken['taken']:,} labels taken, {taken['unknown']:,} for events that are not in {data}")
+    return None

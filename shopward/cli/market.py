@@ -1,0 +1,31 @@
+"""`shopward market`: a synthetic marketplace on disk, with attackers and the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shopward.cli.talk import emit, json_option, progress, say
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
+@click.option("--days", default=14, show_default=True, type=click.IntRange(1, 3650))
+@click.option("--accounts", default=10_000, show_default=True, type=click.IntRange(100))
+@click.option("--adversary", default="normal", show_default=True, type=click.Choice(["normal", "hard"]))
+@click.option("--access-log/--no-access-log", default=True, help="Write access.ndjson too.")
+@json_option
+def market(directory, seed, days, accounts, adversary, access_log, as_json) -> None:
+    """Write DIRECTORY/events.ndjson, access.ndjson and truth/*.parquet; the same seed gives the same bytes."""
+    from shopward.market import generate
+
+    with progress("making a marketplace", days) as done:
+        summary = generate(
+            directory, seed=seed, days=days, accounts=accounts, adversary=adversary, access_log=access_log, on_progress=done
+        )
+    if as_json:
+        return emit(summary)
+    say(f"{summary.events:,} events, {summary.campaigns} campaigns, {summary.seconds:.1f} s; in {directory}")
+    return None

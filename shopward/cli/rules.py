@@ -1,0 +1,72 @@
+"""`shopward rules check|test`: is the rulebook right, and does every rule do what its tests say?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shopward.cli.talk import emit, json_option, load_rulebook, progress, say
+from shopward.errors import RulebookError
+
+directory = click.argument("rulebook_dir", required=False, type=click.Path(path_type=Path))
+
+
+@click.group()
+def rules() -> None:
+    """Check and test a rulebook."""
+
+
+@rules.command()
+@directory
+@json_option
+def check(rulebook_dir: Path | None, as_json: bool) -> None:
+    """Read and type-check a rulebook; print every problem with its place. Exit code 1 if there is any."""
+    try:
+        rulebook = load_rulebook(rulebook_dir)
+    except RulebookError as error:
+        if as_json:
+            emit({"ok": False, "problems": error.problems})
+        else:
+            for problem in error.problems:
+                click.echo(problem.render())
+            n = len(error.problems)
+            say(f"{n} problem{'s' if n != 1 else ''}")
+        raise SystemExit(1) from None
+    report = {
+        "ok": True,
+        "version": rulebook.version,
+        "features": len(rulebook.features),
+        "rules": len(rulebook.rules),
+        "tests": sum(len(r.tests) for r in rulebook.rules.values()),
+    }
+    if as_json:
+        emit(report)
+    else:
+        click.echo(
+            f"ok: {report['rules']} rules, {report['features']} features, {report['tests']} tests, "
+            f"version {rulebook.version}"
+        )
+
+
+@rules.command()
+@directory
+@click.option("--rule", "only", multiple=True, metavar="ID", help="Test just these rules.")
+@json_option
+def test(rulebook_dir: Path | None, only: tuple[str, ...], as_json: bool) -> None:
+    """Run the tests written in the rules. Exit code 1 if any fails."""
+    from shopward.rules_test import run_tests
+
+    rulebook = load_rulebook(rulebook_dir)
+    total = sum(len(r.tests) for r in rulebook.rules.values() if not only or r.id in only)
+    with progress("testing rules", total) as done:
+        results = list(run_tests(rulebook, only, on_progress=done))
+    failed = [r for r in results if not r.passed]
+    if as_json:
+        emit({"passed": len(results) - len(failed), "failed": len(failed), "results": results})
+    else:
+        for result in failed:
+            click.echo(f"FAILED {result.file}:{result.line}: {result.rule}: {result.test}\n    {result.why}")
+        click.echo(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,56 @@
+"""Talking to people: progress on stderr when it is a terminal, tables in words, JSON on stdout for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+rulebook_option = click.option(
+    "--rulebook",
+    "rulebook_dir",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A rulebook folder (default: the shipped marketplace rulebook).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def load_rulebook(path: Path | None):
+    """The rulebook in `path`, or the shipped one."""
+    from shopward.declare.rulebook import Rulebook
+
+    return Rulebook(path) if path else Rulebook.default()
+
+
+def emit(value: object) -> None:
+    """One JSON object on a line of stdout."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str = "") -> None:
+    """A line for people, on stderr."""
+    click.echo(text, err=True)
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while the block runs; the yielded function takes how much was done since its last call.
+
+    Nothing is drawn when stderr is not a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,254 @@
+"""From an event to an explained decision. This is the product in one page:
+
+    event -> (new? who is it?) -> features as of now -> rules -> action, reasons, evidence -> on disk -> answer
+
+`Engine` holds the state of one rulebook. Give it a data folder and it is durable: nothing is answered before it is on disk, a
+retried event gets the answer it got before, and a restart continues exactly where the log ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shopward.batch import LABEL, Batch
+from shopward.decision import Decision, Decisions
+from shopward.declare.needs import needs as columns_of
+from shopward.declare.types import ACTIONS, Rule
+from shopward.errors import BadEvent
+from shopward.features.live import Windows
+from shopward.ingest import Clock, DeadLetters, from_dicts, read
+from shopward.lists import ListIndex
+from shopward.rules.act import act, share
+from shopward.rules.compile import Reader, Rules
+from shopward.rules.lookups import tables
+from shopward.rules.rowwise import RowFeatures
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shopward.declare.rulebook import Rulebook
+
+__all__ = ["Decision", "Decisions", "Engine"]
+
+
+class Engine:
+    """Decides on events with one rulebook.
+
+    data   a folder that makes decisions durable; None: everything is in memory and ends with the process
+    clock  `stream` (the clock is the latest event time seen: files, tests) or `server` (the machine's clock at arrival)
+    mode   `auto` interprets until kernels are compiled, `compiled` compiles first, `interpreted` never compiles
+
+    >>> from shopward import Engine, Rulebook
+    >>> rulebook = Rulebook.from_files({
+    ...     "schema.yaml": "types: [login]\\nfields: {account: {type: string, entity: account}, device: {type: string, entity: device}}",
+    ...     "features/f.yaml": "device_accounts_24h: {entity: device, measure: distinct(account), over: 24h}",
+    ...     "rules/r.yaml": "id: shared\\ntitle: Many accounts on one device\\non: [login]\\nwhen: device_accounts_24h > 2\\nthen: review\\n"
+    ...                     "tests: [{name: one, events: [{type: login, ts: 0, account: a}], expect: {fires: false}}]"})
+    >>> engine = Engine(rulebook, mode="interpreted")
+    >>> for i, account in enumerate(("a1", "a2", "a3")):
+    ...     decision = engine.decide({"type": "login", "ts": 1767225600000 + i, "account": account, "device": "d1"})
+    >>> decision.action, decision.reasons, decision.evidence[0].what
+    ('review', ('shared',), 'Many accounts on one device: device_accounts_24h = 3 (> 2)')
+    """
+
+    def __init__(
+        self, rulebook: Rulebook, data: Path | str | None = None, *, clock: str = "stream", mode: str = "auto", seed: bytes | None = None
+    ):
+        from shopward.durable import Journal
+
+        self.rulebook, self.schema, self.policy = rulebook, rulebook.schema, rulebook.policy
+        self.journal = Journal(Path(data), rulebook) if data is not None else None
+        self.seed = self.journal.seed if self.journal else seed or os.urandom(16)
+        self.clock = Clock(self.policy.lateness_ms, self.policy.skew_ms, server=clock == "server")
+        self.seq = 0
+        self.lists = ListIndex()
+        self.windows = Windows(rulebook, self.seed, mode=mode)
+        self.needs = columns_of(rulebook) | self.windows.needs
+        env = tables(rulebook, self.lists)
+        self.row_features = RowFeatures(rulebook, self.windows, self.seed, env)
+        self.rules = Rules(rulebook, self.windows, self.seed, env, mode)
+        self._one: Callable[[dict], Decision] | None = None
+        if self.journal:
+            self.journal.recover(self)
+
+    # --- deciding
+
+    def decide(self, event: dict[str, Any]) -> Decision:
+        """The decision on one event (a dict as the shop sends it; see the rulebook's schema.yaml).
+
+        Raises BadEvent when the event cannot be used; with a data folder, the answer is on disk when this returns.
+        """
+        if self.journal:
+            answer = self.decide_events([event])[0]
+            if isinstance(answer, BadEvent):
+                raise answer
+            return answer
+        if self._one is None:
+            from shopward.rules.single import build
+
+            self._one = build(self)
+        return self._one(event)
+
+    def decide_events(self, events: list[dict[str, Any]]) -> list[Decision | BadEvent]:
+        """One Decision, or the BadEvent that says what is wrong, for each event; they share one micro-batch and one disk flush."""
+        if self.journal:
+            return self.journal.decide(self, events)
+        answers: list[Any] = [None] * len(events)
+        usable, at = [], []
+        for i, event in enumerate(events):
+            found = self._checked(event)
+            if isinstance(found, BadEvent):
+                answers[i] = found
+            else:
+                usable.append(found)
+                at.append(i)
+        if usable:
+            for i, decision in zip(at, self.decide_batch(self.batch(usable)), strict=True):
+                answers[i] = decision
+        return answers
+
+    def decide_batch(self, batch: Batch) -> Decisions:
+        """Decide on a whole micro-batch. Label events in it move state and get no decision."""
+        if self.row_features.one_by_one and batch.n > 1:
+            raise ValueError("a rule writes a list that a feature reads: decide such events one by one (Engine.read does)")
+        block = self.compute(batch)
+        hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, batch, row))
+        rows = np.flatnonzero(batch.types != LABEL)
+        if len(rows) != batch.n:
+            hits = hits[rows]
+        control = self._control(batch, block, rows)
+        action, acted = np.zeros(len(rows), np.int8), np.zeros(len(rows), np.bool_)
+        rules = self.rules
+        act(hits, rules.live, rules.strength, rules.mandatory, rules.override, control, action, acted)
+        return Decisions(batch, block, rules, rows, action, hits, control)
+
+    def compute(self, batch: Batch):
+        """The features of a batch, as of each of its events; state moves on."""
+        self.row_features.before(batch)
+        block = self.windows.update(batch)
+        self.row_features.after(batch, block)
+        self.seq = batch.seq0 + batch.n
+        return block
+
+    # --- reading
+
+    def batch(self, events: list[dict[str, Any]]) -> Batch:
+        """Checked events as a batch that continues this engine's stream."""
+        return from_dicts(events, self.rulebook, self.needs, self.seed, clock=self.clock, seq0=self.seq)
+
+    def read(
+        self, paths: Iterable[Path], *, labels: Path | None = None, dead: DeadLetters | None = None, records: bool = False
+    ) -> Iterator[Batch]:
+        """Batches of the events in files, in arrival order, with labels entering when they became known."""
+        size = 1 if self.row_features.one_by_one else 4096
+        dead = DeadLetters(None) if dead is None else dead
+        return read(
+            list(paths), self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
+            seq0=self.seq, records=records,
+        )  # fmt: skip
+
+    def features_table(self, batch: Batch) -> pa.Table:
+        """event_id and every declared feature of the (non-label) events of a batch."""
+        import pyarrow as pa
+
+        block = self.compute(batch)
+        rows = np.flatnonzero(batch.types != LABEL)
+        columns: dict[str, Any] = {"event_id": pa.array([batch.event_ids[i] for i in rows.tolist()], pa.string())}
+        for k, (name, feature) in enumerate(self.rulebook.features.items()):
+            if feature.type == "string":
+                columns[name] = pa.array(self.windows.text(name, block.hashes[name][rows]), pa.string())
+            else:
+                values = block.values[k][rows]
+                columns[name] = pa.array(values, pa.float64(), mask=np.isnan(values))
+        return pa.table(columns)
+
+    def label(self, rows: list[dict[str, Any]]) -> dict[str, int]:
+        """Take labels (event_id, label 0/1, label_ts, [source], [amount]) of events decided before; needs a data folder."""
+        if not self.journal:
+            raise BadEvent("labels need a data folder: the judged events are found in its log")
+        return self.journal.label(self, rows)
+
+    def find(self, event_id: str) -> dict[str, Any] | None:
+        """The stored decision on an event, or None."""
+        return self.journal.find(event_id) if self.journal else None
+
+    # --- keeping
+
+    def state_hash(self) -> str:
+        """A hash of the whole feature state: equal for equal streams, however they were cut into batches."""
+        return self.windows.state_hash()
+
+    def snapshot(self) -> None:
+        """Write the state to the data folder, so that the next start replays only what came after."""
+        if self.journal:
+            self.journal.snapshot(self)
+
+    def close(self) -> None:
+        if self.journal:
+            self.journal.close(self)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- steps
+
+    def _checked(self, event: dict[str, Any]) -> dict[str, Any] | BadEvent:
+        from shopward.event import normalise
+
+        try:
+            return normalise(event, self.schema)
+        except BadEvent as error:
+            return error
+
+    def _control(self, batch: Batch, block, rows: np.ndarray) -> np.ndarray:
+        """Which events belong to the arm that is let through, so that labels stay honest."""
+        control = np.zeros(len(rows), np.bool_)
+        if self.policy.control_percent > 0:
+            read = Reader(self.rules, batch, block)
+            for i, row in enumerate(rows.tolist()):
+                control[i] = share("control", read.subject(row)) < self.policy.control_percent
+        return control
+
+    def _write_lists(self, rule: Rule, batch: Batch, row: int) -> None:
+        """Apply what a rule writes; the next event already sees it."""
+        read = Reader(self.rules, batch, None)
+        self.apply_writes(rule, lambda role: read.value(role, row), int(batch.t[row]))
+
+    def apply_writes(self, rule: Rule, get: Callable[[str], Any], t: int) -> None:
+        """Add or remove list entries for a fired rule, as of stamped time `t`."""
+        since = t - self.policy.lateness_ms - self.policy.skew_ms   # late events that arrive after this one see it too
+        for write in rule.writes:
+            parts = [get(role) for role in write.key]
+            if any(p is None for p in parts):
+                continue
+            key = parts[0] if len(parts) == 1 else tuple(parts)
+            expires = None if write.expires_ms is None else t + write.expires_ms
+            entry = {"list": write.list, "key": key, "valid_from": since, "expires": expires, "remove": write.remove,
+                     "provenance": f"rule:{rule.id}"}  # fmt: skip
+            self.write_list(entry)
+            if self.journal:
+                self.journal.wrote(entry)
+
+    def write_list(self, entry: dict[str, Any]) -> None:
+        """One list entry, from a rule, a person or the log."""
+        if entry["remove"]:
+            self.lists.remove(entry["list"], entry["key"])
+        else:
+            self.lists.add(entry["list"], entry["key"], valid_from=entry["valid_from"], expires=entry["expires"])
+
+
+def action_name(code: int) -> str:
+    """The word for an action's index.
+
+    >>> action_name(5)
+    'deny'
+    """
+    return ACTIONS[code]

@@ -1,0 +1,136 @@
+"""What comes out: one decision with its reasons, or a whole batch of them as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from shopward.declare.types import ACTIONS
+from shopward.evidence import Evidence
+from shopward.rules.act import CONTROL, TREATED, spread
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shopward.batch import Batch
+    from shopward.features.live import Block
+    from shopward.rules.compile import Rules
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do with one event, and why.
+
+    `reasons` are the ids of the live rules that fired, strongest first; `shadow` those that fired without a say; `evidence` says
+    for each live one what was seen. `score` is a calibrated probability and `risk` its 0-1000 form; both are None without a model.
+    `arm` is `control` when the event was let through to keep labels honest.
+    """
+
+    event_id: str
+    ts: int
+    type: str
+    action: str
+    reasons: tuple[str, ...] = ()
+    score: float | None = None
+    risk: float | None = None
+    arm: str = TREATED
+    shadow: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    rulebook_version: str = ""
+
+
+@dataclass(slots=True)
+class Decisions:
+    """The decisions of one batch as columns; row i judges row `rows[i]` of the batch (label events are not judged).
+
+    action   int8[n], index into ACTIONS
+    hits     uint64[n, w], bit r set where rule r of `rules.order` fired (live and shadow)
+    control  bool[n], events of the control arm
+    """
+
+    batch: Batch
+    block: Block
+    rules: Rules
+    rows: np.ndarray
+    action: np.ndarray
+    hits: np.ndarray
+    control: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> Decision:
+        """Decision i, with its evidence."""
+        row = int(self.rows[i])
+        fired = self.rules.fired(self.hits[i])
+        live = tuple(r for r in fired if r.state == "live")
+        return Decision(
+            event_id=self.batch.event_ids[row],
+            ts=int(self.batch.ts[row]),
+            type=self.rules.schema.types[self.batch.types[row]],
+            action=ACTIONS[self.action[i]],
+            reasons=tuple(r.id for r in live),
+            arm=CONTROL if self.control[i] else TREATED,
+            shadow=tuple(r.id for r in fired if r.state == "shadow"),
+            labels=tuple(r.label for r in live if r.label),
+            evidence=tuple(self.rules.explain(r, self.batch, self.block, row) for r in live),
+            rulebook_version=self.rules.version,
+        )
+
+    def __iter__(self) -> Iterator[Decision]:
+        return (self[i] for i in range(len(self)))
+
+    def counts(self) -> dict[str, int]:
+        """How many events met each action; every action is present."""
+        found = np.bincount(self.action, minlength=len(ACTIONS))
+        return {name: int(found[i]) for i, name in enumerate(ACTIONS)}
+
+    def evidence(self) -> Iterator[Evidence]:
+        """Evidence of every live rule that fired, in row order."""
+        for i in np.flatnonzero((self.hits & self.rules.live).any(axis=1)):
+            yield from self[int(i)].evidence
+
+    def table(self) -> pa.Table:
+        """One row a decision: event_id, ts, type, action, score, risk, reasons, arm, shadow, rulebook_version."""
+        import pyarrow as pa
+
+        n = len(self)
+        take = None if n == self.batch.n else self.rows
+        ids = self.batch.event_ids if take is None else [self.batch.event_ids[i] for i in take.tolist()]
+        pick = (lambda a: a) if take is None else (lambda a: a[take])
+        return pa.table(
+            {
+                "event_id": pa.array(ids, pa.string()),
+                "ts": pa.array(pick(self.batch.ts)).cast(pa.timestamp("ms", "UTC")),
+                "type": _words(pick(self.batch.types), self.rules.schema.types),
+                "action": _words(self.action, ACTIONS),
+                "score": pa.nulls(n, pa.float64()),
+                "risk": pa.nulls(n, pa.float64()),
+                "reasons": self._rule_ids(self.rules.live),
+                "arm": _words(self.control.astype(np.int8), (TREATED, CONTROL)),
+                "shadow": self._rule_ids(self.rules.shadow),
+                "rulebook_version": _words(np.zeros(n, np.int8), (self.rules.version,)),
+            }
+        )
+
+    def _rule_ids(self, mask: np.ndarray) -> pa.Array:
+        import pyarrow as pa
+
+        offsets = np.zeros(len(self) + 1, np.int32)
+        flat = np.empty(max(len(self), 16), np.int32)
+        found = spread(self.hits, mask, offsets, flat)
+        if found > len(flat):
+            flat = np.empty(found, np.int32)
+            spread(self.hits, mask, offsets, flat)
+        return pa.ListArray.from_arrays(pa.array(offsets), _words(flat[:found], self.rules.ids))
+
+
+def _words(codes: np.ndarray, words) -> pa.Array:
+    import pyarrow as pa
+
+    indices = pa.array(codes.astype(np.int32, copy=False))
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(words), pa.string())).cast(pa.string())

@@ -1,0 +1,182 @@
+"""lookups/NAME.yaml: as-of keyed tables. Rows stand in the file itself or in a CSV beside it.
+
+    key: string
+    columns: {country: string}
+    rows:
+      - {key: "411111", country: US, valid_from: 2020-01-01}
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from shopward.declare.form import Form, is_name
+from shopward.declare.tree import At, Mapping, Scalar, data
+from shopward.declare.types import Lookup
+from shopward.errors import Problem
+from shopward.expr import Type
+from shopward.expr.check import moment
+
+COLUMN_TYPES: tuple[Type, ...] = ("string", "number", "bool")
+MAX_CSV = 256_000_000
+ALWAYS = -(2**62)
+MOST_PROBLEMS = 20  # of one table; the rest is counted
+Row = tuple[int, int | None, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Found:
+    """One row as it was written, with a way to complain about it."""
+
+    values: dict[str, Any]
+    wrong: Callable[[str], None]
+
+
+def read_lookup(name: str, node: At, problems: list[Problem], open_csv: Callable[[str], str | None]) -> Lookup | None:
+    """The Lookup of one file. `open_csv` gives the text of a file named beside it, None when there is none."""
+    if not isinstance(node, Mapping):
+        problems.append(node.problem(f"lookup `{name}` must be a mapping", "key, columns and rows (or file)"))
+        return None
+    form = Form(node, f"lookup `{name}`", problems, ("key", "columns", "rows", "file", "doc"))
+    key = form.choice("key", ("string", "number"), "string")
+    columns = _columns(form)
+    if form.has("rows") == form.has("file"):
+        form.wrong(node, f"{form.what} needs one of `rows` and `file`")
+    own: list[Problem] = []
+    rows = _rows(form, own) if form.has("rows") else _csv_rows(form, own, open_csv) if form.has("file") else ()
+    table = _table(rows, key, columns)
+    problems.extend(own[:MOST_PROBLEMS])
+    if len(own) > MOST_PROBLEMS:
+        problems.append(node.problem(f"{len(own) - MOST_PROBLEMS} more rows of lookup `{name}` are wrong"))
+    return Lookup(name, key, columns, table)  # type: ignore[arg-type]
+
+
+def _columns(form: Form) -> dict[str, Type]:
+    inner = form.mapping("columns")
+    out: dict[str, Type] = {}
+    if inner is None and not form.has("columns"):
+        form.required("columns")
+    for column, node in (inner.node.items if inner else {}).items():
+        text = node.text if isinstance(node, Scalar) else ""
+        if not is_name(column) or column in ("key", "valid_from", "valid_until"):
+            form.wrong(inner.node.keys[column], f"`{column}` cannot name a column")  # type: ignore[union-attr]
+        elif text not in COLUMN_TYPES:
+            form.wrong(node, f"unknown type `{text}`", f"one of: {', '.join(COLUMN_TYPES)}")
+        else:
+            out[column] = text  # type: ignore[assignment]
+    return out
+
+
+def _rows(form: Form, own: list[Problem]) -> Iterator[Found]:
+    for node in form.sequence("rows"):
+        if isinstance(node, Mapping):
+            yield Found(data(node), lambda message, node=node: own.append(node.problem(message)))
+        else:
+            own.append(node.problem("a row must be a mapping", "{key: ..., column: ...}"))
+
+
+def _csv_rows(form: Form, own: list[Problem], open_csv: Callable[[str], str | None]) -> Iterator[Found]:
+    name = form.text("file")
+    text = open_csv(name)
+    if text is None:
+        form.wrong("file", f"there is no file `{name}` beside this one")
+        return
+    reader = csv.DictReader(io.StringIO(text))
+    try:
+        for record in reader:
+            yield Found(dict(record), lambda message, line=reader.line_num: own.append(Problem(name, line, 1, message)))
+    except csv.Error as e:
+        own.append(Problem(name, reader.line_num, 1, f"this is not CSV: {e}"))
+
+
+def _table(rows: Iterable[Found], key: str, columns: dict[str, Type]) -> dict[str, tuple[Row, ...]]:
+    table: dict[str, list[Row]] = {}
+    for row in rows:
+        parsed = _parsed(row, key, columns)
+        if parsed:
+            table.setdefault(parsed[0], []).append(parsed[1])
+    return {k: tuple(sorted(v, key=lambda r: r[0])) for k, v in table.items()}
+
+
+def _parsed(row: Found, key: str, columns: dict[str, Type]) -> tuple[str, Row] | None:
+    values, wrong = row.values, row.wrong
+    for column in values:
+        if column not in columns and column not in ("key", "valid_from", "valid_until"):
+            return wrong(f"unknown column `{column}`")  # type: ignore[func-returns-value]
+    name = key_text(values.get("key"), key)
+    if name is None:
+        return wrong(f"the key must be a {key}")  # type: ignore[func-returns-value]
+    try:
+        out = {c: _cell(values.get(c), c, kind) for c, kind in columns.items()}
+        start, end = _when(values, "valid_from") or ALWAYS, _when(values, "valid_until")
+    except ValueError as e:
+        return wrong(str(e))  # type: ignore[func-returns-value]
+    if end is not None and end <= start:
+        return wrong("valid_until is not after valid_from")  # type: ignore[func-returns-value]
+    return name, (start, end, out)
+
+
+def key_text(value: Any, key: str) -> str | None:
+    """The canonical text of a key: as events' keys are written.
+
+    >>> key_text(411111.0, "number"), key_text("411111", "string"), key_text(True, "number")
+    ('411111', '411111', None)
+    """
+    if value is None or value == "" or isinstance(value, bool | list | dict):
+        return None
+    if key == "string":
+        return str(value)
+    try:
+        x = float(value)
+    except ValueError:
+        return None
+    return None if x - x else str(int(x)) if x.is_integer() else repr(x)
+
+
+def _cell(value: Any, column: str, kind: Type) -> Any:
+    if value is None or (value == "" and kind != "string"):
+        return None
+    if kind == "string" and isinstance(value, str | int):
+        return str(value)
+    if kind == "bool" and str(value).lower() in ("true", "false", "1", "0"):
+        return str(value).lower() in ("true", "1")
+    if kind == "number" and not isinstance(value, bool | list | dict):
+        try:
+            x = float(value)
+        except ValueError:
+            x = float("nan")
+        if x - x == 0:
+            return x
+    raise ValueError(f"`{column}` must be a {kind}, not `{str(value)[:40]}`")
+
+
+def _when(values: dict[str, Any], column: str) -> int | None:
+    value = values.get(column)
+    if value is None or value == "":
+        return None
+    at = moment(str(value))
+    if at is None:
+        raise ValueError(f"`{column}` must be a time such as 2026-01-31, not `{str(value)[:40]}`")
+    return at
+
+
+def lookup_at(table: Lookup, column: str, key: Any, t: float) -> Any:
+    """The value in force at time t (ms): the latest row with valid_from <= t that has not ended; missing is None (NaN for numbers).
+
+    >>> bins = Lookup("bins", "string", {"country": "string"}, {"411111": ((0, 10, {"country": "US"}), (10, None, {"country": "CA"}))})
+    >>> [lookup_at(bins, "country", "411111", t) for t in (-1, 0, 10)], lookup_at(bins, "country", None, 0)
+    ([None, 'US', 'CA'], None)
+    """
+    nothing = float("nan") if table.columns[column] == "number" else None
+    name = key_text(key, table.key) if key == key else None
+    rows = table.rows.get(name, ()) if name is not None else ()
+    i = bisect_right(rows, t, key=lambda r: r[0]) if rows else 0
+    if not i or (rows[i - 1][1] is not None and t >= rows[i - 1][1]):  # type: ignore[operator]
+        return nothing
+    value = rows[i - 1][2][column]
+    return nothing if value is None else value

@@ -1,0 +1,442 @@
+"""From declared features to the plan of the window engine: which keys, which rings, which windows on them.
+
+Features of one key make a family: one state row per key. Within a family, features that aggregate the same events (same `where`,
+same `lag`) share one ring of slots, and every window length is a head that walks along it. Whatever needs no history (`ever`
+aggregates, the last value, sequences) lives in the row alone. The plan holds no memory and no code; `codegen` turns it into both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from shopward.declare.types import Feature, Schema
+from shopward.errors import UsageError
+from shopward.expr.nodes import Compare, Const, Expr, In, Name, Node
+
+LABEL_FIELDS = ("label", "label_event", "label_source")
+WINDOWED = ("count", "rate", "sum", "mean", "std", "min", "max", "distinct", "first", "last", "since_first", "since_last")
+SEQUENCES = ("then", "without")
+DERIVED = ("ratio", "expr")
+EVER = ("count", "sum", "first", "since_first", "last", "since_last")
+NARROW_MS = (1 << 31) - 1  # up to here (24.8 days) 32-bit times need one eviction pass
+LONG_MS = 45 * 86_400_000  # up to here they need a few; beyond, times take two lanes
+STRING_BUILTINS = ("type", "event_id")
+
+Kind = Literal["minor", "flag", "whole", "number", "id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events an aggregate takes: those where `where` is TRUE; label events only if it speaks of labels."""
+
+    where: Expr | None
+    labels: bool
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        return (self.where.source if self.where else "", self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One space of ids: for the keys of a family, or for the values that a distinct, first or last tells apart."""
+
+    name: str
+    kind: Literal["hash", "composite", "number", "minor", "list", "labels"]
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a slot keeps of a field: minor units, a 0/1 flag, a whole number, a float, or the id of a value."""
+
+    field: str
+    kind: Kind
+
+    @property
+    def lanes(self) -> int:
+        return 1 if self.kind in ("flag", "id") else 2
+
+
+@dataclass(slots=True)
+class Window:
+    """One head on a ring. `ms` None never evicts (only where labels can be replaced)."""
+
+    ms: int | None
+    sums: list[Value] = field(default_factory=list)
+    squares: list[Value] = field(default_factory=list)
+    present: list[Value] = field(default_factory=list)
+    distinct: list[Value] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Ring:
+    """The events of one filter and lag, per key. `only` is the field that must be there for an event to be kept."""
+
+    number: int
+    filter: int
+    lag: int
+    only: Value | None
+    amendable: bool
+    each: str | None  # a list field of which every element gets a slot
+    windows: list[Window] = field(default_factory=list)
+    queues: list[tuple[Value, str]] = field(default_factory=list)
+    ever_count: bool = False
+    ever_sums: list[Value] = field(default_factory=list)
+    ever_first: list[Value] = field(default_factory=list)
+    ever_since: bool = False
+    last: list[Value] = field(default_factory=list)
+    last_time: bool = False
+    kept_ms: int | None = 0  # how long its lanes in the row may matter; None: for good
+
+    @property
+    def cursor(self) -> bool:
+        """Events become visible later than they arrive (lag), or may be taken back (labels)."""
+        return self.lag > 0 or self.amendable
+
+    @property
+    def stored(self) -> bool:
+        return bool(self.windows) or self.cursor
+
+    @property
+    def horizon(self) -> int:
+        """The age beyond which no slot matters (ms); windows without an end are not counted."""
+        return self.lag + max((w.ms for w in self.windows if w.ms is not None), default=0)
+
+    @property
+    def time_lanes(self) -> int:
+        return 1 if self.horizon <= LONG_MS and not any(w.ms is None for w in self.windows) else 2
+
+    def window(self, ms: int | None) -> Window:
+        found = next((w for w in self.windows if w.ms == ms), None)
+        if found is None:
+            found = Window(ms)
+            self.windows.append(found)
+            self.windows.sort(key=lambda w: (w.ms is None, w.ms or 0))
+        return found
+
+    def values(self) -> list[Value]:
+        """What each slot keeps besides its time, in lane order."""
+        kept: list[Value] = []
+        for w in self.windows:
+            kept += [*w.sums, *w.squares, *w.present, *w.distinct]
+        kept += [v for v, _ in self.queues]
+        if self.cursor:
+            kept += [*self.ever_sums, *self.last]
+        if self.cursor or any(w.ms is not None for w in self.windows):
+            kept += self.ever_first
+        return list(dict.fromkeys(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How a feature's value is read from the row and the ring."""
+
+    feature: Feature
+    ring: int
+    value: Value | None = None
+    digits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    feature: Feature
+    first: int  # filter of A
+    other: int  # filter of B
+
+
+@dataclass(slots=True)
+class Family:
+    """All features of one key."""
+
+    name: str
+    entity: tuple[str, ...]
+    via: tuple[str, ...]
+    domain: int
+    rings: list[Ring] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    sequences: list[Sequence] = field(default_factory=list)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The columns an event's keys come from, the one features are read at first."""
+        return tuple(dict.fromkeys((*self.entity, *self.via))) if self.via else self.entity
+
+    @property
+    def horizon(self) -> int | None:
+        """How long (ms) an idle key may still matter; None: for good."""
+        spans: list[int | None] = [s.feature.within for s in self.sequences]
+        for ring in self.rings:
+            spans.append(ring.horizon)
+            spans.append(None if ring.kept_ms is None else ring.kept_ms + ring.lag)
+            spans += [None for w in ring.windows if w.ms is None]
+        return longest(spans)
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything the engine must know about a rulebook's features."""
+
+    features: dict[str, Feature]
+    schema: Schema
+    filters: list[Filter] = field(default_factory=list)
+    domains: list[Domain] = field(default_factory=list)
+    families: list[Family] = field(default_factory=list)
+    derived: list[Feature] = field(default_factory=list)  # ratio and column expressions, in an order that can be computed
+    row_features: list[str] = field(default_factory=list)  # lists, lookups, row-wise expressions: computed by the caller
+
+    @property
+    def amends(self) -> bool:
+        return any(ring.amendable for family in self.families for ring in family.rings)
+
+    def domain(self, kind: str, names: tuple[str, ...]) -> int:
+        wanted = Domain("+".join(names), kind, names)  # type: ignore[arg-type]
+        if wanted not in self.domains:
+            self.domains.append(wanted)
+        return self.domains.index(wanted)
+
+    def filter(self, where: Expr | None, labels: bool) -> int:
+        wanted = Filter(where, labels)
+        for i, known in enumerate(self.filters):
+            if known.key == wanted.key:
+                return i
+        self.filters.append(wanted)
+        return len(self.filters) - 1
+
+    def digits(self, name: str) -> int:
+        declared = self.schema.fields.get(name)
+        return declared.digits if declared and declared.type in ("money", "decimal") else 0
+
+    def value_domain(self, value: Value) -> int:
+        declared = self.schema.fields.get(value.field)
+        kind = declared.type if declared else ("number" if value.field == "label" else "string")
+        by = {"string": "hash", "list": "list", "money": "minor", "decimal": "minor"}.get(kind, "number")
+        return self.domain(by, (value.field,))
+
+    def horizons(self) -> list[int | None]:
+        """Per domain, how long (ms) an id may still matter after it was last seen; None: for good."""
+        spans: list[list[int | None]] = [[0] for _ in self.domains]
+        for family in self.families:
+            spans[family.domain].append(family.horizon)
+            for ring in family.rings:
+                kept = longest([ring.horizon, None if ring.kept_ms is None else ring.kept_ms + ring.lag])
+                if any(w.ms is None for w in ring.windows):
+                    kept = None
+                for value in ring_ids(ring):
+                    spans[self.value_domain(value)].append(kept)
+                if ring.amendable:
+                    spans[self.domain("labels", ("label_event",))].append(kept)
+        return [longest(s) for s in spans]
+
+
+def longest(spans: list[int | None]) -> int | None:
+    """
+    >>> longest([1, 5, 3]), longest([1, None])
+    (5, None)
+    """
+    return None if any(s is None for s in spans) else max((s for s in spans if s is not None), default=0)
+
+
+def ring_ids(ring: Ring) -> list[Value]:
+    """The values a ring keeps as ids, in slots or in the row."""
+    every = [*ring.values(), *ring.ever_first, *ring.last]
+    return [v for v in dict.fromkeys(every) if v.kind == "id"]
+
+
+# ---- building
+
+
+def make_plan(features: dict[str, Feature], schema: Schema) -> Plan:
+    """The plan for all features of a rulebook, in declared order."""
+    plan = Plan(features, schema)
+    plan.filter(None, False)  # bit 0: every event that is not a label
+    families: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Feature]] = {}
+    for feature in features.values():
+        if feature.measure in WINDOWED + SEQUENCES:
+            families.setdefault((feature.entity, feature.via), []).append(feature)
+        elif feature.measure in ("list", "lookup") or (feature.expr is not None and feature.expr.rowwise):
+            plan.row_features.append(feature.name)
+    for (entity, via), members in families.items():
+        _add_family(plan, entity, via, members)
+    plan.derived = _in_order(plan)
+    return plan
+
+
+def _add_family(plan: Plan, entity: tuple[str, ...], via: tuple[str, ...], members: list[Feature]) -> None:
+    family = Family("_".join(entity) + ("_via_" + "_".join(via) if via else ""), entity, via, 0)
+    family.domain = plan.domain("composite" if len(entity) > 1 else "hash", family.roles)
+    plan.families.append(family)
+    for feature in members:
+        if feature.measure in SEQUENCES:
+            first, other = (plan.filter(e, speaks_of_labels(e)) for e in (feature.a, feature.b))
+            family.sequences.append(Sequence(feature, first, other))
+    aggregates = [f for f in members if f.measure in WINDOWED]
+    for feature in aggregates:
+        only = _only_field(plan, feature, aggregates)
+        family.reads.append(_read(plan, family, feature, only))
+    if any(ring.amendable for ring in family.rings):
+        plan.domain("labels", ("label_event",))
+    for ring in family.rings:
+        for value in ring_ids(ring):
+            plan.value_domain(value)
+
+
+def takes(plan: Plan, feature: Feature) -> tuple[int, bool]:
+    """The filter of a feature, and whether it can see label events.
+
+    Label events are about an event, not a further event of the same sort: an aggregate takes them only if its `where` or its
+    argument speaks of labels.
+    """
+    labels = speaks_of_labels(feature.where) or feature.arg in LABEL_FIELDS
+    return plan.filter(feature.where, labels), labels
+
+
+def speaks_of_labels(expr: Expr | None) -> bool:
+    """Whether an expression reads a label field or compares `type` with "label"."""
+    return expr is not None and any(_about_labels(node) for node in walk(expr.root))
+
+
+def _about_labels(node: Node) -> bool:
+    match node:
+        case Name(name=name):
+            return name in LABEL_FIELDS
+        case Compare(a=a, b=b):
+            return any(isinstance(x, Name) and x.name == "type" for x in (a, b)) and any(
+                isinstance(x, Const) and x.value == "label" for x in (a, b)
+            )
+        case In(x=Name(name="type"), items=items):
+            return any(i.value == "label" for i in items)
+    return False
+
+
+def walk(node: Any) -> list[Node]:
+    """A node and all nodes below it."""
+    found = [node]
+    if is_dataclass(node):
+        for part in fields(node):
+            below = getattr(node, part.name)
+            for child in below if isinstance(below, tuple) else (below,):
+                if isinstance(child, Node):
+                    found += walk(child)
+    return found
+
+
+def _only_field(plan: Plan, feature: Feature, others: list[Feature]) -> str | None:
+    """The one field an event must have to enter this feature's ring, if all features of that ring agree on it."""
+    if feature.measure in ("first", "last"):
+        return feature.arg
+    mine = (takes(plan, feature), feature.lag)
+    group = {f.arg for f in others if (takes(plan, f), f.lag) == mine and f.measure not in ("first", "last")}
+    return group.pop() if len(group) == 1 else None
+
+
+def _value(plan: Plan, name: str, measure: str) -> Value:
+    declared = plan.schema.fields.get(name)
+    kind = declared.type if declared else ("number" if name == "label" else "string")
+    if measure == "distinct" or kind == "string":
+        return Value(name, "id")
+    if kind in ("money", "decimal"):
+        return Value(name, "minor")
+    if kind == "bool":
+        return Value(name, "flag")
+    if name == "label" or measure in ("sum", "mean", "std"):
+        return Value(name, "whole")
+    return Value(name, "number")
+
+
+def _read(plan: Plan, family: Family, feature: Feature, only: str | None) -> Read:
+    """Make room for a feature in its ring; how it will be read."""
+    bit, labels = takes(plan, feature)
+    declared = plan.schema.fields.get(feature.arg or "")
+    each = feature.arg if feature.measure == "distinct" and declared and declared.type == "list" else None
+    value = _value(plan, feature.arg, feature.measure) if feature.arg else None
+    if each:
+        only = each
+    ring = _ring(plan, family, bit, labels, feature.lag, only, each)
+    measure, over = feature.measure, feature.over
+    if over is None and measure not in EVER:
+        raise UsageError(f"feature `{feature.name}`: `over: ever` is for {', '.join(EVER)}, not for {measure}")
+    _reserve(ring, measure, over, value)
+    if labels and (over is None or measure in ("last", "since_last")):
+        ring.window(over)
+    return Read(feature, ring.number, value, plan.digits(feature.arg or ""))
+
+
+def _ring(plan: Plan, family: Family, bit: int, labels: bool, lag: int, only: str | None, each: str | None) -> Ring:
+    for ring in family.rings:
+        same = (ring.filter, ring.lag, ring.only.field if ring.only else None, ring.each)
+        if same == (bit, lag, only, each):
+            return ring
+    must = _value(plan, only, "first" if not each else "distinct") if only else None
+    family.rings.append(Ring(len(family.rings), bit, lag, must, labels, each))
+    return family.rings[-1]
+
+
+def _reserve(ring: Ring, measure: str, over: int | None, value: Value | None) -> None:
+    if measure in ("last", "since_last"):
+        ring.last_time = True
+        if value:
+            _once(ring.last, value)
+    elif over is None:
+        _reserve_ever(ring, measure, value)
+    else:
+        _reserve_window(ring, ring.window(over), measure, value)
+    if measure in ("last", "since_last") or over is None:
+        ring.kept_ms = longest([ring.kept_ms, over])
+
+
+def _reserve_ever(ring: Ring, measure: str, value: Value | None) -> None:
+    if measure == "count":
+        ring.ever_count = True
+    elif measure == "since_first":
+        ring.ever_since = True
+    elif value and measure == "sum":
+        _once(ring.ever_sums, value)
+    elif value:
+        ring.ever_since = True
+        _once(ring.ever_first, value)
+
+
+def _reserve_window(ring: Ring, window: Window, measure: str, value: Value | None) -> None:
+    if value is None:
+        return
+    if measure in ("sum", "mean", "std"):
+        _once(window.sums, value)
+    if measure in ("mean", "std"):
+        _once(window.present, value)
+    if measure == "std":
+        _once(window.squares, value)
+    if measure == "distinct":
+        _once(window.distinct, value)
+    if measure in ("min", "max"):
+        _once(ring.queues, (value, measure))
+    if measure == "first":
+        _once(ring.ever_first, value)
+
+
+def _once(where: list, what: Any) -> None:
+    if what not in where:
+        where.append(what)
+
+
+def _in_order(plan: Plan) -> list[Feature]:
+    """Ratios and expressions, each after what it reads."""
+    waiting = [f for f in plan.features.values() if f.measure in DERIVED and f.name not in plan.row_features]
+    names = {f.name for f in waiting}
+    done: list[Feature] = []
+    while waiting:
+        ready = [f for f in waiting if not any(n in names for n in reads(f))]
+        if not ready:
+            raise UsageError("features read each other in a circle: " + ", ".join(f.name for f in waiting))
+        done += ready
+        names -= {f.name for f in ready}
+        waiting = [f for f in waiting if f.name in names]
+    return done
+
+
+def reads(feature: Feature) -> tuple[str, ...]:
+    """The other features a ratio or expression reads."""
+    if feature.of:
+        return feature.of
+    return feature.expr.features if feature.expr else ()

@@ -1,0 +1,435 @@
+"""Who is who, in 128 bits: every key (account, device, card, ...) enters the engine as a seeded hash of its text.
+
+The hash is SipHash-1-3 with 128-bit output, keyed by a secret 16-byte seed that lives in the snapshot, so nobody outside can
+craft two keys that collide. A hash is a pair of signed 64-bit integers; (0, 0) means "no value" and is never the hash of a text.
+The same text gives the same pair whether it comes from Python, from raw JSON bytes or from an Arrow column.
+
+SipHash: J.-P. Aumasson and D. J. Bernstein, "SipHash: a fast short-input PRF", 2012.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llvmlite import ir
+from numba import int64, intp, njit, uint64
+from numba.extending import intrinsic
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Pair = tuple[int, int]
+NULL_HASH: Pair = (0, 0)
+SEED_BYTES = 16
+MASK = (1 << 64) - 1
+# The four words every SipHash starts from (the bytes of "somepseudorandomlygeneratedbytes"); 0xEE and 0xDD mark 128-bit output.
+S0, S1, S2, S3 = 0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573
+
+
+@lru_cache(maxsize=64)
+def seed_words(seed: bytes) -> tuple[np.uint64, np.uint64]:
+    """The two key words of a 16-byte seed, for the compiled forms.
+
+    >>> [hex(int(word)) for word in seed_words(bytes(range(16)))]
+    ['0x706050403020100', '0xf0e0d0c0b0a0908']
+    """
+    if len(seed) != SEED_BYTES:
+        raise ValueError(f"a hash seed is {SEED_BYTES} bytes, this one has {len(seed)}")
+    k0, k1 = struct.unpack("<QQ", seed)
+    return np.uint64(k0), np.uint64(k1)
+
+
+def canonical_text(value: Any) -> str:
+    """The text under which a key value that is not a string is hashed.
+
+    >>> [canonical_text(value) for value in ("d-1", 42, 42.0, -0.0, 0.5, True)]
+    ['d-1', '42', '42', '0', '0.5', 'true']
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        value = float(value)
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(int(value))
+
+
+# ---- one text, in plain Python: the definition the compiled forms are tested against
+
+
+def siphash128_plain(data: bytes, seed: bytes, c: int = 1, d: int = 3) -> Pair:
+    """SipHash-c-d-128 written down plainly, as two unsigned words; slow, for reading and for tests."""
+    k0, k1 = (int(word) for word in seed_words(seed))
+    v = [k0 ^ S0, k1 ^ S1 ^ 0xEE, k0 ^ S2, k1 ^ S3]
+    whole = len(data) & ~7
+    tail = int.from_bytes(data[whole:], "little") | (len(data) & 0xFF) << 56
+    for m in (*struct.unpack(f"<{whole // 8}Q", data[:whole]), tail):
+        v[3] ^= m
+        _rounds_plain(v, c)
+        v[0] ^= m
+    v[2] ^= 0xEE
+    _rounds_plain(v, d)
+    first = v[0] ^ v[1] ^ v[2] ^ v[3]
+    v[1] ^= 0xDD
+    _rounds_plain(v, d)
+    return first, v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def _rounds_plain(v: list[int], times: int) -> None:
+    a, b, c, d = v
+    for _ in range(times):
+        a = (a + b) & MASK
+        b = ((b << 13 | b >> 51) & MASK) ^ a
+        a = (a << 32 | a >> 32) & MASK
+        c = (c + d) & MASK
+        d = ((d << 16 | d >> 48) & MASK) ^ c
+        a = (a + d) & MASK
+        d = ((d << 21 | d >> 43) & MASK) ^ a
+        c = (c + b) & MASK
+        b = ((b << 17 | b >> 47) & MASK) ^ c
+        c = (c << 32 | c >> 32) & MASK
+    v[:] = a, b, c, d
+
+
+# ---- compiled
+
+
+@intrinsic
+def load64(typingctx, array, index):
+    """The 8 bytes of a uint8 array from `index` on as a little-endian word, at any alignment; the caller knows they exist."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        at = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(64).as_pointer())
+        word = builder.load(at)
+        word.align = 1
+        return word
+
+    return uint64(array, intp), codegen
+
+
+@njit(inline="always")
+def _rotate(x, bits):
+    return (x << uint64(bits)) | (x >> uint64(64 - bits))
+
+
+@njit(inline="always")
+def sip_round(v0, v1, v2, v3):
+    v0 += v1
+    v2 += v3
+    v1 = _rotate(v1, 13) ^ v0
+    v3 = _rotate(v3, 16) ^ v2
+    v0 = _rotate(v0, 32)
+    v2 += v1
+    v0 += v3
+    v1 = _rotate(v1, 17) ^ v2
+    v3 = _rotate(v3, 21) ^ v0
+    v2 = _rotate(v2, 32)
+    return v0, v1, v2, v3
+
+
+@njit(inline="always")
+def sip_start(k0, k1):
+    """The state before the first word."""
+    k0 = uint64(k0)
+    k1 = uint64(k1)
+    return k0 ^ uint64(S0), k1 ^ uint64(S1 ^ 0xEE), k0 ^ uint64(S2), k1 ^ uint64(S3)
+
+
+@njit(inline="always")
+def sip_word(v0, v1, v2, v3, word):
+    """The state after one more 8-byte word."""
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3 ^ word)
+    return v0 ^ word, v1, v2, v3
+
+
+@njit(inline="always")
+def sip_end(v0, v1, v2, v3):
+    """The pair of a finished state; the one state whose pair would be (0, 0) gives (0, 1)."""
+    v2 ^= uint64(0xEE)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    first = v0 ^ v1 ^ v2 ^ v3
+    v1 ^= uint64(0xDD)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    second = v0 ^ v1 ^ v2 ^ v3
+    if first | second == uint64(0):
+        second = uint64(1)
+    return int64(first), int64(second)
+
+
+@njit(inline="always")
+def tail_word(buf, at, stop):
+    """The last 0 to 7 bytes as a word, zero-padded; never reads outside the array."""
+    rest = stop - at
+    if rest == 0:
+        return uint64(0)
+    if stop >= 8:
+        return load64(buf, stop - 8) >> uint64(64 - 8 * rest)
+    word = uint64(0)
+    for i in range(rest):
+        word |= uint64(buf[at + i]) << uint64(8 * i)
+    return word
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def siphash128_nb(buf, start, stop, k0, k1):
+    """SipHash-1-3-128 of the bytes buf[start:stop] as (int64, int64); `buf` is a contiguous uint8 array."""
+    v0, v1, v2, v3 = sip_start(k0, k1)
+    at = start
+    while at + 8 <= stop:
+        v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, load64(buf, at))
+        at += 8
+    length = uint64((stop - start) & 255) << uint64(56)
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, tail_word(buf, at, stop) | length)
+    return sip_end(v0, v1, v2, v3)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def combine2_nb(a0, a1, b0, b1, k0, k1):
+    """The key of two parts, each a pair; null if either is null."""
+    if (a0 | a1) == 0 or (b0 | b1) == 0:
+        return int64(0), int64(0)
+    v0, v1, v2, v3 = sip_start(k0, k1)
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, uint64(a0))
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, uint64(a1))
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, uint64(b0))
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, uint64(b1))
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, uint64(32) << uint64(56))
+    return sip_end(v0, v1, v2, v3)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def combine_nb(words, k0, k1):
+    """The key of any number of parts: `words` is int64[parts, 2]; null if any part is null."""
+    v0, v1, v2, v3 = sip_start(k0, k1)
+    parts = words.shape[0]
+    for i in range(parts):
+        if (words[i, 0] | words[i, 1]) == 0:
+            return int64(0), int64(0)
+        v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, uint64(words[i, 0]))
+        v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, uint64(words[i, 1]))
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, uint64((16 * parts) & 255) << uint64(56))
+    return sip_end(v0, v1, v2, v3)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _combine_rows(parts, k0, k1, out):
+    for i in range(out.shape[0]):
+        out[i, 0], out[i, 1] = combine_nb(parts[i], k0, k1)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def hash_slices(buf, starts, stops, k0, k1, out):
+    """out[i] = hash of buf[starts[i]:stops[i]]; a negative start is null."""
+    for i in range(out.shape[0]):
+        if starts[i] < 0:
+            out[i, 0] = 0
+            out[i, 1] = 0
+        else:
+            out[i, 0], out[i, 1] = siphash128_nb(buf, int64(starts[i]), int64(stops[i]), k0, k1)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _hash_offsets(buf, offsets, k0, k1, out):
+    for i in range(out.shape[0]):
+        out[i, 0], out[i, 1] = siphash128_nb(buf, int64(offsets[i]), int64(offsets[i + 1]), k0, k1)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def hash_int_nb(value, k0, k1):
+    """The hash of an int64's decimal text, built in registers: 24 bytes hold every sign and digit."""
+    left = uint64(value)
+    if value < 0:
+        left = uint64(0) - left
+    w0, w1, w2 = uint64(0), uint64(0), uint64(0)
+    length = 0
+    while True:
+        w2 = (w2 << uint64(8)) | (w1 >> uint64(56))
+        w1 = (w1 << uint64(8)) | (w0 >> uint64(56))
+        w0 = (w0 << uint64(8)) | (uint64(48) + left % uint64(10))
+        left //= uint64(10)
+        length += 1
+        if left == uint64(0):
+            break
+    if value < 0:
+        w2 = (w2 << uint64(8)) | (w1 >> uint64(56))
+        w1 = (w1 << uint64(8)) | (w0 >> uint64(56))
+        w0 = (w0 << uint64(8)) | uint64(45)
+        length += 1
+    v0, v1, v2, v3 = sip_start(k0, k1)
+    end = uint64(length) << uint64(56)
+    if length >= 8:
+        v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, w0)
+        w0 = w1
+    if length >= 16:
+        v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, w1)
+        w0 = w2
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, w0 | end)
+    return sip_end(v0, v1, v2, v3)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _hash_ints(values, k0, k1, out):
+    for i in range(out.shape[0]):
+        out[i, 0], out[i, 1] = hash_int_nb(int64(values[i]), k0, k1)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _siphash_bytes(data, k0, k1):
+    return siphash128_nb(data, int64(0), int64(len(data)), k0, k1)
+
+
+# ---- one value
+
+
+def siphash128(data: bytes, seed: bytes) -> Pair:
+    """The 128-bit hash of some bytes as two signed 64-bit integers, never (0, 0).
+
+    >>> siphash128(b"device-1", bytes(16))
+    (5289210824661038005, -9156047219183838312)
+    """
+    return _siphash_bytes(data, *seed_words(seed))
+
+
+def combine_one(parts: Sequence[Pair], seed: bytes) -> Pair:
+    """The key of several parts (say account and seller) from their hashes; null if any part is null.
+
+    >>> combine_one([(1, 2), (0, 0)], bytes(16))
+    (0, 0)
+    """
+    if any(part == NULL_HASH for part in parts):
+        return NULL_HASH
+    return siphash128(struct.pack(f"<{2 * len(parts)}q", *(word for part in parts for word in part)), seed)
+
+
+class TextHash:
+    """Hashes one text at a time and remembers the recent ones: the form for single events.
+
+    The memory holds at most twice `limit` texts: when the young half is full it becomes the old half, and what is
+    asked for again moves back.
+
+    >>> hashed = TextHash(bytes(16))
+    >>> hashed("device-1") == siphash128(b"device-1", bytes(16))
+    True
+    >>> hashed(None)
+    (0, 0)
+    """
+
+    __slots__ = ("_k0", "_k1", "_old", "limit", "young")
+
+    def __init__(self, seed: bytes, limit: int = 50_000):
+        self._k0, self._k1 = seed_words(seed)
+        self.limit = limit
+        self.young: dict[str | None, Pair] = {None: NULL_HASH}
+        self._old: dict[str | None, Pair] = {}
+
+    def __call__(self, text: str | None) -> Pair:
+        pair = self.young.get(text)
+        return pair if pair is not None else self._miss(text)
+
+    def _miss(self, text: str | None) -> Pair:
+        pair = self._old.get(text)
+        if pair is None:
+            assert text is not None
+            pair = _siphash_bytes(text.encode("utf-8", "surrogatepass"), self._k0, self._k1)
+        if len(self.young) >= self.limit:
+            self._old, self.young = self.young, {None: NULL_HASH}
+        self.young[text] = pair
+        return pair
+
+
+# ---- columns
+
+
+def combine(parts: Sequence[np.ndarray], seed: bytes) -> np.ndarray:
+    """Composite keys of whole columns: int64[n, 2] parts in, int64[n, 2] out; a row with any null part is null."""
+    stacked = np.ascontiguousarray(np.stack([np.asarray(part, np.int64) for part in parts], axis=1))
+    out = np.empty((len(stacked), 2), np.int64)
+    _combine_rows(stacked, *seed_words(seed), out)
+    return out
+
+
+def hash_strings(values: pa.Array | pa.ChunkedArray | Sequence[Any], seed: bytes) -> np.ndarray:
+    """The hashes of a column as int64[n, 2]; nulls are (0, 0).
+
+    Takes a list, or an Arrow array of strings, dictionary-encoded strings, integers, floats or booleans (all but strings are
+    hashed by their canonical text, so the integer 7 and the string "7" are the same key).
+
+    >>> hash_strings(["7", None, 7], bytes(16)).tolist() == [list(siphash128(b"7", bytes(16))), [0, 0], list(siphash128(b"7", bytes(16)))]
+    True
+    """
+    import pyarrow as pa
+
+    if isinstance(values, pa.ChunkedArray):
+        chunks = [hash_strings(chunk, seed) for chunk in values.chunks]
+        return np.concatenate(chunks) if chunks else np.empty((0, 2), np.int64)
+    if not isinstance(values, pa.Array):
+        values = pa.array([None if v is None else canonical_text(v) for v in values], pa.large_string())
+    out = _hash_array(values, seed)
+    if values.null_count:
+        out[np.asarray(values.is_null())] = 0
+    return out
+
+
+def _hash_array(values: pa.Array, seed: bytes) -> np.ndarray:
+    import pyarrow as pa
+
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        codes = np.asarray(values.indices.fill_null(0), np.int64)
+        return (
+            hash_strings(values.dictionary, seed)[codes]
+            if len(values.dictionary)
+            else np.zeros((len(values), 2), np.int64)
+        )
+    if (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    ):
+        return _hash_text(values, seed)
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return _hash_whole(np.asarray(values.fill_null(0)), seed)
+    if pa.types.is_null(kind):
+        return np.zeros((len(values), 2), np.int64)
+    if pa.types.is_string_view(kind):
+        return _hash_text(values.cast(pa.large_string()), seed)
+    return _hash_distinct(values, seed)
+
+
+def _hash_text(values: pa.Array, seed: bytes) -> np.ndarray:
+    import pyarrow as pa
+
+    wide = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
+    _, offsets, data = values.buffers()
+    out = np.empty((len(values), 2), np.int64)
+    if offsets is None:
+        return out
+    at = np.frombuffer(offsets, np.int64 if wide else np.int32)[values.offset : values.offset + len(values) + 1]
+    buf = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
+    _hash_offsets(buf, at, *seed_words(seed), out)
+    return out
+
+
+def _hash_whole(values: np.ndarray, seed: bytes) -> np.ndarray:
+    out = np.empty((len(values), 2), np.int64)
+    _hash_ints(values, *seed_words(seed), out)
+    return out
+
+
+def _hash_distinct(values: pa.Array, seed: bytes) -> np.ndarray:
+    encoded = values.dictionary_encode()
+    if not len(encoded.dictionary):
+        return np.zeros((len(values), 2), np.int64)
+    table = hash_strings([canonical_text(v) for v in encoded.dictionary.to_pylist()], seed)
+    return table[np.asarray(encoded.indices.fill_null(0), np.int64)]

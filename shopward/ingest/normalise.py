@@ -1,0 +1,360 @@
+"""One record in, one event out: flat, named and typed as the schema says, money in base currency, derived fields filled.
+
+This is the definition of what an event means. The fast readers of whole files compute the same for ordinary records and hand every
+odd one to this module; so what is accepted, and why not, never depends on the file format. Doing it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from shopward.batch import LABEL
+from shopward.declare.types import Field, Policy, Schema
+from shopward.entity import normalise_id
+from shopward.errors import BadEvent
+from shopward.event import LABEL_FIELDS, LAST_MS, MAX_FIELDS, MAX_TEXT, flatten, name_of, parse_time
+from shopward.hashing import canonical_text
+from shopward.ingest.money import Rates, decimal_of, minor_of
+from shopward.label import truth
+
+ORIGINAL = "_original"  # `amount_original` keeps an amount in its own currency, and says that `amount` is converted
+TRUE = {True: True, 1: True, "true": True, "1": True}
+FALSE = {False: False, 0: False, "false": False, "0": False}
+Pseudonym = Callable[[str, str], str]
+
+
+class Normaliser:
+    """Brings records into the form of one schema.
+
+    `notes` counts what became null without being an error (NaN, an amount without a rate). `pseudonym(field, text)` replaces the
+    values of pii fields, after everything derived from them is known. `settled` records have been through this before (they come
+    from the log): only their types are restored.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        policy: Policy | None = None,
+        lookups: Mapping[str, Any] | None = None,
+        *,
+        pseudonym: Pseudonym | None = None,
+        settled: bool = False,
+    ):
+        policy = policy or Policy()
+        self.schema = schema
+        self.notes: Counter[str] = Counter()
+        self.pseudonym = pseudonym
+        self.settled = settled
+        self.rates = Rates(policy.base_currency, (lookups or {}).get(policy.rates or ""))
+        self.codes = {name: code for code, name in enumerate(schema.types)}
+        self.targets = _targets(schema)
+        fields = schema.fields.values()
+        late_money = schema.currency is not None and not settled
+        self.money = [f for f in fields if f.type == "money"] if late_money else []
+        self.readers = {f.name: self._reader(f, late_money and f.type == "money") for f in fields}
+        self.readers |= {"event_id": _event_id, "ts": parse_time, "label_event": _text_of, "label_source": _text_of}
+        self.labels = {"label": lambda value: float(truth(value))}
+        self.derived = [] if settled else [(f, _derivation(f)) for f in fields if f.derive is not None]
+        self.pii = [f.name for f in fields if f.pii]
+        self.keys = [f.name for f in fields if f.entity and f.type == "string"]
+        self.constants = schema.constants
+
+    @classmethod
+    def of(cls, rulebook: Any, **options: Any) -> Normaliser:
+        return cls(rulebook.schema, rulebook.policy, rulebook.lookups, **options)
+
+    def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The event of a record. Raises BadEvent saying which field is wrong and what would be right."""
+        return self.read(record)[0]
+
+    def read(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """The event of a record, and the truth about it when the schema's label column is there."""
+        for value in record.values():
+            if isinstance(value, Mapping):
+                record = self._flat(record)
+                break
+        if len(record) > MAX_FIELDS:
+            raise BadEvent(f"more than {MAX_FIELDS} fields")
+        event: dict[str, Any] = {"event_id": None, "ts": None, "type": None}
+        verdict = self._take(record, event)
+        for name, value in self.constants.items():
+            if event.get(name) is None:
+                self._put(event, name, value)
+        self._check(event)
+        if self.money:
+            self._convert(event)
+        for field, run in self.derived:
+            if event.get(field.name) is None:
+                self._put(event, field.name, run(event))
+        for name in self.keys:
+            if event.get(name) == "":
+                del event[name]
+        if self.pseudonym is not None:
+            for name in self.pii:
+                if isinstance(value := event.get(name), str):
+                    event[name] = self.pseudonym(name, value)
+        if event["event_id"] is None:
+            del event["event_id"]
+        return event, verdict
+
+    def _flat(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        for key, value in record.items():
+            target = self.targets.get(key, key)
+            if isinstance(value, Mapping) and (target in self.readers or target == "type"):
+                raise BadEvent(f"expected {self._wanted(target)}, found an object", field=target)
+        return flatten(record)
+
+    def _wanted(self, name: str) -> str:
+        field = self.schema.fields.get(name)
+        return {"bool": "true or false", "money": "a number", "decimal": "a number"}.get(
+            field.type if field else "string", f"a {field.type}" if field else "a plain value"
+        )
+
+    def _take(self, record: Mapping[str, Any], event: dict[str, Any]) -> int | None:
+        """Every field of the record under its own name; returns the truth of the label column."""
+        targets, column, verdict = self.targets, self.schema.label, None
+        for key, value in record.items():
+            name = targets.get(key, key)
+            if value is None:
+                continue
+            if column is not None and (key == column.field or name == column.field):
+                verdict = _judge(value, column.field)
+            elif event.get(name) is not None:
+                raise BadEvent(f"given twice, the second time as `{key}`", field=name)
+            else:
+                self._put(event, name, value)
+        return verdict
+
+    def _put(self, event: dict[str, Any], name: str, value: Any) -> None:
+        if name == "type":
+            event["type"] = value
+            return
+        read = self.readers.get(name)
+        if read is not None:
+            try:
+                value = read(value)
+            except BadEvent as wrong:
+                raise BadEvent(wrong.reason, field=name) from None
+            if value is None:
+                return
+        event[name] = value
+
+    def _check(self, event: dict[str, Any]) -> None:
+        kind = event["type"]
+        if kind is None:
+            raise BadEvent("missing; every event says what happened", field="type")
+        if kind.__class__ is not str or kind not in self.codes:
+            raise BadEvent(self._unknown_type(kind), field="type")
+        ts = event["ts"]
+        if ts is None:
+            raise BadEvent("missing; every event says when it happened", field="ts")
+        if not 0 <= ts <= LAST_MS:
+            raise BadEvent("before 1970 or after 9999", field="ts")
+        if self.codes[kind] == LABEL:
+            self._check_label(event)
+
+    def _check_label(self, event: dict[str, Any]) -> None:
+        for name in ("label", "label_event"):
+            if event.get(name) is None:
+                raise BadEvent("missing; a label event has `label` (0 or 1) and `label_event` (the judged event_id)", field=name)
+        event["label"] = self.labels["label"](event["label"])
+
+    def _unknown_type(self, kind: Any) -> str:
+        if not isinstance(kind, str):
+            return f"expected the name of an event type, found {name_of(kind)}"
+        shown = kind if len(kind) <= 40 else kind[:40] + "..."
+        near = difflib.get_close_matches(kind[:80], self.schema.types, 1)
+        return f"unknown event type `{shown}`" + (f"; did you mean `{near[0]}`?" if near else "")
+
+    # --- values
+
+    def _reader(self, field: Field, later: bool) -> Callable[[Any], Any]:
+        """The function that reads one value of this field; it raises BadEvent or returns the typed value (None: null)."""
+        match field.type:
+            case "string":
+                how = None if self.settled else field.normalise
+                return _text_of if how is None else lambda value: normalise_id(_text_of(value), how)
+            case "number":
+                return lambda value: self._number(field.name, value)
+            case "bool":
+                return _bool_of
+            case "time":
+                return parse_time
+            case "list":
+                return _list_of
+        if later:
+            return lambda value: value
+        signed = field.signed or field.type == "decimal"
+        return lambda value: self._fixed(field.name, value, field.digits, signed)
+
+    def _number(self, name: str, value: Any) -> float | None:
+        if value.__class__ is not float:
+            value = _float_of(value)
+        if value != value:
+            self.notes[f"{name}: NaN taken as null"] += 1
+            return None
+        if value in (_INFINITE, -_INFINITE):
+            raise BadEvent("infinite; expected a number")
+        return value + 0.0
+
+    def _fixed(self, name: str, value: Any, digits: int, signed: bool) -> float | None:
+        scale = 10**digits
+        if value.__class__ is float and -1e9 < value < 1e9 and digits <= 4:
+            minor = value * scale
+            whole = round(minor)
+            if abs(minor - whole) < 0.49 and (signed or whole > 0):  # nowhere near a tie: the nearest is the right one
+                return whole / scale
+        exact = decimal_of(value)
+        if exact is None:
+            self.notes[f"{name}: NaN taken as null"] += 1
+            return None
+        return minor_of(exact, digits, signed) / scale
+
+    # --- currency and derived fields
+
+    def _convert(self, event: dict[str, Any]) -> None:
+        """Money into base currency; the amount as given stays in `<field>_original`."""
+        currency = event.get(self.schema.currency or "")
+        for field in self.money:
+            if (value := event.get(field.name)) is None:
+                continue
+            try:
+                converted = currency is None or event.get(field.name + ORIGINAL) is not None
+                self._convert_one(event, field, value, None if converted else currency)
+            except BadEvent as wrong:
+                raise BadEvent(wrong.reason, field=field.name) from None
+
+    def _convert_one(self, event: dict[str, Any], field: Field, value: Any, currency: str | None) -> None:
+        name = field.name
+        if currency is None or currency.upper() == self.rates.base:
+            event[name] = self._fixed(name, value, field.digits, field.signed)
+        else:
+            exact = decimal_of(value)
+            rate = self.rates.rate(currency, event["ts"])
+            event[name + ORIGINAL] = value
+            event[name] = None
+            if exact is not None and exact < 0 and not field.signed:
+                raise BadEvent("negative; declare the field `signed: true` if that is meant")
+            if rate is None:
+                self.notes[f"{name}: no rate for {currency[:8]}"] += 1
+            elif exact is not None:
+                event[name] = minor_of(exact * rate, field.digits, field.signed) / 10**field.digits
+        if event[name] is None:
+            del event[name]
+
+
+_INFINITE = float("inf")
+
+
+@lru_cache(maxsize=64)
+def _for_schema(key: int) -> dict[int, Normaliser]:
+    return {}
+
+
+def normalise(record: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """The event of one record under a schema without currency rates. For many records keep a Normaliser.
+
+    >>> schema = Schema(("label", "payment"), {"amount": Field("amount", "money", digits=2)}, mapping={"card.bin": "bin"})
+    >>> normalise({"type": "payment", "ts": "2026-01-01", "amount": "9.995", "shop": {"id": 7}}, schema)
+    {'ts': 1767225600000, 'type': 'payment', 'amount': 10.0, 'shop_id': 7}
+    """
+    return Normaliser(schema)(record)
+
+
+def _targets(schema: Schema) -> dict[str, str]:
+    """Outside name -> field; a dotted or nested outside name is meant as it flattens."""
+    return {outside.replace(".", "_"): name for outside, name in schema.mapping.items()} | dict(schema.mapping)
+
+
+def _judge(value: Any, name: str) -> int:
+    try:
+        return truth(value)
+    except BadEvent as wrong:
+        raise BadEvent(wrong.reason, field=name) from None
+
+
+def _event_id(value: Any) -> str:
+    text = _text_of(value)
+    if not text:
+        raise BadEvent("empty; leave it out to have one made")
+    return text
+
+
+def _text_of(value: Any) -> str:
+    """A text, or the canonical text of a number or truth value."""
+    if value.__class__ is str:
+        if len(value) * 4 > MAX_TEXT or not value.isascii():
+            _check_text(value)
+        return value
+    if isinstance(value, bool | int | float) or hasattr(value, "item"):
+        if value != value or value in (_INFINITE, -_INFINITE):
+            raise BadEvent("expected a string, found NaN or infinity")
+        if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+            raise BadEvent("a number beyond 64 bits")
+        return canonical_text(value)
+    raise BadEvent(f"expected a string, found {name_of(value)}")
+
+
+def _check_text(value: str) -> None:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise BadEvent("not valid Unicode (half of a surrogate pair)") from None
+    if size > MAX_TEXT:
+        raise BadEvent(f"longer than {MAX_TEXT:,} bytes")
+
+
+def _bool_of(value: Any) -> bool:
+    if isinstance(value, str):
+        value = value.strip().lower()
+    if isinstance(value, str | bool | int | float) or hasattr(value, "item"):
+        if value in TRUE:
+            return True
+        if value in FALSE:
+            return False
+    raise BadEvent(f"expected true or false, found {name_of(value)}")
+
+
+def _float_of(value: Any) -> float:
+    if isinstance(value, int) and not isinstance(value, bool) and not -(1 << 63) <= value < 1 << 64:
+        raise BadEvent("a number beyond 64 bits")
+    exact = decimal_of(value)
+    return float("nan") if exact is None else float(exact)
+
+
+def _list_of(value: Any) -> list[str]:
+    if isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
+        raise BadEvent(f"expected a list, found {name_of(value)}")
+    return [_text_of(item) for item in value if item is not None]
+
+
+def _derivation(field: Field) -> Callable[[Mapping[str, Any]], Any]:
+    """The derived field as a function of the event's other fields, generated from its expression."""
+    from shopward.expr.compile import to_python
+    from shopward.expr.functions import runtime
+
+    expr = field.derive
+    assert expr is not None
+    names = {name: f"x{i}" for i, name in enumerate(expr.fields)}
+    source = f"lambda {', '.join(names.values())}: {to_python(expr, names, 'value')}"
+    run = eval(source, runtime())  # the text comes from a checked expression, its globals hold no builtins
+    kinds = [(name, _missing(name, field)) for name in expr.fields]
+
+    def derive(event: Mapping[str, Any]) -> Any:
+        value = run(*[event.get(name, missing) for name, missing in kinds])
+        if value is None or value != value:
+            return None
+        return bool(value) if field.type == "bool" else value
+
+    return derive
+
+
+def _missing(name: str, field: Field) -> Any:
+    return None
+
+
+__all__ = ["LABEL_FIELDS", "Normaliser", "normalise"]

@@ -1,0 +1,225 @@
+"""What turned out to be true: whether an event was fraud, who says so, and since when we know it.
+
+A label file has rows `event_id, label, label_ts, [source], [amount]`: label is 0 or 1, label_ts the moment it became known. A label
+enters the stream at label_ts as an event of type `label`; a later one for the same event replaces the earlier from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from shopward.errors import BadData, BadEvent, UsageError
+from shopward.event import parse_time
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ENDINGS = (".parquet", ".csv", ".ndjson", ".jsonl")
+TRUTH = {0: 0, 1: 1, "0": 0, "1": 1, "false": 0, "true": 1}
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """One judgement of one event; `ts` is when it became known (epoch ms), `amount` the loss or value it stands for.
+
+    >>> Label.read({"event_id": "e1", "label": "1", "label_ts": "2026-01-08", "source": "chargeback"})
+    Label(event_id='e1', label=1, ts=1767830400000, source='chargeback', amount=None)
+    """
+
+    event_id: str
+    label: int
+    ts: int
+    source: str | None = None
+    amount: float | None = None
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Label:
+        """A label from a row as it is written; BadEvent says what is wrong with it."""
+        if row.get("event_id") in (None, ""):
+            raise BadEvent("missing; a label names the event it judges", field="event_id")
+        if row.get("label_ts") is None:
+            raise BadEvent("missing; a label says since when it is known", field="label_ts")
+        source, amount = row.get("source"), row.get("amount")
+        return cls(
+            event_id=str(row["event_id"]),
+            label=truth(row.get("label")),
+            ts=parse_time(row["label_ts"]),
+            source=None if source is None else str(source),
+            amount=None if amount is None else float(amount),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row this label was read from, without what it does not say.
+
+        >>> Label(event_id="e1", label=0, ts=5).as_dict()
+        {'event_id': 'e1', 'label': 0, 'label_ts': 5}
+        """
+        row: dict[str, Any] = {"event_id": self.event_id, "label": self.label, "label_ts": self.ts}
+        return row | {name: v for name in ("source", "amount") if (v := getattr(self, name)) is not None}
+
+    def as_event(self) -> dict[str, Any]:
+        """The event of type `label` that says this in the stream; its id is unique for the event and the moment.
+
+        >>> Label(event_id="e1", label=0, ts=5).as_event()
+        {'event_id': 'label:e1:5', 'ts': 5, 'type': 'label', 'label': 0.0, 'label_event': 'e1'}
+        """
+        event: dict[str, Any] = {"event_id": f"label:{self.event_id}:{self.ts}", "ts": self.ts, "type": "label"}
+        event |= {"label": float(self.label), "label_event": self.event_id}
+        return event if self.source is None else event | {"label_source": self.source}
+
+
+def truth(value: Any) -> int:
+    """0 or 1 of a label as files write it (Python's True and False are 1 and 0).
+
+    >>> truth("1"), truth(0.0), truth(True)
+    (1, 0, 1)
+    """
+    found = TRUTH.get(value.strip().lower() if isinstance(value, str) else value) if _plain(value) else None
+    if found is None:
+        raise BadEvent("expected 0 or 1", field="label")
+    return found
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | np.integer | np.floating)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelColumns:
+    """The labels of a file as columns, ordered by the moment they became known."""
+
+    event_ids: pa.Array  # large_string
+    labels: np.ndarray  # int8, 0 or 1
+    ts: np.ndarray  # int64, epoch ms
+    sources: pa.Array | None  # large_string with nulls
+    amounts: np.ndarray | None  # float64, NaN where the file gives none
+
+
+def read_labels(path: str | Path) -> Iterator[Label]:
+    """The labels of a file, in the order they became known."""
+    columns = label_columns(path)
+    sources = columns.sources.to_pylist() if columns.sources is not None else None
+    for i, event_id in enumerate(columns.event_ids.to_pylist()):
+        amount = None if columns.amounts is None or np.isnan(columns.amounts[i]) else float(columns.amounts[i])
+        yield Label(
+            event_id=event_id,
+            label=int(columns.labels[i]),
+            ts=int(columns.ts[i]),
+            source=sources[i] if sources else None,
+            amount=amount,
+        )
+
+
+def label_columns(path: str | Path) -> LabelColumns:
+    """Read a label file (.parquet, .csv, .ndjson). Raises BadData naming the row when a label cannot be used."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = _label_table(Path(path))
+    missing = [name for name in ("event_id", "label", "label_ts") if name not in table.column_names]
+    if missing:
+        raise BadData(f"{path}: a label file has the columns event_id, label, label_ts; missing: {', '.join(missing)}")
+    event_ids = pc.cast(table["event_id"], pa.large_string()).combine_chunks()
+    if event_ids.null_count:
+        raise BadData(f"{path}: row {_first(event_ids.is_null())}: event_id is missing")
+    ts = _column(path, table["label_ts"], _times, parse_time, np.int64)
+    order = np.argsort(ts, kind="stable")
+    labels = _column(path, table["label"], _truths, truth, np.int8)
+    has = set(table.column_names)
+    sources = pc.cast(table["source"], pa.large_string()).combine_chunks() if "source" in has else None
+    amounts = _column(path, table["amount"], _amounts, _amount, np.float64)[order] if "amount" in has else None
+    return LabelColumns(event_ids.take(order), labels[order], ts[order], sources and sources.take(order), amounts)
+
+
+def _label_table(path: Path) -> pa.Table:
+    import pyarrow as pa
+
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return pq.read_table(path)
+    if path.suffix == ".csv":
+        from pyarrow import csv
+
+        text = csv.ConvertOptions(column_types={"event_id": pa.string(), "source": pa.string(), "label": pa.string()})
+        return csv.read_csv(path, convert_options=text)
+    if path.suffix not in ENDINGS:
+        raise UsageError(f"--labels {path}: the ending must be one of {', '.join(ENDINGS)}")
+    rows = []
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                if line.strip():
+                    rows.append(Label.read(msgspec.json.decode(line, type=dict)).as_dict())
+            except (msgspec.DecodeError, BadEvent) as wrong:
+                raise BadData(f"{path}:{number}: {wrong}") from None
+    return pa.Table.from_pylist(rows, _label_schema())
+
+
+def _label_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text, whole = pa.string(), pa.int64()
+    return pa.schema({"event_id": text, "label": whole, "label_ts": whole, "source": text, "amount": pa.float64()})
+
+
+def _column(path, values: pa.ChunkedArray, fast, one, kind) -> np.ndarray:
+    """The whole column at once where it is of one plain kind, else value by value, to say which row is wrong."""
+    import pyarrow as pa
+
+    if not len(values):
+        return np.empty(0, kind)
+    try:
+        whole = fast(values)
+        if whole is not None:
+            return whole.astype(kind)
+    except pa.ArrowInvalid:
+        pass
+    out = np.empty(len(values), kind)
+    for i, value in enumerate(values.to_pylist()):
+        try:
+            out[i] = one(value)
+        except BadEvent as wrong:
+            raise BadData(f"{path}: row {i + 1}: {wrong}") from None
+    return out
+
+
+def _times(values: pa.ChunkedArray) -> np.ndarray | None:
+    import pyarrow as pa
+
+    if values.null_count or not (pa.types.is_timestamp(values.type) or pa.types.is_integer(values.type)):
+        return None
+    if pa.types.is_timestamp(values.type):
+        return np.asarray(values.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()))
+    return np.asarray(values.cast(pa.int64()))
+
+
+def _truths(values: pa.ChunkedArray) -> np.ndarray | None:
+    import pyarrow as pa
+
+    if values.null_count or pa.types.is_floating(values.type):
+        return None
+    whole = np.asarray(values.cast(pa.int8()))
+    return whole if np.isin(whole, (0, 1)).all() else None
+
+
+def _amounts(values: pa.ChunkedArray) -> np.ndarray | None:
+    import pyarrow as pa
+
+    return np.asarray(values.cast(pa.float64()).fill_null(float("nan")))
+
+
+def _amount(value: Any) -> float:
+    try:
+        return float("nan") if value is None else float(value)
+    except (TypeError, ValueError):
+        raise BadEvent("expected a number", field="amount") from None
+
+
+def _first(flags: Any) -> int:
+    return int(np.flatnonzero(np.asarray(flags))[0]) + 1

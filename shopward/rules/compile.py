@@ -1,0 +1,461 @@
+"""Rules compiled twice from one text: a kernel over the columns of a batch, and a Python function for one event.
+
+Rules are indexed by event type, so an event meets only the rules that are `on` its type. A condition is split at its top-level
+`and`: what needs only columns runs in the kernel; what needs characters, lists or lookups runs in Python, row by row in arrival
+order, and only where the rest already holds. Bit r of the hit words is rule `order[r]`: strongest action first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields as parts_of
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shopward.batch import LABEL, Batch
+from shopward.declare.types import Rule, Schema
+from shopward.evidence import Evidence
+from shopward.expr import FUNCTIONS, runtime, to_kernel, to_python
+from shopward.expr.check import needs_text
+from shopward.expr.functions import UTC_COLUMNS
+from shopward.expr.nodes import Bool, Call, Compare, Const, In, Name, Node
+from shopward.hashing import siphash128
+from shopward.rules.act import STRENGTH, share
+
+if TYPE_CHECKING:
+    from shopward.declare.rulebook import Rulebook
+    from shopward.features.live import Block, Windows
+
+NAN = float("nan")
+_NUMERIC = ("number", "bool", "time")
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The part of a rule that a kernel cannot judge: `holds(values...)`, reading `names`, for bit `bit`."""
+
+    bit: int
+    rule: Rule
+    names: tuple[str, ...]
+    holds: Callable[..., bool] | None
+
+
+class Rules:
+    """A rulebook's live and shadow rules, ready to run.
+
+    `order` gives the rules by bit, `ids` their ids; `live` and `shadow` are masks (uint64[w]) over the hit words.
+    """
+
+    def __init__(self, rulebook: Rulebook, windows: Windows, seed: bytes, tables: Mapping[str, Callable], mode: str = "auto"):
+        rules = [r for r in rulebook.rules.values() if r.state != "draft"]
+        self.order = sorted(rules, key=lambda r: -STRENGTH[r.then])
+        self.ids = tuple(r.id for r in self.order)
+        self.schema: Schema = rulebook.schema
+        self.version: str = rulebook.version
+        self.rulebook, self.windows, self.seed = rulebook, windows, seed
+        self.words = max(1, -(-len(self.order) // 64))
+        self.live = self._mask(lambda r: r.state == "live")
+        self.shadow = self._mask(lambda r: r.state == "shadow")
+        self.strength = np.array([STRENGTH[r.then] for r in self.order] or [0], np.int64)
+        self.mandatory = np.array([r.mandatory for r in self.order] or [False])
+        self.override = np.array([r.override and r.then == "allow" for r in self.order] or [False])
+        self.column = {name: i for i, name in enumerate(windows.names)}
+        self.env = {**runtime(), **tables}
+        self.head_of, self.tails = self._split()
+        self.said = {r.id: Said.of(r, self) for r in self.order}
+        self.special = self._mask_bits([t.bit for t in self.tails])
+        self._mode = mode
+        self._kernel: Callable | None = None
+        self._plan = _KernelPlan(self)
+        if mode == "compiled":
+            self.compile()
+
+    # --- running over a batch
+
+    def compile(self) -> None:
+        """Compile the kernel now (or load it from the cache)."""
+        from shopward.rules.kernel import load
+
+        self._kernel = load(self._plan.source)
+
+    def fire(self, batch: Batch, block: Block, write: Callable[[Rule, int], None]) -> np.ndarray:
+        """Hit words uint64[n, w] of every event. `write(rule, row)` is called, in arrival order, where a writing rule fires."""
+        hits = np.zeros((batch.n, self.words), np.uint64)
+        if not self.order:
+            return hits
+        if self._kernel is None and self._mode == "auto" and batch.n > 256:
+            self.compile()
+        if self._kernel is not None:
+            self._kernel(*self._plan.arguments(batch, block, hits))
+        else:
+            self._plan.interpret(batch, block, hits)
+        if self.tails:
+            self._settle(batch, block, hits, write)
+        return hits
+
+    def _settle(self, batch: Batch, block: Block, hits: np.ndarray, write: Callable[[Rule, int], None]) -> None:
+        """Judge tails and rollouts, and write lists, row by row in arrival order, where the kernel's part held."""
+        read = Reader(self, batch, block)
+        for row in np.flatnonzero((hits & self.special).any(axis=1)).tolist():
+            writers = []
+            for tail in self.tails:
+                word, bit = divmod(tail.bit, 64)
+                if not int(hits[row, word]) >> bit & 1:
+                    continue
+                if (tail.holds and not tail.holds(*read.values(tail.names, row))) or not self._in_rollout(tail.rule, read, row):
+                    hits[row, word] &= np.uint64(~(1 << bit) & 0xFFFFFFFFFFFFFFFF)
+                elif tail.rule.writes and tail.rule.state == "live":
+                    writers.append(tail.rule)
+            for rule in writers:
+                write(rule, row)
+
+    def _in_rollout(self, rule: Rule, read: Reader, row: int) -> bool:
+        return rule.percent >= 100 or share(f"rule:{rule.id}", read.subject(row)) < rule.percent
+
+    # --- reading hits
+
+    def fired(self, words: np.ndarray) -> list[Rule]:
+        """The rules behind one row of hit words, strongest first."""
+        value = sum(int(w) << 64 * i for i, w in enumerate(words))
+        return [rule for bit, rule in enumerate(self.order) if value >> bit & 1]
+
+    def count(self, hits: np.ndarray) -> np.ndarray:
+        """How often each rule fired, int64[rules]."""
+        return np.array([int((hits[:, b // 64] >> np.uint64(b % 64) & np.uint64(1)).sum()) for b in range(len(self.order))], np.int64)
+
+    def explain(self, rule: Rule, batch: Batch, block: Block, row: int) -> Evidence:
+        """What the rule saw at this event."""
+        read = Reader(self, batch, block)
+        return explain(rule, self.said[rule.id], lambda name: read.value(name, row), batch.event_ids[row], int(batch.ts[row]))
+
+    # --- preparing
+
+    def _mask(self, wanted: Callable[[Rule], bool]) -> np.ndarray:
+        return self._mask_bits([i for i, r in enumerate(self.order) if wanted(r)])
+
+    def _mask_bits(self, bits: list[int]) -> np.ndarray:
+        mask = np.zeros(self.words, np.uint64)
+        for bit in bits:
+            mask[bit // 64] |= np.uint64(1 << bit % 64)
+        return mask
+
+    def _split(self) -> tuple[list[list[Node]], list[Tail]]:
+        """Per rule the conjuncts a kernel can judge, and the tails of those rules that need more."""
+        heads, tails = [], []
+        for bit, rule in enumerate(self.order):
+            conjuncts = _conjuncts(rule.when.root)
+            rest = [c for c in conjuncts if is_rowwise(c)]
+            heads.append([c for c in conjuncts if not is_rowwise(c)])
+            if rest or rule.percent < 100 or rule.writes:
+                tails.append(self._tail(bit, rule, rest))
+        return heads, tails
+
+    def _tail(self, bit: int, rule: Rule, rest: list[Node]) -> Tail:
+        names = tuple(sorted({n.name for c in rest for n in walk(c) if isinstance(n, Name)} | {"t"})) if rest else ()
+        if not rest:
+            return Tail(bit, rule, (), None)
+        condition = " and ".join(to_python(c, mode="true") for c in rest)
+        return Tail(bit, rule, names, define(f"def holds({', '.join(names)}):\n    return {condition}\n", "holds", self.env))
+
+    def hash_of(self, text: str) -> tuple[int, int]:
+        return siphash128(text.encode(), self.seed)
+
+
+class Reader:
+    """Values of fields and features of one row of a batch, as Python expressions see them (NaN and None for missing)."""
+
+    def __init__(self, rules: Rules, batch: Batch, block: Block):
+        self.rules, self.batch, self.block = rules, batch, block
+        self._texts: dict[str, list] = {}
+        self._records: list[dict] | None = None
+
+    def values(self, names: tuple[str, ...], row: int) -> list[Any]:
+        return [self.value(name, row) for name in names]
+
+    def value(self, name: str, row: int) -> Any:
+        rules, batch = self.rules, self.batch
+        if name == "t":
+            return int(batch.t[row])
+        if name == "ts":
+            return float(batch.ts[row])
+        if name == "type":
+            return rules.schema.types[batch.types[row]]
+        if name == "event_id":
+            return batch.event_ids[row]
+        if name in rules.column:
+            return self._feature(name, row)
+        if name in batch.numbers:
+            return float(batch.numbers[name][row])
+        if name in ("score", "risk"):
+            return NAN
+        return self._text(name, row)
+
+    def _feature(self, name: str, row: int) -> Any:
+        if name in self.block.hashes:
+            return self.rules.windows.text(name, self.block.hashes[name][row : row + 1])[0]
+        return float(self.block.values[self.rules.column[name], row])
+
+    def _text(self, name: str, row: int) -> Any:
+        if name not in self._texts:
+            self._texts[name] = self.batch.text(name)
+        return self._texts[name][row]
+
+    def subject(self, row: int) -> str:
+        """Who a rollout or the control arm is about: the account, or the first entity the event has."""
+        for role, kind in subject_roles(self.rules.schema):
+            key = self._text(role, row)
+            if key is not None:
+                return f"{kind}:{key}"
+        return f"event:{self.batch.event_ids[row]}"
+
+
+def subject_roles(schema: Schema) -> list[tuple[str, str]]:
+    """Role fields in the order in which they name the subject of an event: `account` first, then as declared."""
+    return sorted(schema.roles.items(), key=lambda item: item[0] != "account")
+
+
+def define(source: str, name: str, env: dict[str, Any]) -> Callable:
+    """Execute generated source (never user text: it was written from checked nodes) and give back one function."""
+    space = dict(env)
+    exec(compile(source, f"<generated {name}>", "exec"), space)
+    return space[name]
+
+
+# --- conditions -----------------------------------------------------------------------------------------------------------------
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and everything below it."""
+    yield node
+    for part in parts_of(node):
+        value = getattr(node, part.name)
+        for child in value if isinstance(value, tuple) else (value,):
+            if isinstance(child, Node):
+                yield from walk(child)
+
+
+def is_rowwise(node: Node) -> bool:
+    """Does judging this take characters, lists or lookups?"""
+    return needs_text(node) or any(isinstance(n, Call) and not _columnar(n) for n in walk(node))
+
+
+def _columnar(call: Call) -> bool:
+    zone = call.args[1].value if len(call.args) > 1 and isinstance(call.args[1], Const) else "UTC"
+    known = FUNCTIONS.get(call.func)
+    return known is not None and (known.columns or (call.func in UTC_COLUMNS and zone == "UTC"))
+
+
+def _conjuncts(node: Node) -> list[Node]:
+    if isinstance(node, Bool) and node.op == "and":
+        return [c for a in node.args for c in _conjuncts(a)]
+    return [node]
+
+
+class _KernelPlan:
+    """The kernel's source, the columns it takes, and the same rules as plain functions for when no kernel is compiled."""
+
+    def __init__(self, rules: Rules):
+        self.rules = rules
+        self.consts: list[tuple[int, int]] = []
+        self._const_at: dict[str, int] = {}
+        heads = [n for head in rules.head_of for c in head for n in walk(c)]
+        named = {(n.name, n.type, n.kind) for n in heads if isinstance(n, Name)}
+        texts = sorted(name for name, kind, where in named if kind == "string" and name != "type")
+        self.features_text = [t for t in texts if t in rules.column]
+        self.fields_text = [t for t in texts if t not in rules.column]
+        self.fields_number = sorted(
+            name for name, kind, where in named if kind in _NUMERIC and name not in rules.column and name not in ("ts", "score", "risk")
+        )
+        self.source = self._source()
+        self._functions: dict[int, Callable] | None = None
+
+    def arguments(self, batch: Batch, block: Block, hits: np.ndarray) -> tuple:
+        """What the kernel takes, in its order."""
+        table = np.array(self.consts or [(0, 0)], np.int64)
+        numbers = (batch.numbers[f] for f in self.fields_number)
+        texts = (batch.hashes[f] for f in self.fields_text)
+        features = (block.hashes[f] for f in self.features_text)
+        return (batch.types, batch.ts, block.values, hits, table, *numbers, *texts, *features)
+
+    def interpret(self, batch: Batch, block: Block, hits: np.ndarray) -> None:
+        """The same, by plain Python."""
+        if self._functions is None:
+            self._functions = {code: self._function(bits) for code, bits in self._by_type().items()}
+        read = Reader(self.rules, batch, block)
+        for row, code in enumerate(batch.types.tolist()):
+            function = self._functions.get(code)
+            if function is None:
+                continue
+            value = function(lambda name, row=row: read.value(name, row))
+            for word in range(self.rules.words):
+                hits[row, word] = value >> 64 * word & 0xFFFFFFFFFFFFFFFF
+
+    def _by_type(self) -> dict[int, list[int]]:
+        """Event type code -> bits of the rules on it."""
+        codes = {name: i for i, name in enumerate(self.rules.schema.types)}
+        by_type: dict[int, list[int]] = {}
+        for bit, rule in enumerate(self.rules.order):
+            for name in rule.on:
+                if codes[name] != LABEL:
+                    by_type.setdefault(codes[name], []).append(bit)
+        return by_type
+
+    def _function(self, bits: list[int]) -> Callable:
+        names = sorted({n.name for b in bits for c in self.rules.head_of[b] for n in walk(c) if isinstance(n, Name)})
+        lines = ["def fire(get):", *(f"    {name} = get({name!r})" for name in names), "    hits = 0"]
+        for bit in bits:
+            condition = " and ".join(to_python(c, mode="true") for c in self.rules.head_of[bit]) or "True"
+            lines.append(f"    if {condition}: hits |= {1 << bit}")
+        return define("\n".join([*lines, "    return hits", ""]), "fire", self.rules.env)
+
+    def _const(self, text: str) -> tuple[str, str]:
+        at = self._const_at.get(text)
+        if at is None:
+            at = self._const_at[text] = len(self.consts)
+            self.consts.append(self.rules.hash_of(text))
+        return f"K[{at}, 0]", f"K[{at}, 1]"
+
+    def _source(self) -> str:
+        """The kernel as text: one branch per event type, one test per rule."""
+        names: dict[str, Any] = {"type": "c", "ts": "float(ts[i])", "score": "nan", "risk": "nan"}
+        names |= {f: f"n_{f}[i]" for f in self.fields_number}
+        names |= {f: (f"h_{f}[i, 0]", f"h_{f}[i, 1]") for f in self.fields_text}
+        names |= {f: f"F[{k}, i]" for f, k in self.rules.column.items() if f not in self.features_text}
+        names |= {f: (f"s_{f}[i, 0]", f"s_{f}[i, 1]") for f in self.features_text}
+        codes = {name: i for i, name in enumerate(self.rules.schema.types)}
+        columns = [f"n_{f}" for f in self.fields_number] + [f"h_{f}" for f in self.fields_text] + [f"s_{f}" for f in self.features_text]
+        kinds = ["float64[::1]"] * len(self.fields_number) + ["int64[:, ::1]"] * (len(self.fields_text) + len(self.features_text))
+        fixed = ["int16[::1]", "int64[::1]", "float64[:, ::1]", "uint64[:, ::1]", "int64[:, ::1]"]
+        lines = [
+            '"""Rules of one rulebook over the columns of a batch. Generated."""',
+            "import numpy as np",
+            "from numba import njit",
+            "from shopward.expr.kernel import div, first, floor, greatest, least, mod, nan, round_even",
+            "",
+            f'@njit("void({", ".join(fixed + kinds)})", cache=True, nogil=True, error_model="numpy")',
+            f"def fire({', '.join(['types', 'ts', 'F', 'hits', 'K', *columns])}):",
+            "    for i in range(types.shape[0]):",
+            "        c = types[i]",
+        ]
+        for n, (code, bits) in enumerate(sorted(self._by_type().items())):
+            lines.append(f"        {'if' if n == 0 else 'elif'} c == {code}:")
+            for word in sorted({b // 64 for b in bits}):
+                lines.append("            w = np.uint64(0)")
+                for bit in (b for b in bits if b // 64 == word):
+                    condition = " and ".join(to_kernel(c, names, self._const, codes, "true") for c in self.rules.head_of[bit]) or "True"
+                    lines += [f"            if {condition}:", f"                w |= np.uint64({1 << bit % 64})"]
+                lines.append(f"            hits[i, {word}] = w")
+        if not self._by_type():
+            lines.append("        pass")
+        return "\n".join([*lines, ""])
+
+
+# --- evidence -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One comparison a rule makes: `name op bound`."""
+
+    name: str
+    kind: str
+    op: str
+    bound: Any
+
+    @property
+    def threshold(self) -> str:
+        """The comparison as text, `> 5`."""
+        shown = f"{self.bound:g}" if isinstance(self.bound, float) else repr(self.bound) if isinstance(self.bound, str) else self.bound
+        return f"{self.op} {shown}"
+
+
+_FLIP = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+
+
+def atoms(rule: Rule) -> list[Atom]:
+    """The comparisons of names with constants in a rule, features first, each once."""
+    found: dict[str, Atom] = {}
+    for node in walk(rule.when.root):
+        atom = _atom(node)
+        if atom and atom.name not in found and atom.name != "type":
+            found[atom.name] = atom
+    return sorted(found.values(), key=lambda a: a.kind != "feature")
+
+
+def _atom(node: Node) -> Atom | None:
+    if isinstance(node, Compare):
+        if isinstance(node.a, Name) and isinstance(node.b, Const):
+            return Atom(node.a.name, node.a.kind, node.op, _constant(node.b))
+        if isinstance(node.b, Name) and isinstance(node.a, Const):
+            return Atom(node.b.name, node.b.kind, _FLIP[node.op], _constant(node.a))
+        named = [n for n in walk(node) if isinstance(n, Name)]
+        if named:
+            return Atom(named[0].name, named[0].kind, "in", "a comparison of several")
+    if isinstance(node, In) and isinstance(node.x, Name):
+        return Atom(node.x.name, node.x.kind, "not in" if node.negated else "in", tuple(c.value for c in node.items))
+    if isinstance(node, Name) and node.type == "bool":
+        return Atom(node.name, node.kind, "is", True)
+    return None
+
+
+def _constant(node: Const) -> Any:
+    return float(node.value) if isinstance(node.value, int | float) and not isinstance(node.value, bool) else node.value
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a rule can say about itself, prepared once: its comparisons (never of personal data) and whose key it is about."""
+
+    atoms: tuple[Atom, ...]
+    roles: tuple[tuple[str, str, bool], ...]     # (role, kind, is personal data), most telling first
+
+    @classmethod
+    def of(cls, rule: Rule, rules: Rules) -> Said:
+        fields, features = rules.schema.fields, rules.rulebook.features
+        told = tuple(a for a in atoms(rule) if not (a.name in fields and fields[a.name].pii))
+        roles = [role for name in rule.when.features if name in features for role in features[name].entity]
+        roles += [role for role, _ in subject_roles(rules.schema)]
+        known = tuple((r, rules.schema.roles[r], fields[r].pii) for r in dict.fromkeys(roles) if r in rules.schema.roles)
+        return cls(told, known)
+
+
+def explain(rule: Rule, said: Said, get: Callable[[str], Any], event_id: str, ts: int) -> Evidence:
+    """The evidence of one fired rule: its title with every value it compared, about the entity of its first feature."""
+    seen = [(a, _plain(get(a.name))) for a in said.atoms]
+    what = f"{rule.title}: {', '.join(_said(a, v) for a, v in seen)}" if seen else rule.title
+    first, value = seen[0] if seen else (None, None)
+    return Evidence(
+        source=f"rule:{rule.id}",
+        what=what,
+        entity=_entity(said, get, event_id),
+        feature=first.name if first else None,
+        value=value,
+        threshold=first.threshold if first else None,
+        event_ids=(event_id,),
+        techniques=rule.techniques,
+        ts=ts,
+    )
+
+
+def _entity(said: Said, get: Callable[[str], Any], event_id: str) -> str:
+    """kind:id of what the evidence is about: the key of the rule's first feature, else the event's subject."""
+    for role, kind, personal in said.roles:
+        value = get(role)
+        if isinstance(value, str):
+            return f"{kind}:{_masked(value) if personal else value}"
+    return f"event:{event_id}"
+
+
+def _said(atom: Atom, value: Any) -> str:
+    shown = f"{value:g}" if isinstance(value, float) else "missing" if value is None else str(value)
+    return f"{atom.name} = {shown}" + (f" ({atom.threshold})" if atom.op not in ("is", "in") or isinstance(atom.bound, tuple) else "")
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value: NaN becomes None, whole floats stay floats."""
+    return None if isinstance(value, float) and value != value else value
+
+
+def _masked(value: str) -> str:
+    return value if value.startswith("p_") else f"{value[:1]}***"

@@ -1,0 +1,50 @@
+"""What generated expressions call to read tables: `listed(name, key, t)` and `lookup(table, column, key, t)`, both as of t."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shopward.hashing import canonical_text
+
+if TYPE_CHECKING:
+    from shopward.declare.rulebook import Rulebook
+    from shopward.declare.types import Lookup
+    from shopward.lists import ListIndex
+
+NAN = float("nan")
+
+
+def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]]:
+    """The two readers over a rulebook's lookups and the lists in memory."""
+    columns = {(table.name, column): _reader(table, column) for table in rulebook.lookups.values() for column in table.columns}
+
+    def listed(name: str, key: Any, t: float) -> bool | None:
+        if key is None or key != key or (isinstance(key, tuple) and any(k is None for k in key)):
+            return None
+        return lists.contains(name, key if isinstance(key, str | tuple) else canonical_text(key), int(t))
+
+    def lookup(table: str, column: str, key: Any, t: float) -> Any:
+        return columns[table, column](key, int(t))
+
+    return {"listed": listed, "lookup": lookup}
+
+
+def _reader(table: Lookup, column: str) -> Callable[[Any, int], Any]:
+    """The value of one column for a key as of t; what is missing depends on the column's type."""
+    missing = NAN if table.columns[column] in ("number", "time") else None
+    found = {key: ([row[0] for row in rows], rows) for key, rows in table.rows.items()}
+
+    def read(key: Any, t: int) -> Any:
+        if key is None or key != key:
+            return missing
+        entry = found.get(key if isinstance(key, str) else canonical_text(key))
+        at = bisect_right(entry[0], t) - 1 if entry else -1
+        if not entry or at < 0:
+            return missing
+        _, until, values = entry[1][at]
+        value = values.get(column) if until is None or t < until else None
+        return missing if value is None else float(value) if table.columns[column] in ("number", "time") else value
+
+    return read

@@ -1,0 +1,79 @@
+"""Rules tested by the tests they carry: events in order, and what the last of them must lead to.
+
+Each test runs the real engine from empty state with just its own rule live; only the features that rule reads are computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shopward.decide import Engine
+from shopward.declare.types import Rule, RuleTest
+from shopward.errors import BadEvent
+
+if TYPE_CHECKING:
+    from shopward.decision import Decision
+    from shopward.declare.rulebook import Rulebook
+
+
+class TestResult(msgspec.Struct, frozen=True):
+    """One test of one rule; `why` says what came out instead when it failed."""
+
+    __test__ = False
+
+    rule: str
+    test: str
+    passed: bool
+    why: str
+    file: str
+    line: int
+
+
+def run_tests(
+    rulebook: Rulebook, only: tuple[str, ...] = (), on_progress: Callable[[int], None] = lambda done: None
+) -> Iterator[TestResult]:
+    """Run every test of every rule (or of the rules in `only`), draft and shadow rules too, as if they were live."""
+    for rule in rulebook.rules.values():
+        if only and rule.id not in only or not rule.tests:
+            continue
+        alone = rulebook.only(replace(rule, state="live", percent=100.0))
+        for test in rule.tests:
+            yield _run(alone, rule, test)
+            on_progress(1)
+
+
+def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:
+    engine = Engine(alone, mode="interpreted")
+    for name, keys in test.lists.items():
+        for key in keys:
+            engine.lists.add(name, key)
+    decision = None
+    try:
+        for i, event in enumerate(test.events):
+            decision = engine.decide({"event_id": f"test-{i}", **event})
+    except BadEvent as error:
+        return _result(rule, test, f"event {i + 1} is not usable: {error}")
+    return _result(rule, test, _compare(rule, test, decision))
+
+
+def _compare(rule: Rule, test: RuleTest, decision: Decision | None) -> str:
+    """What differs from the expectation, in words; empty when nothing does."""
+    if decision is None:
+        return "the test has no events"
+    fired = rule.id in decision.reasons
+    wrong = []
+    if "fires" in test.expect and bool(test.expect["fires"]) != fired:
+        wrong.append(f"expected the rule {'to fire' if test.expect['fires'] else 'not to fire'}, it did{'' if fired else ' not'}")
+    if "action" in test.expect and test.expect["action"] != decision.action:
+        wrong.append(f"expected action {test.expect['action']}, got {decision.action}")
+    if wrong and decision.evidence:
+        wrong.append(decision.evidence[0].what)
+    return "; ".join(wrong)
+
+
+def _result(rule: Rule, test: RuleTest, why: str) -> TestResult:
+    return TestResult(rule.id, test.name, not why, why, rule.file, test.line or rule.line)

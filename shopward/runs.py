@@ -1,0 +1,235 @@
+"""Whole files at once: decide on every event, or compute every feature. Pure runs, from empty state, one pass, bounded memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shopward.declare.types import ACTIONS
+from shopward.errors import BadData, NotYet, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from shopward.declare.rulebook import Rulebook
+
+ROW_GROUP = 1 << 17
+FORMATS = (".parquet", ".csv", ".ndjson")
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did; `decisions` counts events by action."""
+
+    events: int = 0
+    decisions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ACTIONS, 0))
+    rules: dict[str, int] = field(default_factory=dict)
+    labels: int = 0
+    dead_letters: int = 0
+    seconds: float = 0.0
+
+
+class Rows:
+    """A file of rows, its format chosen by the ending of `path`; None keeps nothing.
+
+    Tables are gathered into row groups; the file appears under its name only when it is complete.
+    """
+
+    def __init__(self, path: Path | None):
+        if path is not None and path.suffix not in FORMATS:
+            raise UsageError(f"--out {path}: the ending must be one of {', '.join(FORMATS)}")
+        self.path = path
+        self._temp = path.with_name(f".{path.name}.part") if path else None
+        self._held: list[pa.Table] = []
+        self._rows = 0
+        self._sink = None
+
+    def write(self, table: pa.Table) -> None:
+        if self.path is None or not table.num_rows:
+            return
+        self._held.append(table)
+        self._rows += table.num_rows
+        if self._rows >= ROW_GROUP:
+            self._flush()
+
+    def close(self, empty: pa.Table | None = None) -> None:
+        """Finish the file; `empty` gives the columns when no row was written."""
+        if self.path is None or self._temp is None:
+            return
+        if self._sink is None and not self._held and empty is not None:
+            self._held.append(empty)
+        self._flush()
+        if self._sink is not None:
+            self._sink.close()
+        self._temp.replace(self.path)
+
+    def abandon(self) -> None:
+        """Drop what was written so far."""
+        if self._sink is not None:
+            self._sink.close()
+        if self._temp is not None:
+            self._temp.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if not self._held:
+            return
+        table = pa.concat_tables(self._held).combine_chunks()
+        self._held, self._rows = [], 0
+        if self._sink is None:
+            self._sink = _open_sink(self._temp, self.path.suffix, table.schema)
+        self._sink.write_table(table)
+
+
+def _open_sink(path: Path, ending: str, schema: pa.Schema):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if ending == ".parquet":
+        import pyarrow.parquet as pq
+
+        return pq.ParquetWriter(path, schema, compression="zstd")
+    return _CsvSink(path) if ending == ".csv" else _NdjsonSink(path)
+
+
+class _NdjsonSink:
+    def __init__(self, path: Path):
+        import msgspec
+
+        self._file = path.open("wb")
+        self._encode = msgspec.json.Encoder().encode
+
+    def write_table(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            self._file.write(self._encode(row) + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _CsvSink:
+    """CSV; a list column becomes its items joined by `|`."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._writer = None
+
+    def write_table(self, table: pa.Table) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.csv as pc_csv
+
+        for i, column in enumerate(table.schema):
+            if pa.types.is_list(column.type):
+                table = table.set_column(i, column.name, pc.binary_join(table[i], "|"))
+        if self._writer is None:
+            self._writer = pc_csv.CSVWriter(str(self._path), table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def decide_files(
+    paths: Iterable[Path],
+    rulebook: Rulebook,
+    *,
+    out: Path | None = None,
+    labels: Path | None = None,
+    dead_letters: Path | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Summary:
+    """Decide on every event of the files, in arrival order, from empty state.
+
+    Rows `event_id, ts, type, action, score, risk, reasons, arm, shadow, rulebook_version` go to `out` (.parquet, .csv or .ndjson).
+    Records that cannot be used go to `dead_letters` with file, line and reason. Raises BadData when nothing was usable.
+    """
+    from shopward.decide import Engine
+    from shopward.ingest import DeadLetters
+
+    started = time.perf_counter()
+    engine = Engine(rulebook, mode="compiled")
+    dead = DeadLetters(dead_letters)
+    rows, summary = Rows(out), Summary()
+    fired = np.zeros(len(engine.rules.ids), np.int64)
+    last = None
+    try:
+        for batch in engine.read(paths, labels=labels, dead=dead):
+            last = decisions = engine.decide_batch(batch)
+            rows.write(decisions.table())
+            fired += engine.rules.count(decisions.hits)
+            summary.events += len(decisions)
+            summary.labels += batch.n - len(decisions)
+            for action, n in decisions.counts().items():
+                summary.decisions[action] += n
+            on_progress(batch.n)
+        rows.close(last.table().slice(0, 0) if last is not None else None)
+    except BaseException:
+        rows.abandon()
+        raise
+    finally:
+        dead.close()
+    summary.dead_letters = dead.count
+    summary.rules = {rule: int(n) for rule, n in zip(engine.rules.ids, fired, strict=True)}
+    summary.seconds = round(time.perf_counter() - started, 3)
+    if not summary.events:
+        raise BadData(f"no usable event in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
+    return summary
+
+
+def features_files(
+    paths: Iterable[Path],
+    rulebook: Rulebook,
+    *,
+    engine: str = "native",
+    out: Path | None = None,
+    labels: Path | None = None,
+    dead_letters: Path | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Summary:
+    """Every declared feature of every event, as of that event: rows `event_id` + one column a feature, in arrival order."""
+    if engine not in ("native", "duckdb"):
+        raise NotYet(f"--engine {engine} is not available in this version (native, duckdb)")
+    from shopward.ingest import DeadLetters
+
+    started = time.perf_counter()
+    dead, rows, summary = DeadLetters(dead_letters), Rows(out), Summary()
+    tables = _native_features if engine == "native" else _duckdb_features
+    table = None
+    try:
+        for table in tables(paths, rulebook, labels, dead):
+            rows.write(table)
+            summary.events += table.num_rows
+            on_progress(table.num_rows)
+        rows.close(table.slice(0, 0) if table is not None else None)
+    except BaseException:
+        rows.abandon()
+        raise
+    finally:
+        dead.close()
+    summary.dead_letters = dead.count
+    summary.seconds = round(time.perf_counter() - started, 3)
+    if not summary.events:
+        raise BadData(f"no usable event in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
+    return summary
+
+
+def _native_features(paths, rulebook, labels, dead):
+    from shopward.decide import Engine
+
+    engine = Engine(rulebook, mode="compiled")
+    for batch in engine.read(paths, labels=labels, dead=dead):
+        yield engine.features_table(batch)
+
+
+def _duckdb_features(paths, rulebook, labels, dead):
+    from shopward.decide import Engine
+    from shopward.features import sql
+
+    engine = Engine(rulebook, mode="interpreted")
+    yield sql.run(engine.read(paths, labels=labels, dead=dead, records=True), rulebook)
