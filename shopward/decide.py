@@ -21,7 +21,7 @@ from shopward.declare.needs import needs as columns_of
 from shopward.declare.types import ACTIONS, Rule
 from shopward.errors import BadEvent
 from shopward.features.live import Windows
-from shopward.ingest import Clock, DeadLetters, from_dicts, read
+from shopward.ingest import Clock, DeadLetters, Normaliser, from_dicts, read
 from shopward.lists import ListIndex
 from shopward.rules.act import act, share
 from shopward.rules.compile import Reader, Rules
@@ -66,6 +66,7 @@ class Engine:
         self.seed = self.journal.seed if self.journal else seed or os.urandom(16)
         self.clock = Clock(self.policy.lateness_ms, self.policy.skew_ms, server=clock == "server")
         self.seq = 0
+        self.normaliser = Normaliser.of(rulebook, pseudonym=self.journal.pseudonym if self.journal else None)
         self.lists = ListIndex()
         self.windows = Windows(rulebook, self.seed, mode=mode)
         self.needs = columns_of(rulebook) | self.windows.needs
@@ -201,10 +202,8 @@ class Engine:
     # --- steps
 
     def _checked(self, event: dict[str, Any]) -> dict[str, Any] | BadEvent:
-        from shopward.event import normalise
-
         try:
-            return normalise(event, self.schema)
+            return self.normaliser(event)
         except BadEvent as error:
             return error
 

@@ -6,13 +6,14 @@ Each test runs the real engine from empty state with just its own rule live; onl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from shopward.decide import Engine
-from shopward.declare.types import Rule, RuleTest
+from shopward.declare.types import Feature, Rule, RuleTest
 from shopward.errors import BadEvent
 
 if TYPE_CHECKING:
@@ -40,10 +41,28 @@ def run_tests(
     for rule in rulebook.rules.values():
         if only and rule.id not in only or not rule.tests:
             continue
-        alone = rulebook.only(replace(rule, state="live", percent=100.0))
+        alone = just(rulebook, replace(rule, state="live", percent=100.0))
         for test in rule.tests:
             yield _run(alone, rule, test)
             on_progress(1)
+
+
+def just(rulebook: Rulebook, rule: Rule) -> Rulebook:
+    """The rulebook with one rule and only the features that rule reads."""
+    alone = copy(rulebook)
+    alone.rules = {rule.id: rule}
+    wanted = set(rule.when.features)
+    while True:
+        more = {n for name in wanted for n in _reads(rulebook.features[name])} - wanted
+        if not more:
+            break
+        wanted |= more
+    alone.features = {name: f for name, f in rulebook.features.items() if name in wanted}
+    return alone
+
+
+def _reads(feature: Feature) -> tuple[str, ...]:
+    return (*(feature.of or ()), *(feature.expr.features if feature.expr else ()))
 
 
 def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:

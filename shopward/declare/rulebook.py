@@ -77,9 +77,9 @@ class Rulebook:
     def _build(self, files: dict[str, str], problems: list[Problem]) -> None:
         self.version = version_of(files)
         trees = {name: load_text(text, name, problems) for name, text in files.items() if name.endswith(".yaml")}
-        _stray(trees, problems)
-        if any(tree is None and files[name].strip() for name, tree in trees.items()):
+        if problems:
             raise RulebookError(problems, self.path)  # half a rulebook would only cause more complaints
+        _stray(trees, problems)
         if "schema.yaml" not in files:
             problems.append(Problem("schema.yaml", 1, 1, "there is no schema.yaml", hint="it names event types and fields"))
             raise RulebookError(problems, self.path)

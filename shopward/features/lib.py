@@ -15,7 +15,7 @@ import math
 import struct
 
 M32 = 0xFFFFFFFF
-FLAG = 0x80000000  # top bit of an id lane: superseded (or null)
+FLAG = 0x80000000  # top bit of an id lane: superseded; the lane 0 is null
 VALUE = 0x7FFFFFFF  # the id without the flag
 NEAR = 8  # how many newest slots are searched directly; older latest slots are found through the index
 AHEAD = 12  # rows between asking for memory and using it
@@ -219,7 +219,7 @@ def settle(S, base, mask, stride, lane, position, head, X, H, k):
     if ((position - head) & M32) >= NEAR:
         p = (position - NEAR) & M32
         value = I(S[(base + (p & mask)) * stride + lane])
-        if value < FLAG:
+        if 0 < value < FLAG:
             index_put(X, H, (k << 32) | value, p)
 
 
@@ -228,7 +228,7 @@ def forget(S, base, mask, stride, lane, head, end, X, H, k):
     p = head
     while ((end - p) & M32) > NEAR:
         value = I(S[(base + (p & mask)) * stride + lane])
-        if value < FLAG:
+        if 0 < value < FLAG:
             index_pop(X, H, (k << 32) | value)
         p = (p + 1) & M32
 
@@ -414,7 +414,7 @@ def count_row(Q, k, out):
                 lane = num(Q, at)
                 p = I(r[2 * row + num(Q, at + 3)])
                 while ((end - p) & M32) > NEAR:
-                    if I(S[(base + (p & (cap - 1))) * stride + lane]) < FLAG:
+                    if 0 < I(S[(base + (p & (cap - 1))) * stride + lane]) < FLAG:
                         out[nth] = out[nth] + 1
                     p = (p + 1) & M32
             nth += 1
@@ -443,7 +443,7 @@ def index_row(Q, k):
                 p = I(r[2 * row + num(Q, at + 3)])
                 while ((end - p) & M32) > NEAR:
                     value = I(S[(base + (p & (cap - 1))) * stride + lane])
-                    if value < FLAG:
+                    if 0 < value < FLAG:
                         index_put(i64(Q, at + 1), i64(Q, at + 2), (k << 32) | value, p)
                     p = (p + 1) & M32
             at += 4

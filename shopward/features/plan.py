@@ -23,7 +23,7 @@ NARROW_MS = (1 << 31) - 1  # up to here (24.8 days) 32-bit times need one evicti
 LONG_MS = 45 * 86_400_000  # up to here they need a few; beyond, times take two lanes
 STRING_BUILTINS = ("type", "event_id")
 
-Kind = Literal["minor", "flag", "whole", "number", "id"]
+Kind = Literal["minor", "whole", "number", "id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a slot keeps of a field: minor units, a 0/1 flag, a whole number, a float, or the id of a value."""
+    """What a slot keeps of a field: minor units, a whole number (labels, true/false), a float, or the id of a value."""
 
     field: str
     kind: Kind
 
     @property
     def lanes(self) -> int:
-        return 1 if self.kind in ("flag", "id") else 2
+        return 1 if self.kind == "id" else 2
 
 
 @dataclass(slots=True)
@@ -82,6 +82,7 @@ class Ring:
     each: str | None  # a list field of which every element gets a slot
     windows: list[Window] = field(default_factory=list)
     queues: list[tuple[Value, str]] = field(default_factory=list)
+    firsts: list[Value] = field(default_factory=list)
     ever_count: bool = False
     ever_sums: list[Value] = field(default_factory=list)
     ever_first: list[Value] = field(default_factory=list)
@@ -121,11 +122,9 @@ class Ring:
         kept: list[Value] = []
         for w in self.windows:
             kept += [*w.sums, *w.squares, *w.present, *w.distinct]
-        kept += [v for v, _ in self.queues]
+        kept += [*(v for v, _ in self.queues), *self.firsts]
         if self.cursor:
-            kept += [*self.ever_sums, *self.last]
-        if self.cursor or any(w.ms is not None for w in self.windows):
-            kept += self.ever_first
+            kept += [*self.ever_sums, *self.ever_first, *self.last]
         return list(dict.fromkeys(kept))
 
 
@@ -338,9 +337,7 @@ def _value(plan: Plan, name: str, measure: str) -> Value:
         return Value(name, "id")
     if kind in ("money", "decimal"):
         return Value(name, "minor")
-    if kind == "bool":
-        return Value(name, "flag")
-    if name == "label" or measure in ("sum", "mean", "std"):
+    if kind == "bool" or name == "label" or measure in ("sum", "mean", "std"):
         return Value(name, "whole")
     return Value(name, "number")
 
@@ -412,7 +409,7 @@ def _reserve_window(ring: Ring, window: Window, measure: str, value: Value | Non
     if measure in ("min", "max"):
         _once(ring.queues, (value, measure))
     if measure == "first":
-        _once(ring.ever_first, value)
+        _once(ring.firsts, value)
 
 
 def _once(where: list, what: Any) -> None:

@@ -53,7 +53,7 @@ def carrying(feature: Feature, schema: Schema, table: str) -> str:
     by = f"PARTITION BY {', '.join(key)} ORDER BY seq"
     source, where = quoted(table), " AND ".join(f"{k} IS NOT NULL" for k in key)
     if feature.via:
-        roles = ", ".join(column(r) for r in dict.fromkeys((*feature.via, *feature.entity)))
+        roles = ", ".join(column(r) for r in feature.via)
         source = f"(SELECT *, unnest(list_distinct([{roles}])) AS {key[0]} FROM {source})"
     replaced = ""
     if takes_labels(feature):
@@ -95,9 +95,9 @@ def arrived(feature: Feature, schema: Schema) -> list[str]:
 
 
 def counted(feature: Feature, schema: Schema, clock: str) -> list[str]:
-    """The window, the filter, and for `via` the roles that count."""
+    """The window and the filter."""
     if feature.measure == "without":
-        return _roles(feature, schema)
+        return []
     start, end = f"e.{clock}", f"e.{clock}"
     if feature.lag:
         start = end = f"e.{clock} - {feature.lag}"
@@ -106,14 +106,7 @@ def counted(feature: Feature, schema: Schema, clock: str) -> list[str]:
     conditions = [counting(feature, feature.where, schema, "x")]
     if feature.measure == "then":
         conditions = [counting(feature, feature.a, schema, "x"), counting(feature, feature.b, schema, "e")]
-    return [window, *_roles(feature, schema), *(c for c in conditions if c)]
-
-
-def _roles(feature: Feature, schema: Schema) -> list[str]:
-    """Where the key is read at a role that `via` leaves out, an event may carry the key and not count for it."""
-    if not feature.via or set(feature.entity) <= set(feature.via):
-        return []
-    return [f"x.{unused('carried', schema)} IN ({', '.join(column(r, 'x') for r in feature.via)})"]
+    return [window, *(c for c in conditions if c)]
 
 
 # --- the measures, over the counted events x of each e ------------------------------------------------------------------------------

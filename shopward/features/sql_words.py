@@ -135,10 +135,14 @@ def takes_labels(feature: Feature) -> bool:
     return spoken or feature.arg in LABEL_FIELDS
 
 
-def counting(feature: Feature, expr: Expr | None, schema: Schema, table: str = "") -> str | None:
-    """The condition for an event to count; label events count only where the feature speaks of labels."""
+def counting(feature: Feature, expr: Expr | None, schema: Schema, table: str = "", labels: bool = True) -> str | None:
+    """The condition for an event to count: label events count only where the feature speaks of labels.
+
+    `labels` False: the table holds no label events, so nothing need keep them out.
+    """
     text = condition(expr, schema, table)
-    if feature.arg in LABEL_FIELDS or speaks_of_labels(expr) or (expr is not None and not may_be_label(expr.root)):
+    welcome = feature.arg in LABEL_FIELDS or speaks_of_labels(expr)
+    if not labels or welcome or (expr is not None and not may_be_label(expr.root)):
         return text
     events = f"{column('type', table)} <> 'label'"
     return f"{events} AND {text}" if text else events

@@ -9,21 +9,20 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from shopward.batch import LABEL
 from shopward.declare.types import Field, Policy, Schema
 from shopward.entity import normalise_id
 from shopward.errors import BadEvent
-from shopward.event import LABEL_FIELDS, LAST_MS, MAX_FIELDS, MAX_TEXT, flatten, name_of, parse_time
+from shopward.event import LAST_MS, MAX_FIELDS, MAX_TEXT, flatten, name_of, parse_time
 from shopward.hashing import canonical_text
 from shopward.ingest.money import Rates, decimal_of, minor_of
 from shopward.label import truth
 
 ORIGINAL = "_original"  # `amount_original` keeps an amount in its own currency, and says that `amount` is converted
-TRUE = {True: True, 1: True, "true": True, "1": True}
-FALSE = {False: False, 0: False, "false": False, "0": False}
+TRUE = frozenset({1, "true", "1"})  # True == 1.0 == 1
+FALSE = frozenset({0, "false", "0"})
 Pseudonym = Callable[[str, str], str]
 
 
@@ -58,7 +57,7 @@ class Normaliser:
         self.readers = {f.name: self._reader(f, late_money and f.type == "money") for f in fields}
         self.readers |= {"event_id": _event_id, "ts": parse_time, "label_event": _text_of, "label_source": _text_of}
         self.labels = {"label": lambda value: float(truth(value))}
-        self.derived = [] if settled else [(f, _derivation(f)) for f in fields if f.derive is not None]
+        self.derived = [] if settled else [(f, _derivation(schema, f)) for f in fields if f.derive is not None]
         self.pii = [f.name for f in fields if f.pii]
         self.keys = [f.name for f in fields if f.entity and f.type == "string"]
         self.constants = schema.constants
@@ -130,6 +129,8 @@ class Normaliser:
         return verdict
 
     def _put(self, event: dict[str, Any], name: str, value: Any) -> None:
+        if value is None:
+            return
         if name == "type":
             event["type"] = value
             return
@@ -160,7 +161,9 @@ class Normaliser:
     def _check_label(self, event: dict[str, Any]) -> None:
         for name in ("label", "label_event"):
             if event.get(name) is None:
-                raise BadEvent("missing; a label event has `label` (0 or 1) and `label_event` (the judged event_id)", field=name)
+                raise BadEvent(
+                    "missing; a label event has `label` (0 or 1) and `label_event` (the judged event_id)", field=name
+                )
         event["label"] = self.labels["label"](event["label"])
 
     def _unknown_type(self, kind: Any) -> str:
@@ -250,11 +253,6 @@ class Normaliser:
 _INFINITE = float("inf")
 
 
-@lru_cache(maxsize=64)
-def _for_schema(key: int) -> dict[int, Normaliser]:
-    return {}
-
-
 def normalise(record: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
     """The event of one record under a schema without currency rates. For many records keep a Normaliser.
 
@@ -332,7 +330,7 @@ def _list_of(value: Any) -> list[str]:
     return [_text_of(item) for item in value if item is not None]
 
 
-def _derivation(field: Field) -> Callable[[Mapping[str, Any]], Any]:
+def _derivation(schema: Schema, field: Field) -> Callable[[Mapping[str, Any]], Any]:
     """The derived field as a function of the event's other fields, generated from its expression."""
     from shopward.expr.compile import to_python
     from shopward.expr.functions import runtime
@@ -342,7 +340,7 @@ def _derivation(field: Field) -> Callable[[Mapping[str, Any]], Any]:
     names = {name: f"x{i}" for i, name in enumerate(expr.fields)}
     source = f"lambda {', '.join(names.values())}: {to_python(expr, names, 'value')}"
     run = eval(source, runtime())  # the text comes from a checked expression, its globals hold no builtins
-    kinds = [(name, _missing(name, field)) for name in expr.fields]
+    kinds = [(name, _missing(schema, name)) for name in expr.fields]
 
     def derive(event: Mapping[str, Any]) -> Any:
         value = run(*[event.get(name, missing) for name, missing in kinds])
@@ -353,8 +351,7 @@ def _derivation(field: Field) -> Callable[[Mapping[str, Any]], Any]:
     return derive
 
 
-def _missing(name: str, field: Field) -> Any:
-    return None
-
-
-__all__ = ["LABEL_FIELDS", "Normaliser", "normalise"]
+def _missing(schema: Schema, name: str) -> float | None:
+    """What a missing field is to an expression."""
+    kind = schema.fields[name].expr_type if name in schema.fields else "string"
+    return float("nan") if kind in ("number", "time") else None

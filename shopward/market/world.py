@@ -71,7 +71,8 @@ class World:
     flash: list[tuple[int, float, int]]  # (day, hour, first product of the sale)
     kiosks: np.ndarray  # device per campus
     lookalikes: list[tuple[str, int, str]]  # (entity kind, code, why it looks odd)
-    first_products: int = 0
+    first_products: int = 0  # how many products existed before any campaign
+    evergreen: int = 0  # the best-selling product of a seller who was always there
     next: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("order", "session", "bank", "address", "text", "email", "coupon"), 0))
 
     @property
@@ -213,7 +214,7 @@ def _campuses_and_offices(world: World, rng: np.random.Generator, offices: np.nd
     n = accounts.n
     country = accounts.country.astype(np.int64)
     employed = rng.random(n) < 0.24
-    room = np.minimum(rng.zipf(1.35, n) - 1, offices[country] - 1)  # a few big firms, many small ones
+    room = (offices[country] * rng.random(n) ** 2.6).astype(np.int64)  # a few big firms, many small ones
     accounts.work[employed] = (net.work[country] + 1 + room)[employed]
     where = rng.choice(len(COUNTRIES), campuses, p=COUNTRY_SHARE)
     where[0] = 0
@@ -273,9 +274,12 @@ def _oddities(world: World, rng: np.random.Generator) -> None:
 def _sellers(world: World, rng: np.random.Generator, visits: float) -> None:
     """Sellers with their catalogue; demand follows a Zipf law over products, prices a log-normal one per category."""
     n = max(12, world.accounts.n // 70)
-    account = sell_accounts(world, rng, n)
+    opens = np.where(rng.random(n) < min(0.2, 0.0016 * world.days), START + HOUR + (rng.random(n) * world.days * DAY).astype(np.int64), 0)
+    opens[0] = 0
+    old = START - (rng.exponential(500 * DAY, n) + 20 * DAY).astype(np.int64)
+    account = sell_accounts(world, rng, n, reg=np.where(opens > 0, opens - rng.integers(HOUR // 12, HOUR, n), old))
     world.sellers.add(
-        n, account=account, reg=world.accounts.reg[account], bank=world.take("bank", n), weekday=rng.integers(0, 7, n), hour=rng.uniform(0, 24, n),
+        n, account=account, reg=np.where(opens > 0, opens, old), bank=world.take("bank", n), weekday=rng.integers(0, 7, n), hour=rng.uniform(0, 24, n),
         automatic=rng.random(n) < 0.65, rate=rng.gamma(2, 0.45, n), weekly=0.0,
     )  # fmt: skip
     size = np.minimum(rng.zipf(1.6, n) + 3, 400)
@@ -285,6 +289,8 @@ def _sellers(world: World, rng: np.random.Generator, visits: float) -> None:
     category = np.where(rng.random(len(owner)) < 0.8, main[owner], aside)
     add_products(world, rng, owner, category)
     weight = (1 / np.arange(3, len(owner) + 3) ** 0.82)[rng.permutation(len(owner))]
+    weight[opens[owner] > 0] *= 0.35  # newcomers sell little at first
+    world.evergreen = int(np.where(opens[owner] > 0, 0, weight).argmax())
     world.popularity = np.cumsum(weight / weight.sum())
     world.first_products = len(owner)
     revenue = weight / weight.sum() * world.products.price
@@ -295,10 +301,10 @@ def _sellers(world: World, rng: np.random.Generator, visits: float) -> None:
 
 
 def sell_accounts(world: World, rng: np.random.Generator, n: int, **columns: object) -> np.ndarray:
-    """Accounts to sell or to perform with: one computer, one home."""
+    """Accounts to sell or to perform with: a computer, a phone, a home."""
     country = rng.choice(len(COUNTRIES), n, p=COUNTRY_SHARE)
     given: dict[str, object] = dict(
-        country=country, first=world.new_devices(rng, n, DESK_AGENTS), address=world.take("address", n), card=-1,
+        country=country, first=world.new_devices(rng, n, DESK_AGENTS), second=world.new_devices(rng, n), address=world.take("address", n), card=-1,
         reg=START - (rng.exponential(500 * DAY, n) + 20 * DAY).astype(np.int64),
     )  # fmt: skip
     return world.strangers(rng, n, **{**given, **columns})
@@ -327,7 +333,8 @@ def _flash_sales(world: World, rng: np.random.Generator) -> None:
     """About one flash sale in nine days: two hours in which a crowd arrives at once, with a coupon."""
     for _ in range(max(1, round(world.days / 9))):
         day = int(rng.integers(min(2, world.days - 1), world.days))
-        world.flash.append((day, float(rng.uniform(15, 21)), int(rng.integers(0, world.first_products))))
+        established = np.flatnonzero(world.sellers.reg[world.products.seller] < START)
+        world.flash.append((day, float(rng.uniform(15, 21)), int(rng.choice(established))))
     world.lookalikes += [("product", first, "flash_sale") for _, _, first in world.flash]
 
 

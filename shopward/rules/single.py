@@ -21,9 +21,8 @@ from shopward.errors import BadEvent
 from shopward.event import MAX_TEXT
 from shopward.expr import to_python
 from shopward.expr.nodes import Name
-from shopward.hashing import siphash128
-from shopward.ingest import normalise
-from shopward.rules.act import ALLOW, CONTROL, STRENGTH, TREATED, share, strongest
+from shopward.hashing import canonical_text, siphash128
+from shopward.rules.act import CONTROL, TREATED, share, strongest
 from shopward.rules.compile import define, explain, subject_roles, walk
 
 if TYPE_CHECKING:
@@ -42,9 +41,12 @@ class Hashes(dict):
         self._seed = seed
 
     def __missing__(self, text: str) -> tuple[int, int]:
-        raw = text.encode()
+        try:
+            raw = text.encode()
+        except UnicodeEncodeError:
+            raise BadEvent("not valid Unicode (half of a surrogate pair)") from None
         if len(raw) > MAX_TEXT:
-            raise BadEvent(f"a text longer than {MAX_TEXT} bytes")
+            raise BadEvent(f"a text longer than {MAX_TEXT:,} bytes")
         pair = siphash128(raw, self._seed)
         if len(self) >= MAX_CACHED:
             self.clear()
@@ -74,6 +76,7 @@ class _Builder:
         batch, buffer, pack = self._batch()
         bound = self.engine.windows.bind(batch)
         env = self._env(batch, bound)
+        self.values, self.texts_of = bound.values, env["TEXTS"]
         step = define(self._source(), "step", {**env, "BUFFER": buffer, "PACK": pack, "RUN": bound.run, "F": bound.values})
         return self._decide(step)
 
@@ -94,3 +97,247 @@ class _Builder:
             at += 2
         layout = struct.Struct(f"=3q{len(self.numbers)}d{len(self.minor) + 2 * len(self.texts)}q")
         return batch, memoryview(memory).cast("B"), layout.pack_into
+
+    # --- what the generated function may call
+
+    def _env(self, batch: Batch, bound: Any) -> dict[str, Any]:
+        from shopward import entity
+
+        schema = self.schema
+        return {
+            **self.rules.env,
+            "CODES": {name: code for code, name in enumerate(schema.types)},
+            "NESTED": frozenset((dict, list, tuple)) if not self.lists else frozenset((dict,)),
+            "HASH": Hashes(self.engine.seed),
+            "CLOCK": self.engine.clock,
+            "NOW": lambda: time.time_ns() // 1_000_000,
+            "SCALARS": frozenset((int, float)),
+            "NULL": NULL,
+            "INF": float("inf"),
+            "lower": entity.lower,
+            "e164": entity.e164,
+            "ip64": entity.ip64,
+            "str": str,
+            "float": float,
+            "int": int,
+            "CANONICAL": canonical_text,
+            "TEXTS": _feature_texts(self.engine, bound),
+            **{f"row_{i}": f.value for i, f in enumerate(self.row_features)},
+        }
+
+    # --- the source
+
+    def _source(self) -> str:
+        lines = ["def step(event, usual):", "    get = event.get"]
+        lines += ["    for v in event.values():", "        if v.__class__ in NESTED: return None"]
+        lines += ['    code = CODES.get(get("type"))', "    ts = get('ts')", "    if code is None or ts.__class__ is not int: return None"]
+        for field in self._read_fields():
+            lines += [f"    {line}" for line in self._take(field)]
+        lines += [f"    {line}" for line in self._stamp()]
+        for i, f in enumerate(self.row_features):
+            if not f.late:
+                lines += self._row_feature(i, f)
+        lines.append(f"    PACK(BUFFER, 0, {', '.join(['t', 'ts', 'code', *self._packed()])})")
+        lines.append("    RUN()")
+        for i, f in enumerate(self.row_features):
+            if f.late:
+                lines += [*self._row_feature(i, f), *self._late_value(f)]
+        lines += self._tests()
+        kept = ", ".join(f"'{f.name}': v_{f.name}" for f in self._read_fields())
+        lines.append(f"    return hits, code, ts, t, {{{kept}}} if hits else None")
+        return "\n".join([*lines, ""])
+
+    def _read_fields(self) -> list[Field]:
+        """Declared fields that anything reads, derived ones after what they are derived from."""
+        wanted = set(self.needs.numbers | self.needs.minor | self.needs.hashes | self.needs.text | self.needs.lists)
+        wanted |= {n.name for r in self.rules.order for n in walk(r.when.root) if isinstance(n, Name) and n.kind == "field"}
+        wanted |= {role for role, _ in subject_roles(self.schema)} | {k for r in self.rules.order for w in r.writes for k in w.key}
+        wanted |= {name for f in self.row_features for name in f.names}
+        grown = True
+        while grown:
+            more = {n for name in wanted if name in self.fields and (d := self.fields[name].derive) for n in d.fields}
+            grown = bool(more - wanted)
+            wanted |= more
+        found = [f for f in self.fields.values() if f.name in wanted]
+        return [f for f in found if not f.derive] + [f for f in found if f.derive]
+
+    def _take(self, f: Field) -> list[str]:
+        """Lines that set `v_NAME` (and `m_NAME` for money) or give up on the short way."""
+        v, get = f"v_{f.name}", f"get({f.name!r})"
+        if f.derive:
+            names = {n: f"v_{n}" for n in f.derive.fields if n not in ("ts", "type")} | {"ts": "float(ts)", "type": "get('type')"}
+            made = to_python(f.derive, names, "value")
+            return [f"if usual: {v} = {get}", f"else: {v} = {made}"] + self._derived_number(f)
+        if f.type == "string":
+            lines = [f"{v} = {get}", f"if {v} is not None and {v}.__class__ is not str: return None", f"if {v} == '' and not usual: return None"]
+            return lines + ([f"if {v} is not None and not usual: {v} = {f.normalise}({v})"] if f.normalise else [])
+        if f.type == "list":
+            return [f"{v} = {get}", f"if {v} is not None and {v}.__class__ is not list: return None"]
+        if f.type == "bool":
+            return [f"{v} = {get}", f"if {v} is True: {v} = 1.0", f"elif {v} is False: {v} = 0.0",
+                    f"elif {v} is None: {v} = nan", f"elif not (usual and {v}.__class__ is float): return None"]  # fmt: skip
+        if f.type in ("money", "decimal"):
+            return self._take_money(f, v, get)
+        return [f"{v} = {get}", f"if {v} is None: {v} = nan", f"elif {v}.__class__ is int: {v} = float({v})",
+                f"elif {v}.__class__ is not float or {v} in (INF, -INF): return None"]  # fmt: skip
+
+    def _derived_number(self, f: Field) -> list[str]:
+        return [] if f.type == "string" else [f"if v_{f.name} is None: v_{f.name} = nan"]
+
+    def _take_money(self, f: Field, v: str, get: str) -> list[str]:
+        """Exact when v is the float nearest to a whole number of minor units; everything else takes the long way."""
+        unit, low = float(10**f.digits), -MAX_MINOR if f.signed or f.type == "decimal" else 0
+        m = f"m_{f.name}"
+        return [
+            f"{v} = {get}",
+            f"if {v} is None or {v} != {v}: {v}, {m} = nan, NULL",
+            f"elif {v}.__class__ in SCALARS:",
+            f"    if not {low} <= {v} * {unit!r} <= {MAX_MINOR}: return None",
+            f"    {m} = int({v} * {unit!r} + (0.5 if {v} >= 0 else -0.5))",
+            f"    if {m} / {unit!r} != {v}: return None",
+            f"    {v} = {m} / {unit!r}",
+            "else: return None",
+        ]
+
+    def _stamp(self) -> list[str]:
+        """Stamped time: the event's own, clamped to the clock."""
+        late, skew = self.engine.policy.lateness_ms, self.engine.policy.skew_ms
+        if self.engine.clock.server:
+            clock = ["clock = NOW()", "if clock < CLOCK.value: clock = CLOCK.value", "CLOCK.value = clock"]
+        else:
+            clock = ["if CLOCK.value < ts:", f"    if ts > NOW() + {skew}: return None", "    CLOCK.value = ts", "clock = CLOCK.value"]
+        return [*clock, f"t = ts if ts >= clock - {late} else clock - {late}", f"if t > clock + {skew}: t = clock + {skew}"]
+
+    def _row_feature(self, i: int, f: Any) -> list[str]:
+        args = ["t" if n == "t" else self._name(n) for n in (*f.names, "t")]
+        lines = [f"    x_{f.name} = row_{i}({', '.join(args)})"]
+        return lines if f.text else [*lines, f"    x_{f.name} = nan if x_{f.name} is None else float(x_{f.name})"]
+
+    def _late_value(self, f: Any) -> list[str]:
+        return [] if f.text else [f"    F[{self.rules.column[f.name]}] = x_{f.name}"]
+
+    def _packed(self) -> list[str]:
+        """The values of the lanes after t, ts and type, in lane order."""
+        early = {f.name for f in self.row_features if not f.late}
+        late = {f.name for f in self.row_features if f.late}
+        out = ["nan" if n in late else f"x_{n}" if n in early else f"v_{n}" for n in self.numbers]
+        out += [f"m_{n}" for n in self.minor]
+        for n in self.texts:
+            out.append("0, 0" if n in late else f"*HASH[{f'x_{n}' if n in early else self._key(n)}]")
+        return out
+
+    def _key(self, name: str) -> str:
+        """The text under which a field is hashed."""
+        field, at = self.fields.get(name), self._name(name)
+        return at if field is None or field.type == "string" else f"None if {at} != {at} else CANONICAL({at})"
+
+    def _name(self, name: str) -> str:
+        """Where generated code finds a field or feature."""
+        if name in ("ts", "type", "event_id"):
+            return {"ts": "float(ts)", "type": "get('type')", "event_id": "get('event_id')"}[name]
+        if name in ("score", "risk"):
+            return "nan"
+        if name in self.rules.column:
+            row = {f.name for f in self.row_features}
+            text = self.engine.rulebook.features[name].type == "string"
+            return f"x_{name}" if name in row else f"TEXTS[{name!r}]()" if text else f"F[{self.rules.column[name]}]"
+        return f"v_{name}"
+
+    def _tests(self) -> list[str]:
+        """The rules of each event type, as one test each."""
+        lines = ["    hits = 0"]
+        codes = {name: code for code, name in enumerate(self.schema.types)}
+        word = "if"
+        for name, code in codes.items():
+            rules = [(bit, r) for bit, r in enumerate(self.rules.order) if name in r.on]
+            if code == LABEL or not rules:
+                continue
+            lines.append(f"    {word} code == {code}:")
+            word = "elif"
+            for bit, rule in rules:
+                names = {n.name: self._name(n.name) for n in walk(rule.when.root) if isinstance(n, Name)} | {"t": "t"}
+                lines.append(f"        if {to_python(rule.when, names, 'true')}: hits |= {1 << bit}")
+        return lines
+
+    # --- the decision around it
+
+    def _decide(self, step: Callable) -> Callable[[dict], Decision]:
+        engine, schema, version = self.engine, self.schema, self.rules.version
+        types, normalise = schema.types, engine.normaliser
+        odd = bool(schema.mapping or schema.constants or schema.currency or schema.label)
+        control = engine.policy.control_percent > 0
+
+        def decide(event: dict) -> Decision:
+            found = None if odd else step(event, False)
+            if found is None:
+                event = normalise(event)
+                found = step(event, True)
+                if found is None:
+                    raise BadEvent(_refused(event, engine))
+            hits, code, ts, t, seen = found
+            if code == LABEL:
+                raise BadEvent("a label is not decided on: send it with Engine.label", field="type")
+            engine.seq += 1
+            event_id = event.get("event_id")
+            event_id = f"seq-{engine.seq - 1}" if event_id is None else str(event_id)
+            if not hits and not control:
+                return Decision(event_id=event_id, ts=ts, type=types[code], action="allow", rulebook_version=version)
+            return self._judged(hits, types[code], event_id, ts, t, seen or event)
+
+        return decide
+
+    def _judged(self, hits: int, type_: str, event_id: str, ts: int, t: int, seen: dict) -> Decision:
+        """The decision when rules fired, or when a control arm exists."""
+        engine, rules = self.engine, self.rules
+        subject = _subject(self.schema, seen, event_id)
+        fired = [r for bit, r in enumerate(rules.order) if hits >> bit & 1]
+        fired = [r for r in fired if r.percent >= 100 or share(f"rule:{r.id}", subject) < r.percent]
+        live = [r for r in fired if r.state == "live"]
+        get = self._getter(seen, type_, event_id, ts)
+        arm = CONTROL if engine.policy.control_percent > 0 and share("control", subject) < engine.policy.control_percent else TREATED
+        action = strongest(r for r in live if r.mandatory) if arm == CONTROL else strongest(live)
+        evidence = tuple(explain(r, rules.said[r.id], get, event_id, ts) for r in live)
+        for rule in live:
+            if rule.writes:
+                engine.apply_writes(rule, get, t)
+        return Decision(
+            event_id=event_id, ts=ts, type=type_, action=action, reasons=tuple(r.id for r in live), arm=arm,
+            shadow=tuple(r.id for r in fired if r.state == "shadow"), labels=tuple(r.label for r in live if r.label),
+            evidence=evidence, rulebook_version=rules.version,
+        )  # fmt: skip
+
+    def _getter(self, seen: dict, type_: str, event_id: str, ts: int) -> Callable[[str], Any]:
+        column, values, texts = self.rules.column, self.values, self.texts_of
+
+        def get(name: str) -> Any:
+            if name in seen:
+                return seen[name]
+            if name in texts:
+                return texts[name]()
+            if name in column:
+                return values[column[name]]
+            return {"type": type_, "event_id": event_id, "ts": float(ts)}.get(name, NAN if name in ("score", "risk") else None)
+
+        return get
+
+
+def _feature_texts(engine: Engine, bound: Any) -> dict[str, Callable[[], str | None]]:
+    """Readers of the string features after a run."""
+    out = {}
+    for name in bound.hashes:
+        out[name] = lambda name=name: engine.windows.text(name, bound.hashes[name])[0]
+    return out
+
+
+def _subject(schema: Any, seen: dict, event_id: str) -> str:
+    for role, kind in subject_roles(schema):
+        if seen.get(role) is not None:
+            return f"{kind}:{seen[role]}"
+    return f"event:{event_id}"
+
+
+def _refused(event: dict, engine: Engine) -> str:
+    """Why an event that `normalise` accepts still cannot be decided on."""
+    if event["ts"] > time.time_ns() // 1_000_000 + engine.policy.skew_ms:
+        return "ts lies in the future"
+    return "the event cannot be used"

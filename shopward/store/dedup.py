@@ -29,7 +29,8 @@ from shopward.store.log import Log
 NEW, DUPLICATE, CONFLICT = 0, 1, 2
 KEEP_MS = 7 * 86_400_000
 DROP_MS = KEEP_MS + 86_400_000   # a run is dropped a day after its newest id expired: events may be late
-TABLE_ROWS = 1 << 19             # ids in memory before they become a run (2 * 40 MB at most)
+TABLE_ROWS = 1 << 19             # ids in memory before they become a run (about 100 MB with the table being written)
+PATIENCE = 4                     # how often a table may outgrow that while the disk is busy with the one before
 MERGE_RUNS = 8                   # so many small runs become one
 MERGED_ROWS = 1 << 22            # runs from this size on stay as they are
 BITS_PER_ID = 12
@@ -180,19 +181,25 @@ def _search(h1, h2, seq, content, t, fence, words, bits, ids, contents, ts, keep
 
 
 @_jit
-def _newest(rows, oldest):
-    """Of rows sorted by hash, the last one of each id, and only those with t >= oldest; returns how many, moved to the front."""
-    out = 0
-    for i in range(rows.shape[0]):
-        if rows[i, T] < oldest:
-            continue
-        if out and rows[out - 1, H1] == rows[i, H1] and rows[out - 1, H2] == rows[i, H2]:
-            if rows[i, SEQ] > rows[out - 1, SEQ]:
-                rows[out - 1] = rows[i]
-            continue
-        rows[out] = rows[i]
-        out += 1
-    return out
+def _merge_two(a, b):
+    """Two sorted sets of rows as one; of an id in both, the later row."""
+    out = np.empty((a.shape[0] + b.shape[0], a.shape[1]), np.int64)
+    i, j, n = 0, 0, 0
+    while i < a.shape[0] or j < b.shape[0]:
+        if j == b.shape[0] or (i < a.shape[0] and a[i, H1] < b[j, H1]):
+            row = a[i]
+            i += 1
+        else:
+            row = b[j]
+            j += 1
+        if n and out[n - 1, H1] == row[H1] and out[n - 1, H2] == row[H2]:
+            if row[SEQ] < out[n - 1, SEQ]:
+                continue
+            n -= 1
+        for c in range(out.shape[1]):
+            out[n, c] = row[c]
+        n += 1
+    return out[:n]
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +367,9 @@ class Dedup:
         table.make_room(rows)
         if table.count < self.table_rows or table.stop > self.durable():
             return
-        if self._worker is not None:
+        if self._worker is not None and self._worker.is_alive():
+            if table.count < PATIENCE * self.table_rows:
+                return
             self._worker.join()
         if self._frozen is None:
             with self._turn:
@@ -391,9 +400,11 @@ class Dedup:
         return small
 
     def _merge(self, small: list[Run]) -> None:
-        rows = np.concatenate([run.rows() for run in small])
-        rows = rows[np.lexsort((rows[:, H2], rows[:, H1]))]
-        rows = rows[: _newest(rows, self._latest - DROP_MS)]
+        parts = [run.rows() for run in small]
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=False)
+            parts = [_merge_two(a, b) for a, b in pairs] + parts[len(parts) & ~1 :]
+        rows = parts[0][parts[0][:, T] >= self._latest - DROP_MS]
         merged = write_run(self.folder, small[0].start, small[-1].stop, rows, self.disk)
         with self._turn:
             at = self._runs.index(small[0])
