@@ -239,9 +239,9 @@ class Engine:
     def write_list(self, entry: dict[str, Any]) -> None:
         """One list entry, from a rule, a person or the log."""
         if entry["remove"]:
-            self.lists.remove(entry["list"], entry["key"])
+            self.lists.remove(entry["list"], entry["key"], entry["valid_from"])
         else:
-            self.lists.add(entry["list"], entry["key"], valid_from=entry["valid_from"], expires=entry["expires"])
+            self.lists.add(entry["list"], entry["key"], entry["valid_from"], entry["expires"])
 
 
 def action_name(code: int) -> str:

@@ -69,7 +69,7 @@ def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:
     engine = Engine(alone, mode="interpreted")
     for name, keys in test.lists.items():
         for key in keys:
-            engine.lists.add(name, key)
+            engine.lists.add(name, key, valid_from=0)
     decision = None
     try:
         for i, event in enumerate(test.events):

@@ -160,8 +160,10 @@ def _one_lower(c: str) -> str:
 
 
 def _one_upper(c: str) -> str:
-    up = c.upper()
-    return up if len(up) == 1 else c
+    """One letter for one letter, as DuckDB has it: the capital sharp s, and Greek titles for letters with an iota below."""
+    if c == "\u00df":
+        return "\u1e9e"
+    return next((up for up in (c.upper(), c.title()) if len(up) == 1), c)
 
 
 def _contains(s: str | None, part: str | None) -> bool | None:

@@ -9,7 +9,6 @@ The text runs interpreted on memoryviews (names from `lib`) or compiled on raw m
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 
 from shopward.declare.types import Feature
 from shopward.expr.compile import to_kernel
-from shopward.features.plan import LONG_MS, NARROW_MS, Family, Plan, Read, Ring, Value, Window
+from shopward.features.plan import NARROW_MS, Family, Plan, Read, Ring, Value, Window
 
 BITS = 62  # filters per mask word
 LINE = 8  # 64-bit words in a cache line
@@ -31,7 +30,9 @@ class Kernel:
     name: str
     text: str
     slots: list[Slot]
-    layout: Layout | None = None
+    layout: Layout = field(default_factory=lambda: Layout())
+    constants: list[str] = field(default_factory=list)  # texts whose hashes the kernel compares with
+    rings: list[RingNames] = field(default_factory=list)
 
     def plain(self) -> str:
         """The text without the lines that only ask for memory early."""
@@ -111,7 +112,7 @@ def family_kernel(plan: Plan, family: Family) -> Kernel:
     return _FamilyText(plan, family).kernel()
 
 
-class _RingNames:
+class RingNames:
     """The variables of one ring in the generated text, and the lanes of its slots."""
 
     def __init__(self, ring: Ring):
@@ -187,7 +188,7 @@ class _FamilyText:
         self.plan, self.family = plan, family
         self.w = Writer()
         self.slots: list[Slot] = []
-        self.rings = [_RingNames(r) for r in family.rings]
+        self.rings = [RingNames(r) for r in family.rings]
         self.layout = Layout()
         for ring in self.rings:
             self.layout.wide += ring.wide_names()
@@ -216,7 +217,7 @@ class _FamilyText:
                 self.ahead()
                 self.event()
             w("return hi")
-        return Kernel(self.family.name, w.text(), self.slots, self.layout)
+        return Kernel(self.family.name, w.text(), self.slots, self.layout, rings=self.rings)
 
     def views(self) -> None:
         self.view("R", "i64", "rows")
@@ -238,7 +239,7 @@ class _FamilyText:
         for f, feature in enumerate(self.features()):
             self.view(f"out{f}", "f64", "out", feature.name)
 
-    def ring_views(self, r: _RingNames) -> None:
+    def ring_views(self, r: RingNames) -> None:
         if r.ring.stored:
             self.view(f"S{r.j}", "u32", "slots", r.j)
             self.view(f"A{r.j}", "i64", "arena", r.j)
@@ -292,7 +293,7 @@ class _FamilyText:
                 self.ring_ahead(r)
         w.depth -= 1
 
-    def ring_ahead(self, r: _RingNames) -> None:
+    def ring_ahead(self, r: RingNames) -> None:
         if not r.ring.stored:
             return
         at = self.layout.at
@@ -385,7 +386,7 @@ class _FamilyText:
 
     # --- windows move on
 
-    def check_index(self, r: _RingNames) -> None:
+    def check_index(self, r: RingNames) -> None:
         """Where many events may become visible at once, make sure that the index can hold them all before touching anything."""
         if not r.ring.cursor:
             return
@@ -396,7 +397,7 @@ class _FamilyText:
                     self.w("resume[0] = role")
                 self.w("return i")
 
-    def move_on(self, r: _RingNames) -> None:
+    def move_on(self, r: RingNames) -> None:
         ring, w = r.ring, self.w
         if not ring.stored:
             return
@@ -424,7 +425,7 @@ class _FamilyText:
             w(f"{r.cap} = 0")
             w(f"{r.mask} = -1")
 
-    def pass_windows(self, r: _RingNames) -> None:
+    def pass_windows(self, r: RingNames) -> None:
         ring, w = r.ring, self.w
         if ring.cursor:
             with w.block(f"while {r.end} != {r.tail}:"):
@@ -441,7 +442,7 @@ class _FamilyText:
         for queue in ring.queues:
             self.trim_queue(r, queue)
 
-    def evict(self, r: _RingNames, window: Window) -> None:
+    def evict(self, r: RingNames, window: Window) -> None:
         w, head = self.w, r.head(window)
         with w.block(f"while {head} != {r.end}:"):
             w(self.address(r, head))
@@ -453,7 +454,7 @@ class _FamilyText:
                 self.change(r, window, v, "v", "-")
             w(f"{head} = ({head} + 1) & M32")
 
-    def change(self, r: _RingNames, window: Window, v: Value, prefix: str, sign: str) -> None:
+    def change(self, r: RingNames, window: Window, v: Value, prefix: str, sign: str) -> None:
         """Add a slot's value to a window's running numbers, or take it away."""
         w, x = self.w, self.named(v, prefix)
         if v in window.distinct:
@@ -482,7 +483,7 @@ class _FamilyText:
         else:
             yield
 
-    def uncount(self, r: _RingNames, window: Window, v: Value, x: str) -> None:
+    def uncount(self, r: RingNames, window: Window, v: Value, x: str) -> None:
         """A slot leaves a window: if its value has no later slot, one value fewer."""
         w = self.w
         f, longest = next((f, top) for f, (d, top) in enumerate(r.distinct_fields()) if d == v)
@@ -492,7 +493,7 @@ class _FamilyText:
                 with w.block(f"if (({r.end} - {r.head(window)}) & M32) > NEAR:"):
                     w(f"index_pop(X{r.j}_{f}, H{r.j}_{f}, (k << 32) | {x})")
 
-    def trim_queue(self, r: _RingNames, queue: tuple[Value, str]) -> None:
+    def trim_queue(self, r: RingNames, queue: tuple[Value, str]) -> None:
         first, last = r.queue(queue)
         lane = r.queue_lanes[queue]
         with self.w.block(f"while {first} != {last}:"):
@@ -501,7 +502,7 @@ class _FamilyText:
                 self.w("break")
             self.w(f"{first} = ({first} + 1) & M32")
 
-    def amend(self, r: _RingNames) -> None:
+    def amend(self, r: RingNames) -> None:
         """A later label replaces an earlier one: take that slot out and let all others enter anew."""
         w, ring = self.w, r.ring
         with w.block(f"if G[i] != 0 and {r.oldest} != {r.tail}:"):
@@ -531,10 +532,10 @@ class _FamilyText:
 
     # --- slots
 
-    def address(self, r: _RingNames, position: str) -> str:
+    def address(self, r: RingNames, position: str) -> str:
         return f"a = ({r.base} + ({position} & {r.mask})) * {r.stride}"
 
-    def age(self, r: _RingNames, now: str) -> str:
+    def age(self, r: RingNames, now: str) -> str:
         """How old slot `a` is at `now` (ms)."""
         if r.ring.time_lanes == 1:
             return f"(({now} - S{r.j}[a]) & M32)"
@@ -543,7 +544,7 @@ class _FamilyText:
     def named(self, v: Value, prefix: str) -> str:
         return f"v{self.x(v)}" if prefix == "v" else self.x(v)
 
-    def load_slot(self, r: _RingNames, values: list[Value], prefix: str) -> None:
+    def load_slot(self, r: RingNames, values: list[Value], prefix: str) -> None:
         for v in values:
             lane = r.lanes[v]
             if v.kind == "id":
@@ -551,7 +552,7 @@ class _FamilyText:
             else:
                 self.w(f"{self.named(v, prefix)} = wide(S{r.j}[a + {lane}], S{r.j}[a + {lane + 1}])")
 
-    def enter(self, r: _RingNames, prefix: str, position: str, at: str) -> None:
+    def enter(self, r: RingNames, prefix: str, position: str, at: str) -> None:
         """The slot at `position` becomes visible to all windows and to the row's own numbers."""
         w, ring = self.w, r.ring
         for window in ring.windows:
@@ -576,7 +577,7 @@ class _FamilyText:
             for v in ring.last:
                 w(f"{r.lane('last', v)} = {self.named(v, prefix)}")
 
-    def count_value(self, r: _RingNames, f: int, v: Value, top: Window, prefix: str, position: str) -> None:
+    def count_value(self, r: RingNames, f: int, v: Value, top: Window, prefix: str, position: str) -> None:
         w, x, lane = self.w, self.named(v, prefix), r.lanes[v]
         where = f"S{r.j}, {r.base}, {r.mask}, {r.stride}, {lane}, {position}, {r.head(top)}"
         w(f"q = earlier({where}, {x}, X{r.j}_{f}, H{r.j}_{f}, (k << 32) | {x})")
@@ -592,7 +593,7 @@ class _FamilyText:
                 w(f"{r.lane('distinct', v, window)} += 1")
         w(f"settle({where}, X{r.j}_{f}, H{r.j}_{f}, k)")
 
-    def enter_queue(self, r: _RingNames, queue: tuple[Value, str], prefix: str, position: str) -> None:
+    def enter_queue(self, r: RingNames, queue: tuple[Value, str], prefix: str, position: str) -> None:
         v, kind = queue
         w, x = self.w, self.named(v, prefix)
         first, last = r.queue(queue)
@@ -609,7 +610,7 @@ class _FamilyText:
 
     # --- the event itself
 
-    def take(self, r: _RingNames) -> None:
+    def take(self, r: RingNames) -> None:
         """Whether the event enters the ring, and space for it."""
         w, ring = self.w, r.ring
         w(f"take{r.j} = {self.taken(ring.filter)}")
@@ -628,7 +629,7 @@ class _FamilyText:
         with w.block(f"if take{r.j}:"):
             self.space(r)
 
-    def space(self, r: _RingNames) -> None:
+    def space(self, r: RingNames) -> None:
         w, ring = self.w, r.ring
         used = f"(({r.tail} - {r.oldest}) & M32)"
         more = f"while ok and {used} + many{r.j} > {r.cap}:" if ring.each else f"if {used} == {r.cap}:"
@@ -649,7 +650,7 @@ class _FamilyText:
             with w.block(f"if H{r.j}_{f}[0] + {f'many{r.j}' if ring.each else 1} > H{r.j}_{f}[2]:"):
                 w("ok = 0")
 
-    def insert(self, r: _RingNames) -> None:
+    def insert(self, r: RingNames) -> None:
         w, ring = self.w, r.ring
         with w.block(f"if take{r.j}:"):
             if ring.each:
@@ -661,7 +662,7 @@ class _FamilyText:
             else:
                 self.insert_one(r)
 
-    def insert_one(self, r: _RingNames) -> None:
+    def insert_one(self, r: RingNames) -> None:
         w, ring = self.w, r.ring
         if not ring.stored:
             self.enter(r, "", "0", "now")
@@ -742,7 +743,7 @@ class _FamilyText:
             assert window is not None
             self.read_window(r, read, window, out)
 
-    def read_last(self, r: _RingNames, read: Read, out: str) -> None:
+    def read_last(self, r: RingNames, read: Read, out: str) -> None:
         over, feature = read.feature.over, read.feature
         inside = "" if over is None else f" and now - last_at{r.j} <= {feature.lag + over}"
         got = f"(now - last_at{r.j}) / 1000.0"
@@ -751,7 +752,7 @@ class _FamilyText:
             got = self.shown(read, r.lane("last", read.value))
         self.write(f"{got} if last_at{r.j} != 0{inside} else NAN", out)
 
-    def read_window(self, r: _RingNames, read: Read, window: Window, out: str) -> None:
+    def read_window(self, r: RingNames, read: Read, window: Window, out: str) -> None:
         measure, v = read.feature.measure, read.value
         head, n = r.head(window), f"(({r.end} - {r.head(window)}) & M32)"
         if measure in ("count", "rate"):
@@ -771,7 +772,7 @@ class _FamilyText:
         elif v is not None:
             self.read_value(r, read, window, v, out)
 
-    def read_value(self, r: _RingNames, read: Read, window: Window, v: Value, out: str) -> None:
+    def read_value(self, r: RingNames, read: Read, window: Window, v: Value, out: str) -> None:
         measure, scale = read.feature.measure, self.scale(read)
         if measure == "distinct":
             self.write(f"F({r.lane('distinct', v, window)})", out)
@@ -787,7 +788,7 @@ class _FamilyText:
         else:
             self.read_extreme(r, read, window, v, out)
 
-    def read_extreme(self, r: _RingNames, read: Read, window: Window, v: Value, out: str) -> None:
+    def read_extreme(self, r: RingNames, read: Read, window: Window, v: Value, out: str) -> None:
         queue = (v, read.feature.measure)
         first, last = r.queue(queue)
         n = f"(({r.end} - {r.head(window)}) & M32)"
@@ -835,24 +836,22 @@ class _Columns:
         at = 2 * self.constants.index(text)
         return f"C[{at}]", f"C[{at + 1}]"
 
-    def load(self, name: str, kind: str, what: str) -> None:
-        variable = f"c_{word(name)}"
+    def load(self, name: str, kind: str, what: str, prefix: str = "c") -> None:
+        variable = f"{prefix}_{word(name)}"
         view = f"{variable} = {kind}(P, {self.slot(what, name)})"
         if view not in self.views:
             self.views.append(view)
 
     def field(self, name: str) -> str | tuple[str, str]:
         """The fragment for a field; its column is viewed once."""
-        local = word(name) + ("_" if keyword.iskeyword(name) else "")
+        local = word(name)
         if name == "type":
             self.load(name, "i16", "types")
             return "I(c_type[i])"
         if name == "ts":
             self.load(name, "i64", "ts")
             return "F(c_ts[i])"
-        declared = self.plan.schema.fields.get(name)
-        kind = declared.type if declared else ("number" if name == "label" else "string")
-        if kind in ("string",):
+        if self.plan.field_type(name) == "string":
             self.load(name, "i64", "hash")
             return f"c_{local}[2 * i]", f"c_{local}[2 * i + 1]"
         self.load(name, "f64", "number")
@@ -874,7 +873,7 @@ def filter_kernel(plan: Plan) -> Kernel:
             columns.load("type", "i16", "types")
         if f.where is not None and f.where.rowwise:
             rowwise.append(bit)
-            columns.load(str(bit), "u8", "rowwise")
+            columns.load(str(bit), "i64", "rowwise")
             test += f" and c_{bit}[i] != 0"
         elif f.where is not None:
             names = {name: columns.field(name) for name in f.where.fields}
@@ -895,9 +894,7 @@ def filter_kernel(plan: Plan) -> Kernel:
                         w(f"taken |= {1 << bit}")
                 w(f"W{i}[i] = taken")
         w("return hi")
-    kernel = Kernel("filters", w.text(), columns.slots)
-    kernel.layout = None
-    return kernel
+    return Kernel("filters", w.text(), columns.slots, constants=columns.constants)
 
 
 def derived_kernel(plan: Plan) -> Kernel | None:
@@ -911,11 +908,11 @@ def derived_kernel(plan: Plan) -> Kernel | None:
     def feature_name(name: str) -> str | tuple[str, str]:
         if name not in names:
             if plan.features[name].type == "string":
-                columns.load(name, "i64", "names")
-                names[name] = (f"c_{word(name)}[2 * i]", f"c_{word(name)}[2 * i + 1]")
+                columns.load(name, "i64", "names", "f")
+                names[name] = (f"f_{word(name)}[2 * i]", f"f_{word(name)}[2 * i + 1]")
             else:
-                columns.load(name, "f64", "out")
-                names[name] = f"c_{word(name)}[i]"
+                columns.load(name, "f64", "out", "f")
+                names[name] = f"f_{word(name)}[i]"
         return names[name]
 
     for feature in plan.derived:
@@ -937,22 +934,6 @@ def derived_kernel(plan: Plan) -> Kernel | None:
             for line in body:
                 w(line)
         w("return hi")
-    return Kernel("derived", w.text(), columns.slots)
+    return Kernel("derived", w.text(), columns.slots, constants=columns.constants)
 
 
-def constants_of(plan: Plan) -> tuple[list[str], list[str]]:
-    """The text constants of the filter kernel and of the derived kernel, in the order of their tables."""
-    filters, derived = _Columns(plan), _Columns(plan)
-    for f in plan.filters:
-        if f.where is not None and not f.where.rowwise:
-            to_kernel(f.where, {n: filters.field(n) for n in f.where.fields}, filters.constant, filters.codes(), "true")
-    for feature in plan.derived:
-        if feature.expr is not None:
-            everything = {n: derived.field(n) for n in feature.expr.fields}
-            everything |= {n: (("", "") if plan.features[n].type == "string" else "") for n in feature.expr.features}
-            to_kernel(feature.expr, everything, derived.constant, derived.codes(), "value")
-    return filters.constants, derived.constants
-
-
-__all__ = ["BITS", "Kernel", "Layout", "constants_of", "derived_kernel", "family_kernel", "filter_kernel", "span"]
-_ = LONG_MS

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import math
 import struct
+from math import sqrt
+
+from shopward.hashing import combine_one
 
 M32 = 0xFFFFFFFF
 FLAG = 0x80000000  # top bit of an id lane: superseded; the lane 0 is null
@@ -540,6 +543,16 @@ def assign(P, lo, hi):
                     D[FRESH] = D[FRESH] + 1
             ids[c * n + i] = k
     D[CLOCK] = now
+    return hi
+
+
+def compose(P, lo, hi):
+    """Composite keys. Block: 0 out (int64[n, 2]), 1 parts, 2 and 3 the seed's words, 4 the parts' columns from here on."""
+    out = i64(P, 0)
+    seed = struct.pack("<qq", P[2], P[3])
+    columns = [i64(P, 4 + c) for c in range(num(P, 1))]
+    for i in range(lo, hi):
+        out[2 * i], out[2 * i + 1] = combine_one([(c[2 * i], c[2 * i + 1]) for c in columns], seed)
     return hi
 
 

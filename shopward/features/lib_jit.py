@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 
 from shopward.features import lib
 from shopward.features.lib import *  # noqa: F403
+from shopward.hashing import sip_end, sip_start, sip_word
 
 I = np.int64  # noqa: E741
 F = np.float64
@@ -152,8 +153,30 @@ STEPS = (
 for _name in STEPS:
     globals()[_name] = _compiled(_name)
 
+@njit(**OPTIONS)
+def compose(P, lo, hi):
+    """Composite keys of whole columns: SipHash over the words of the parts, as `hashing.combine` does it."""
+    out = i64(P, 0)
+    parts = P[1]
+    for i in range(lo, hi):
+        v0, v1, v2, v3 = sip_start(np.uint64(P[2]), np.uint64(P[3]))
+        whole = True
+        for c in range(parts):
+            column = i64(P, 4 + c)
+            a = column[2 * i]
+            b = column[2 * i + 1]
+            whole = whole and (a != 0 or b != 0)
+            v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, np.uint64(a))
+            v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, np.uint64(b))
+        out[2 * i] = 0
+        out[2 * i + 1] = 0
+        if whole:
+            v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, np.uint64((16 * parts) & 255) << np.uint64(56))
+            out[2 * i], out[2 * i + 1] = sip_end(v0, v1, v2, v3)
+    return hi
+
+
 STAGE = types.int64(WORD, types.int64, types.int64)
-STAGES = {}
 for _name in ("assign", "assign_numbers", "assign_lists", "replaced", "name_values"):
     globals()[_name] = _compiled(_name)
 
@@ -177,3 +200,28 @@ def drive(stages, first, at, lo, hi):
             return (s << 32) | row
         at = lo
     return -1
+
+
+@njit(types.void(types.int64, types.int64, types.int64, types.int64, types.int64), **OPTIONS)
+def sweep_at(block, families, count, horizon, steps):
+    sweep(pointer(block), pointer(families), count, horizon, steps)
+
+
+@njit(types.void(types.int64, types.int64, types.int64, types.int64), **OPTIONS)
+def index_rehash_at(old, old_header, new, new_header):
+    index_rehash(pointer(old), pointer(old_header), pointer(new), pointer(new_header))
+
+
+@njit(types.void(types.int64, types.int64, types.int64, types.int64), **OPTIONS)
+def table_rehash_at(old, old_mask, new, new_mask):
+    table_rehash(pointer(old), old_mask, pointer(new), new_mask)
+
+
+@njit(types.void(types.int64, types.int64, types.int64), **OPTIONS)
+def count_rows_at(block, ids, out):
+    count_rows(pointer(block), ids, pointer(out))
+
+
+@njit(types.void(types.int64, types.int64), **OPTIONS)
+def index_rows_at(block, ids):
+    index_rows(pointer(block), ids)

@@ -207,9 +207,13 @@ class Plan:
         declared = self.schema.fields.get(name)
         return declared.digits if declared and declared.type in ("money", "decimal") else 0
 
+    def field_type(self, name: str) -> str:
+        """The declared type; label events carry `label` (a whole number) and texts besides."""
+        declared = self.schema.fields.get(name)
+        return declared.type if declared else ("decimal" if name == "label" else "string")
+
     def value_domain(self, value: Value) -> int:
-        declared = self.schema.fields.get(value.field)
-        kind = declared.type if declared else ("number" if value.field == "label" else "string")
+        kind = self.field_type(value.field)
         by = {"string": "hash", "list": "list", "money": "minor", "decimal": "minor"}.get(kind, "number")
         return self.domain(by, (value.field,))
 
@@ -331,13 +335,12 @@ def _only_field(plan: Plan, feature: Feature, others: list[Feature]) -> str | No
 
 
 def _value(plan: Plan, name: str, measure: str) -> Value:
-    declared = plan.schema.fields.get(name)
-    kind = declared.type if declared else ("number" if name == "label" else "string")
+    kind = plan.field_type(name)
     if measure == "distinct" or kind == "string":
         return Value(name, "id")
     if kind in ("money", "decimal"):
         return Value(name, "minor")
-    if kind == "bool" or name == "label" or measure in ("sum", "mean", "std"):
+    if kind == "bool" or measure in ("sum", "mean", "std"):
         return Value(name, "whole")
     return Value(name, "number")
 

@@ -7,12 +7,12 @@ the events per key, so `sql.to_sql` uses it only where windows cannot say the sa
 from __future__ import annotations
 
 from shopward.declare.durations import format_duration
+from shopward.declare.schema import field_of
 from shopward.declare.types import Feature, Schema
 from shopward.features.sql_words import (
     amount,
     column,
     counting,
-    field_of,
     major,
     number,
     quoted,
@@ -27,7 +27,7 @@ def statement(feature: Feature, schema: Schema, table: str = "events") -> str:
     name = quoted(feature.name)
     return (
         f"-- {feature.name}: {sentence(feature)}\n"
-        f"WITH {carrying(feature, schema, table)},\nmeasured AS (\n{indented(measured(feature, schema))}\n)\n"
+        f"WITH carrying AS (\n{indented(carrying(feature, schema, table, takes_labels(feature)))}\n),\nmeasured AS (\n{indented(measured(feature, schema))}\n)\n"
         f"SELECT event_id, {name}\nFROM {quoted(table)} LEFT JOIN measured USING (seq)\n"
         f"WHERE type <> 'label'\nORDER BY seq"
     )
@@ -47,38 +47,35 @@ def sentence(feature: Feature) -> str:
     return f"{what} by {' and '.join(feature.entity)}{over}{ago}"
 
 
-def carrying(feature: Feature, schema: Schema, table: str) -> str:
-    """The events that carry the key. A `via` event appears once for each different key in its roles."""
-    clock, key = unused("clock", schema), keys(feature, schema)
-    by = f"PARTITION BY {', '.join(key)} ORDER BY seq"
-    source, where = quoted(table), " AND ".join(f"{k} IS NOT NULL" for k in key)
+def carrying(feature: Feature, schema: Schema, table: str, labels: bool) -> str:
+    """The events that carry the key, with its clock, and with `labels` when each was replaced by a later label.
+
+    A `via` event stands once for each different key in its roles.
+    """
+    key, source = keys(feature, schema), quoted(table)
     if feature.via:
-        roles = ", ".join(column(r) for r in feature.via)
-        source = f"(SELECT *, unnest(list_distinct([{roles}])) AS {key[0]} FROM {source})"
-    replaced = ""
-    if takes_labels(feature):
-        replaced = (
-            f",\n         CASE WHEN type = 'label' AND label_event IS NOT NULL THEN\n"
-            f"           lead(seq) OVER (PARTITION BY type, label_event, {', '.join(key)} ORDER BY seq) END AS {unused('replaced', schema)}"
-        )
-    return (
-        f"carrying AS (\n  SELECT *,\n         max(t) OVER ({by}) AS {clock}{replaced}\n"
-        f"  FROM {source}\n  WHERE {where}\n)"
-    )
+        source = f"(SELECT *, unnest(list_distinct([{', '.join(map(column, feature.via))}])) AS {key[0]} FROM {source})"
+    by = ", ".join(key)
+    shown = [f"max(t) OVER (PARTITION BY {by} ORDER BY seq) AS {unused('clock', schema)}"]
+    if labels:
+        later = f"lead(seq) OVER (PARTITION BY type, label_event, {by} ORDER BY seq)"
+        shown.append(f"CASE WHEN type = 'label' AND label_event IS NOT NULL THEN {later} END AS {unused('replaced', schema)}")
+    carried = " AND ".join(f"{k} IS NOT NULL" for k in key)
+    return "SELECT *,\n       " + ",\n       ".join(shown) + f"\nFROM {source}\nWHERE {carried}"
 
 
 def keys(feature: Feature, schema: Schema) -> list[str]:
     return [unused("carried", schema)] if feature.via else [column(r) for r in feature.entity]
 
 
-def measured(feature: Feature, schema: Schema) -> str:
+def measured(feature: Feature, schema: Schema, source: str = "carrying") -> str:
     """The aggregate of the counted events `x` for each event `e`."""
     clock, key = unused("clock", schema), keys(feature, schema)
     on = [f"x.{k} = e.{k}" for k in key] + arrived(feature, schema) + counted(feature, schema, clock)
     only = f"\nWHERE e.{key[0]} = e.{column(feature.entity[0])}" if feature.via else ""
     value = MEASURES[feature.measure](feature, schema)
     return (
-        f"SELECT e.seq, {value} AS {quoted(feature.name)}\nFROM carrying AS e LEFT JOIN carrying AS x\n  ON "
+        f"SELECT e.seq, {value} AS {quoted(feature.name)}\nFROM {source} AS e LEFT JOIN {source} AS x\n  ON "
         + "\n AND ".join(on)
         + f"{only}\nGROUP BY e.seq, e.{clock}"
     )
@@ -136,7 +133,7 @@ def _std(f: Feature, schema: Schema) -> str:
 
 def _value(f: Feature, schema: Schema, text: str) -> str:
     """A picked value as a feature: money in major units, text as it is."""
-    field = field_of(f.arg or "", schema)
+    field = field_of(schema, f.arg or "")
     return text if field.type == "string" else major(text, field.digits)
 
 
@@ -150,7 +147,7 @@ def _max(f: Feature, schema: Schema) -> str:
 
 def _distinct(f: Feature, schema: Schema) -> str:
     x = column(f.arg or "", "x")
-    if field_of(f.arg or "", schema).type == "list":
+    if field_of(schema, f.arg or "").type == "list":
         return f"coalesce(len(list_distinct(flatten(list({x})))), 0)::DOUBLE"
     return f"count(DISTINCT {x})::DOUBLE"
 

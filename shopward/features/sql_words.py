@@ -8,36 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shopward.declare.schema import field_of
 from shopward.declare.types import Feature, Field, Schema
 from shopward.errors import NotYet
 from shopward.expr.nodes import Bool, Compare, Const, Expr, In, Name, Node
-from shopward.expr.sql import quoted, to_sql
-from shopward.features.plan import speaks_of_labels
-
-LABEL_FIELDS = {
-    "label": Field("label", "decimal"),
-    "label_event": Field("label_event", "string"),
-    "label_source": Field("label_source", "string"),
-}
-SEQUENCES = ("then", "without")
-DERIVED = ("ratio", "expr")
-
-
-def refuse(feature: Feature) -> None:
-    """Raises NotYet for a feature that SQL cannot compute, with the reason.
-
-    >>> refuse(Feature("ring_size", ("account",), "count", portable=False, why_not_portable="it reads the entity graph"))
-    Traceback (most recent call last):
-    ...
-    shopward.errors.NotYet: feature `ring_size` has no SQL: it reads the entity graph
-    """
-    why = why_not(feature)
-    if why:
-        raise NotYet(f"feature `{feature.name}` has no SQL: {why}")
+from shopward.expr.sql import quoted
+from shopward.expr.sql import to_sql as expression
+from shopward.features.plan import LABEL_FIELDS, speaks_of_labels
 
 
 def why_not(feature: Feature) -> str:
-    """Why a feature has no SQL, or an empty text."""
+    """Why a feature has no SQL, or an empty text.
+
+    >>> why_not(Feature("blocked", ("device",), "list", table="blocked_devices"))
+    'it reads the list `blocked_devices` as it was at that moment'
+    """
     if not feature.portable:
         return feature.why_not_portable or "it is declared as not portable"
     if feature.measure in ("list", "lookup"):
@@ -45,15 +30,10 @@ def why_not(feature: Feature) -> str:
     try:
         for expr in (feature.where, feature.a, feature.b, feature.expr):
             if expr is not None:
-                to_sql(expr)
+                expression(expr)
     except NotYet as reason:
         return str(reason)
     return ""
-
-
-def field_of(name: str, schema: Schema) -> Field:
-    """The field of that name; label fields are in every schema."""
-    return schema.fields.get(name) or LABEL_FIELDS[name]
 
 
 def column(name: str, table: str = "") -> str:
@@ -88,7 +68,7 @@ def decimal(text: str, field: Field) -> str:
 
 def condition(expr: Expr | None, schema: Schema, table: str = "") -> str | None:
     """An expression over the fields of `table`."""
-    return None if expr is None else to_sql(expr, FieldNames(schema, table))
+    return None if expr is None else expression(expr, FieldNames(schema, table))
 
 
 def number(x: float) -> str:
@@ -102,7 +82,7 @@ def number(x: float) -> str:
 
 def amount(feature: Feature, schema: Schema, table: str = "") -> str:
     """What a feature aggregates, exactly: minor units, true/false as 1/0."""
-    field = field_of(feature.arg or "", schema)
+    field = field_of(schema, feature.arg or "")
     text = column(field.name, table)
     return f"{text}::BIGINT" if field.type == "bool" else text
 

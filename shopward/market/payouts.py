@@ -77,10 +77,10 @@ def business_day(world: World, ledger: Ledger, day: int, rng: np.random.Generato
 def _openings(world: World, day: int, rng: np.random.Generator) -> list[np.ndarray]:
     """New sellers: sign up, pass the papers, put up the first products. Campaigns open their own shops in their own way."""
     start, sellers = START + day * DAY, world.sellers
-    new = np.flatnonzero((sellers.reg >= start) & (sellers.reg < start + DAY) & (sellers.rate > 0))
+    joined = world.accounts.reg[sellers.account]
+    new = np.flatnonzero((joined >= start) & (joined < start + DAY) & (sellers.rate > 0))
     who, session = sellers.account[new], world.take("session", len(new))
     base = dict(account=who, device=world.accounts.first[who], ip=home_address(world, who, day), session=session)
-    shops = np.repeat(np.arange(len(new)), 4)
     stock = [np.flatnonzero(world.products.seller == s)[:4] for s in new.tolist()]
     product = np.concatenate([*stock, np.empty(0, dtype=np.int64)]).astype(np.int64)
     shops = np.repeat(np.arange(len(new)), [len(p) for p in stock])
@@ -166,11 +166,10 @@ def _weekly(
 ) -> list[np.ndarray]:
     """Payday: on their weekday those with something to take are paid, automatically or because they log in and ask."""
     due = np.flatnonzero((parties.weekday == day % 7) & (ledger.balance[parties.account] >= SMALLEST_PAYOUT))
-    due = due[world.accounts.rate[parties.account[due]] <= 0]
     who, auto = parties.account[due], automatic[due]
     amount = np.array([ledger.take(a) for a in who.tolist()], dtype=np.int64)
     t = START + day * DAY + (parties.hour[due] * HOUR).astype(np.int64)
-    base, _ = _workplace(world, who, day, np.random.default_rng(rng.integers(1 << 62)))
+    base, _ = _workplace(world, who, day, rng)
     instant = rng.random(len(due)) < 0.12
     rows = block(
         f"{role}_payout", len(due), t=t, amount=amount, bank=parties.bank[due], method=np.where(instant, METHOD["instant_card"], METHOD["bank_transfer"]),

@@ -331,8 +331,8 @@ def _orders(world: World, visits: Visits, at: np.ndarray, coupon: np.ndarray, rn
     seller, category = world.products.seller[product], world.products.category[product]
     bulk = world.accounts.reseller[who] == 1
     items = np.minimum(rng.geometric(np.where(bulk, 0.16, 0.72), n), 20)
-    price = world.products.price[product] * np.exp(0.12 * np.log(world.accounts.spend[who]))  # small options, not other prices
-    gross = np.maximum(99, np.rint(price * items / 5) * 5 - 1).astype(np.int64)
+    postage = rng.choice([0, 299, 399, 499, 695], n, p=[0.58, 0.12, 0.14, 0.12, 0.04]) * SHIPPED[category]
+    gross = np.maximum(99, world.products.price[product] * items + postage)
     held = coupon[at]
     off = discount(gross, held)
     gift = rng.random(n) < np.where(bulk, 0.5, 0.05)
@@ -345,7 +345,10 @@ def _orders(world: World, visits: Visits, at: np.ndarray, coupon: np.ndarray, rn
 
 def _choose(world: World, visits: Visits, at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What is in the basket: what everybody buys, a neighbour of an old favourite, or what is on sale."""
-    product = demand(world, visits.clock[at], rng)
+    one, other = demand(world, visits.clock[at], rng), demand(world, visits.clock[at], rng)
+    price = world.products.price
+    dear = rng.random(len(at)) < 0.5 + (world.accounts.spend[visits.account[at]] - 1)  # some people take the dearer of two
+    product = np.where(dear == (price[one] > price[other]), one, other)
     favourite = world.accounts.favourite[visits.account[at]]
     loyal = (rng.random(len(at)) < 0.28) & (favourite >= 0)
     near = np.minimum(favourite + rng.integers(0, 3, len(at)), world.first_products - 1)
@@ -354,7 +357,9 @@ def _choose(world: World, visits: Visits, at: np.ndarray, rng: np.random.Generat
     sale = visits.sale[at]
     first = np.array([first for _, _, first in world.flash])
     in_sale = sale >= 0
-    product[in_sale] = np.minimum(first[sale[in_sale]] + rng.integers(0, 4, int(in_sale.sum())), world.first_products - 1)
+    offered = first[sale[in_sale]]
+    beside = np.minimum(offered + rng.integers(0, 4, len(offered)), world.first_products - 1)
+    product[in_sale] = np.where(is_open(world, beside, visits.clock[at[in_sale]]), beside, offered)
     return product
 
 

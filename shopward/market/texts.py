@@ -66,10 +66,11 @@ class Texts:
 
     def emails(self, codes: np.ndarray) -> pa.Array:
         """Mail addresses; a code is a serial number times 16 plus the domain. `copper.otter204618@example.org`"""
-        mixed = mix(codes >> 4, 32, self._salts["email"])
+        some = np.maximum(codes, 0)
+        mixed = mix(some >> 4, 32, self._salts["email"])
         parts = [
             _words(ADJECTIVES, mixed & 63), pa.scalar("."), _words(ANIMALS, (mixed >> 6) & 63), pa.array(mixed >> 12).cast(pa.string()),
-            pa.scalar("@"), _words(MAIL_DOMAINS, codes & 15),
+            pa.scalar("@"), _words(MAIL_DOMAINS, some & 15),
         ]  # fmt: skip
         return blank(pc.binary_join_element_wise(*parts, ""), codes < 0)
 
@@ -122,10 +123,13 @@ def _dates() -> np.ndarray:
     return np.frombuffer("".join(days.tolist()).encode(), dtype=np.uint8).reshape(-1, 10)
 
 
-def serials(first: int, n: int, before: str = "", after: str = "") -> pa.StringArray:
-    """Ten-digit running numbers."""
-    number = np.arange(first, first + n)
-    text = np.empty((n, 10), dtype=np.uint8)
+def serials(number: np.ndarray, before: str = "", after: str = "") -> pa.StringArray:
+    """Ten-digit numbers.
+
+    >>> serials(np.array([9, 10]), "e").to_pylist()
+    ['e0000000009', 'e0000000010']
+    """
+    text = np.empty((len(number), 10), dtype=np.uint8)
     for place in range(5):
         text[:, 2 * place : 2 * place + 2] = _DEC2[number // 100 ** (4 - place) % 100].view(np.uint8).reshape(-1, 2)
     return _fixed(before.encode(), text, after.encode())

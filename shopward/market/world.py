@@ -38,7 +38,7 @@ AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:{c}.0) Gecko/20100101 Firefox/{c}.0",
     "Mozilla/5.0 (iPad; CPU OS {i} like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{v} Mobile/15E148 Safari/604.1",
 )
-VERSIONS = 6
+VERSIONS = 6  # of each, newest first
 PHONE_AGENTS, DESK_AGENTS, TABLET_AGENT = (0, 1, 2, 3), (4, 5, 6, 7), 8
 
 
@@ -46,11 +46,11 @@ def user_agents() -> tuple[str, ...]:
     """Every user agent of the market: nine shapes in six versions each, newest first.
 
     >>> len(user_agents()), user_agents()[12]
-    (54, 'Shopward/5.9 (iOS 19.1; iPhone)')
+    (54, 'Shopward/5.9 (iOS 26.1; iPhone)')
     """
+    apple = ("26.1", "26.0", "18.6", "18.5", "17.7", "16.7")
     fill = [
-        {"a": 16 - k // 2, "c": 143 - 2 * k, "i": f"{19 - k // 3}_{(5 - k) % 3 + (k == 0)}", "v": f"{19 - k // 3}.{1 - k % 2}", "s": f"5.{9 - k}"}
-        for k in range(VERSIONS)
+        {"a": 16 - k // 2, "c": 143 - 2 * k, "i": v.replace(".", "_"), "v": v, "s": f"5.{9 - k}"} for k, v in enumerate(apple)
     ]
     return tuple(shape.format(**versions) for shape in AGENTS for versions in fill)
 

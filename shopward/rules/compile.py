@@ -22,6 +22,7 @@ from shopward.expr.functions import UTC_COLUMNS
 from shopward.expr.nodes import Bool, Call, Compare, Const, In, Name, Node
 from shopward.hashing import siphash128
 from shopward.rules.act import STRENGTH, share
+from shopward.rules.kernel import RuleKernel
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
@@ -65,29 +66,23 @@ class Rules:
         self.head_of, self.tails = self._split()
         self.said = {r.id: Said.of(r, self) for r in self.order}
         self.special = self._mask_bits([t.bit for t in self.tails])
-        self._mode = mode
-        self._kernel: Callable | None = None
         self._plan = _KernelPlan(self)
-        if mode == "compiled":
-            self.compile()
+        self._kernel = RuleKernel(self._plan.source, mode)
 
     # --- running over a batch
 
     def compile(self) -> None:
-        """Compile the kernel now (or load it from the cache)."""
-        from shopward.rules.kernel import load
-
-        self._kernel = load(self._plan.source)
+        """Have the kernel compiled when this returns (unless the mode is "interpreted")."""
+        self._kernel.compile()
 
     def fire(self, batch: Batch, block: Block, write: Callable[[Rule, int], None]) -> np.ndarray:
         """Hit words uint64[n, w] of every event. `write(rule, row)` is called, in arrival order, where a writing rule fires."""
         hits = np.zeros((batch.n, self.words), np.uint64)
         if not self.order:
             return hits
-        if self._kernel is None and self._mode == "auto" and batch.n > 256:
-            self.compile()
-        if self._kernel is not None:
-            self._kernel(*self._plan.arguments(batch, block, hits))
+        kernel = self._kernel.ready()
+        if kernel is not None:
+            kernel(*self._plan.arguments(batch, block, hits))
         else:
             self._plan.interpret(batch, block, hits)
         if self.tails:

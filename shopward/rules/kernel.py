@@ -1,43 +1,50 @@
-"""Generated kernels as files: numba caches compiled code per file, so the text is written once under the name of its hash."""
+"""Generated rule kernels as files beside the window kernels: numba caches compiled code per file."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
-import tempfile
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import numba
 
-
-def cache_folder() -> Path:
-    """Where kernels live: $SHOPWARD_CACHE, else ~/.cache/shopward, else a temporary folder when neither can be written."""
-    wished = Path(os.environ.get("SHOPWARD_CACHE") or Path.home() / ".cache" / "shopward")
-    folder = wished / "kernels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="shopward-kernels-"))
+from shopward.features.compile import Background, cache_folder, is_compiled, load
 
 
-def load(source: str) -> Callable:
-    """The compiled function `fire` of a generated rules module."""
-    name = f"rules_{sha256(f'{source}{numba.__version__}'.encode()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name].fire
-    path = cache_folder() / f"{name}.py"
+class RuleKernel:
+    """The compiled function `fire` of a rules module: there at once, now on demand, or as soon as a background process made it.
+
+    mode   as of `Windows`: "compiled" compiles or loads now, "auto" starts a background process, "interpreted" never compiles
+    """
+
+    def __init__(self, source: str, mode: str):
+        self.path = None if mode == "interpreted" else _written(source)
+        self.fire: Callable | None = None
+        self._background: Background | None = None
+        if self.path and (mode == "compiled" or is_compiled(self.path)):
+            self.compile()
+        elif self.path:
+            self._background = Background([self.path])
+
+    def compile(self) -> None:
+        """Compile now, or load what is already compiled."""
+        if self.fire is None and self.path:
+            self.fire = load(self.path).fire
+
+    def ready(self) -> Callable | None:
+        """`fire`, if it is compiled by now."""
+        if self._background and self._background.done():
+            self._background = None
+            self.compile()
+        return self.fire
+
+
+def _written(source: str) -> Path:
+    digest = sha256(f"{numba.__version__}\n{source}".encode()).hexdigest()[:16]
+    path = cache_folder() / f"r_{digest}.py"
     if not path.exists():
-        part = path.with_name(f".{name}.{os.getpid()}")
-        part.write_text(source)
+        part = path.with_suffix(f".{os.getpid()}.tmp")
+        part.write_text(source, encoding="utf-8")
         part.replace(path)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module.fire
+    return path

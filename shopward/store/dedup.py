@@ -36,6 +36,7 @@ MERGED_ROWS = 1 << 22            # runs from this size on stay as they are
 BITS_PER_ID = 12
 COLUMNS = ("h1", "h2", "seq", "content", "t")
 H1, H2, SEQ, CONTENT, T = range(5)
+EVER, NEVER = 1 << 62, -(1 << 62)     # how old an id may be to count as known
 UNKNOWN, EXPIRED = -1, -2        # while a batch is being checked
 NAME = re.compile(r"(\d{16,})-(\d{16,})\.run")
 
@@ -219,8 +220,8 @@ class Run:
     def count(self) -> int:
         return len(self.columns[0])
 
-    def look(self, ids, content, t, status, seqs) -> None:
-        _search(*self.columns, self.fence, self.words, self.bits, ids, content, t, KEEP_MS, status, seqs)
+    def look(self, ids, content, t, status, seqs, keep_ms=KEEP_MS) -> None:
+        _search(*self.columns, self.fence, self.words, self.bits, ids, content, t, keep_ms, status, seqs)
 
     def rows(self) -> np.ndarray:
         return np.column_stack(self.columns)
@@ -317,6 +318,18 @@ class Dedup:
             self.duplicates += found - conflicts
         return status, seqs
 
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """The seqs of the newest events with these ids (int64[n, 2]), however old; -1 where none is remembered."""
+        status, seqs = np.full(len(ids), UNKNOWN, np.int8), np.full(len(ids), -1, np.int64)
+        nothing = np.zeros(len(ids), np.int64)
+        with self._turn:
+            tables, runs = self._tables(), self._runs
+        for table in tables:
+            _look(table.slots, ids, nothing, nothing, EVER, status, seqs)
+        for run in reversed(runs):
+            run.look(ids, nothing, nothing, status, seqs, EVER)
+        return seqs
+
     def maintain(self) -> None:
         """Write what is frozen, merge small runs, drop expired ones. Raises StoreFull when there is no room."""
         if self._frozen is not None:
@@ -357,7 +370,7 @@ class Dedup:
             self._freeze_when_full(len(ids))
             status = np.full(len(ids), UNKNOWN, np.int8)
             # No limit on age here: what the log accepted is the newest of its id, whatever was remembered before.
-            new, used = _claim(self._table.slots, ids, content, t, int64(-1) << 62, status, np.empty(len(ids), np.int64), frame.seq0 + skip)
+            new, used = _claim(self._table.slots, ids, content, t, NEVER, status, np.empty(len(ids), np.int64), frame.seq0 + skip)
             self._table.count += used
             self._table.stop = frame.seq0 + skip + new
             self._latest = max(self._latest, int(t.max(initial=0)))

@@ -20,7 +20,9 @@ REQUEST_FIELDS = (
     "response_headers", "response_body", "ja4",
 )  # fmt: skip
 
-needs_sources = pytest.mark.skipif(not SOURCES.exists(), reason="../shared/data with the published taxonomies is absent")
+needs_sources = pytest.mark.skipif(
+    not SOURCES.exists(), reason="../shared/data with the published taxonomies is absent"
+)
 
 
 def patterns(text: str) -> dict[str, dict]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +15,7 @@ from tests.expr.grammar import BOOLS, EVENTS, NUMBERS, SCOPE, TEXTS, TIMES, cond
 from tests.expr.reference import evaluate
 
 nan = float("nan")
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+quick = settings(max_examples=int(os.environ.get("EXAMPLES", 150)), deadline=None, suppress_health_check=list(HealthCheck), derandomize="EXAMPLES" not in os.environ)
 CODES = {"label": 0, "login": 1, "order": 2}
 
 
@@ -58,14 +61,19 @@ def shown(x):
     return None if x is None or x != x else x
 
 
+KINDS = {
+    **dict.fromkeys(NUMBERS, pa.float64()), **dict.fromkeys(BOOLS, pa.bool_()), **dict.fromkeys((*TEXTS, "type"), pa.string()),
+    **dict.fromkeys(TIMES, pa.int64()), "tags": pa.list_(pa.string()),
+}  # fmt: skip
+
+
 def ask_duckdb(expr: Expr, events: list[dict]) -> list:
-    columns = {**dict.fromkeys(NUMBERS, "DOUBLE"), **dict.fromkeys(BOOLS, "BOOLEAN"), **dict.fromkeys((*TEXTS, "type"), "VARCHAR")}
-    columns |= {**dict.fromkeys(TIMES, "BIGINT"), "tags": "VARCHAR[]"}
-    con = duckdb.connect(config={"threads": 1})
-    con.execute(f"CREATE TABLE e (i INT, {', '.join(f'{n} {t}' for n, t in columns.items())})")
-    rows = [[i, *(event[n] if n not in TIMES or event[n] is None else int(event[n]) for n in columns)] for i, event in enumerate(events)]
-    con.executemany(f"INSERT INTO e VALUES ({', '.join('?' * (len(columns) + 1))})", rows)
-    return [r[0] for r in con.execute(f"SELECT {to_sql(expr)} FROM e ORDER BY i").fetchall()]
+    columns = {n: pa.array([e[n] for e in events], kind, from_pandas=False) for n, kind in KINDS.items()}
+    database.register("events", pa.table({"i": range(len(events)), **columns}))
+    return [r[0] for r in database.execute(f"SELECT {to_sql(expr)} FROM events ORDER BY i").fetchall()]
+
+
+database = duckdb.connect(config={"threads": 1})
 
 
 @quick

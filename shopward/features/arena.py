@@ -1,0 +1,123 @@
+"""Memory that grows without moving: wide address ranges are reserved at once and become real memory page by page when touched.
+
+Rows, slots and identities live here. Because an address never changes, kernels can hold it. Where a system refuses to
+reserve that much, an area starts small and is copied when it grows (its address then changes, which callers are told).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+
+import numpy as np
+
+from shopward.errors import StoreFull
+
+RESERVE = 16 << 30  # bytes of address space per area
+SMALL = 1 << 20  # where reserving is refused: the first size
+HUGE_FROM = 4 << 20  # areas that outgrow this use large pages from here on (fewer cache misses in the page tables)
+NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # the Linux value
+
+
+class Area:
+    """Zeroed memory of one kind of item (`item` bytes each), as an array of `dtype`."""
+
+    def __init__(self, name: str, item: int, dtype: type = np.int64, reserve: int = RESERVE):
+        self.name, self.item, self.dtype = name, item, dtype
+        self.array = _mapped(reserve, dtype)
+        if self.array is None:
+            self.array = np.zeros(SMALL // np.dtype(dtype).itemsize, dtype)
+
+    @property
+    def room(self) -> int:
+        """How many items fit."""
+        return self.array.nbytes // self.item
+
+    def enlarge(self) -> None:
+        """Make room for twice as many items; the address changes.
+
+        Raises StoreFull when the machine has no memory left for it.
+        """
+        try:
+            larger = np.zeros(2 * len(self.array), self.dtype)
+        except MemoryError:
+            raise StoreFull(f"no memory left for {self.name}: {self.array.nbytes >> 20} MB are in use") from None
+        larger[: len(self.array)] = self.array
+        self.array = larger
+
+    def used(self, items: int) -> np.ndarray:
+        """The first `items` items."""
+        return self.array[: items * self.item // self.array.itemsize]
+
+
+def _mapped(size: int, dtype: type) -> np.ndarray | None:
+    """Private, lazily filled memory; None where it is refused."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE if hasattr(mmap, "MAP_PRIVATE") else None
+    if flags is None:
+        return None
+    try:
+        area = mmap.mmap(-1, size, flags=flags)
+    except (OSError, ValueError, OverflowError):
+        return None
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            area.madvise(mmap.MADV_HUGEPAGE, HUGE_FROM, size - HUGE_FROM)
+    return np.frombuffer(area, dtype)
+
+
+class Cell:
+    """One area as memoryviews of every word size, for the interpreted engine."""
+
+    __slots__ = ("I", "d", "h", "q")
+
+    def __init__(self, array: np.ndarray):
+        raw = memoryview(array).cast("B")
+        self.q = raw.cast("q") if len(raw) % 8 == 0 else None
+        self.d = raw.cast("d") if len(raw) % 8 == 0 else None
+        self.I = raw.cast("I") if len(raw) % 4 == 0 else None  # noqa: E741
+        self.h = raw.cast("h") if len(raw) % 2 == 0 else None
+
+
+class Block:
+    """What a kernel works on, as it is handed over: addresses for the compiled engine, memoryviews for the interpreted one."""
+
+    __slots__ = ("cells", "compiled", "held", "words")
+
+    def __init__(self, size: int, compiled: bool):
+        self.held: list = [0] * size
+        self.words = np.zeros(max(size, 1), np.int64)
+        self.cells: list = [0] * size
+        self.compiled = compiled
+
+    def set(self, slot: int, value: np.ndarray | int | Block | None) -> None:
+        self.held[slot] = value
+        if self.compiled:
+            self.words[slot] = _address(value)
+        else:
+            self.cells[slot] = _cell(value)
+
+    def switch(self, compiled: bool) -> None:
+        """The same block for the other engine."""
+        self.compiled = compiled
+        for slot, value in enumerate(self.held):
+            self.set(slot, value)
+
+    @property
+    def address(self) -> int:
+        return self.words.__array_interface__["data"][0]
+
+
+def _address(value: np.ndarray | int | Block | None) -> int:
+    if isinstance(value, np.ndarray):
+        return value.__array_interface__["data"][0]
+    if isinstance(value, Block):
+        return value.address
+    return value or 0
+
+
+def _cell(value: np.ndarray | int | Block | None) -> object:
+    if isinstance(value, np.ndarray):
+        return Cell(value) if value.size else Cell(np.zeros(8, value.dtype))
+    if isinstance(value, Block):
+        return value.cells
+    return value or 0

@@ -1,0 +1,589 @@
+"""The window engine as the rest of Shopward sees it: batches in, one number per event and declared feature out.
+
+`Windows` owns all state (ids of keys, one row per key, rings of slots) and runs the generated kernels over it: compiled when they
+are there, interpreted until then, on the same memory. What comes out depends on the order of events alone, never on how they were
+cut into batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from shopward.batch import LATENESS_MS, NULL, SKEW_MS, Batch, Needs
+from shopward.errors import CorruptStore
+from shopward.expr.compile import to_python
+from shopward.expr.functions import runtime
+from shopward.features import lib
+from shopward.features.arena import Area, Block as KernelBlock
+from shopward.features.codegen import Kernel, RingNames, derived_kernel, family_kernel, filter_kernel
+from shopward.features.compile import Background, cache_folder, is_compiled, kernel_file, load
+from shopward.features.plan import Family, Plan, Ring, Value, make_plan
+from shopward.hashing import seed_words, siphash128
+
+SWEEP = 4096  # idle keys are looked for whenever the sequence number passes a multiple of this
+SWEEP_PACE = 2  # ids looked at per event and column: a full round takes half as many events as there are ids
+FIRST_TABLE = 1024
+FIRST_INDEX = 256
+HEADER = 40  # words of a ring arena's header: first unused slot, size, free lists
+FORMAT = 1  # of snapshots
+
+Mode = Literal["auto", "compiled", "interpreted"]
+
+
+@dataclass(slots=True)
+class Block:
+    """The features of a batch: values[k, i] is feature `names[k]` at event i (NaN: null).
+
+    hashes: string feature -> int64[n, 2], as in a Batch. Its row in `values` says only whether there is a value.
+    """
+
+    values: np.ndarray
+    hashes: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Ids:
+    """One domain: small numbers for keys or values, and what is needed to recycle them."""
+
+    def __init__(self, name: str, columns: int, seed: bytes):
+        self.name, self.columns = name, columns
+        self.known = Area(f"the ids of {name}", 8 * lib.IDENTITY)
+        self.free = Area(f"the free ids of {name}", 4, np.uint32, reserve=2 << 30)
+        self.header = np.zeros(lib.DOMAIN_HEADER, np.int64)
+        self.header[lib.NEXT] = 1
+        self.header[lib.SEED] = int.from_bytes(hashlib.sha256(seed + b"numbers").digest()[:8], "little", signed=True)
+        self.horizon: int | None = None
+        self.rows: list[Area] = []  # of the families keyed by this domain
+        self.new_table(FIRST_TABLE)
+        self.texts: dict[tuple[int, int], str] = {}
+
+    def new_table(self, size: int) -> np.ndarray:
+        self.table = np.zeros(size, np.int64)
+        self.header[lib.MASK] = size - 1
+        self.header[lib.LIMIT] = size * 5 // 8
+        return self.table
+
+    def measure_room(self) -> None:
+        areas = [self.known, self.free, *self.rows]
+        self.header[lib.ROOM] = min(min(a.room for a in areas), lib.VALUE)
+
+    @property
+    def count(self) -> int:
+        """One more than the largest id ever given."""
+        return int(self.header[lib.NEXT])
+
+
+class RingMemory:
+    """Slots of one ring of all keys, and the indexes for its distinct counts."""
+
+    def __init__(self, names: RingNames, family: str):
+        self.names = names
+        self.slots = Area(f"the events kept per {family}", 4 * names.stride, np.uint32)
+        self.header = np.zeros(HEADER, np.int64)
+        self.indexes: dict[str, np.ndarray] = {}
+        self.index_headers: dict[str, np.ndarray] = {}
+        for value, _ in names.distinct_fields():
+            self.index_headers[value.field] = np.zeros(4, np.int64)
+            self.new_index(value.field, FIRST_INDEX)
+        self.measure_room()
+
+    def new_index(self, name: str, size: int) -> None:
+        self.indexes[name] = np.zeros(2 * size, np.int64)
+        self.index_headers[name][:3] = (0, size - 1, size * 5 // 8)
+
+    def measure_room(self) -> None:
+        self.header[1] = min(self.slots.room, lib.M32)
+
+
+class FamilyMemory:
+    def __init__(self, family: Family, kernel: Kernel):
+        self.family, self.kernel = family, kernel
+        self.rows = Area(f"the rows of {family.name}", 8 * kernel.layout.words)
+        self.rings = {r.j: RingMemory(r, family.name) for r in kernel.rings if r.ring.stored}
+        self.resume = np.zeros(1, np.int64)
+
+    def descriptor(self, compiled: bool) -> KernelBlock:
+        """How to walk over a row's rings (see `lib.clear_row`)."""
+        parts: list[Any] = [self.rows.array, self.kernel.layout.words, len(self.rings), 0]
+        at = self.kernel.layout.at
+        for memory in self.rings.values():
+            r = memory.names
+            fields = r.distinct_fields()
+            end = r.end if r.ring.lag else r.tail
+            parts += [memory.slots.array, memory.header, r.stride]
+            parts += [at(r.base), at(r.cap), at(r.oldest), at(r.tail), len(fields)]
+            for value, window in fields:
+                parts += [r.lanes[value], memory.indexes[value.field], memory.index_headers[value.field]]
+                parts += [at(r.head(window)) | at(end) << 16]
+        block = KernelBlock(len(parts), compiled)
+        for slot, part in enumerate(parts):
+            block.set(slot, part)
+        return block
+
+
+@dataclass(slots=True)
+class Stage:
+    """One step of an update: a kernel, what it works on, and where that comes from."""
+
+    name: str
+    slots: list[tuple]
+    block: KernelBlock
+    plain: Callable[[Any, int, int], int]
+    address: int = 0
+    kernel: Kernel | None = None
+    owner: Any = None
+    columns: list[tuple[int, tuple]] = field(default_factory=list)  # what changes with every batch
+
+
+class Windows:
+    """All features of a rulebook, exact, one update at a time.
+
+    mode "interpreted" never compiles, "compiled" compiles or loads everything now, "auto" starts with whatever is there and
+    switches when a background process has compiled the rest.
+
+    >>> from shopward.declare.types import Feature, Field, Schema
+    >>> schema = Schema(("label", "login"), {"device": Field("device", "string", entity="device")})
+    >>> features = {"device_events_1h": Feature("device_events_1h", ("device",), "count", over=3_600_000)}
+    >>> windows = Windows.of(features, schema, bytes(16), mode="interpreted")
+    >>> key = np.array([[1, 2], [1, 2], [0, 0]])
+    >>> t = np.array([0, 1000, 2000])
+    >>> batch = Batch(3, 0, t, t, np.ones(3, np.int16), ["a", "b", "c"], hashes={"device": key})
+    >>> windows.update(batch).values.tolist()
+    [[1.0, 2.0, nan]]
+    """
+
+    def __init__(self, rulebook: Any, seed: bytes, *, mode: Mode = "auto", cache_dir: Path | str | None = None):
+        policy = getattr(rulebook, "policy", None)
+        slack = (policy.lateness_ms + policy.skew_ms) if policy else LATENESS_MS + SKEW_MS
+        self._build(rulebook.features, rulebook.schema, seed, mode, cache_dir, slack)
+
+    @classmethod
+    def of(cls, features: dict, schema: Any, seed: bytes, *, mode: Mode = "auto", cache_dir: Path | str | None = None) -> Windows:
+        """The same from features and a schema alone."""
+        self = cls.__new__(cls)
+        self._build(features, schema, seed, mode, cache_dir, LATENESS_MS + SKEW_MS)
+        return self
+
+    def _build(self, features: dict, schema: Any, seed: bytes, mode: Mode, cache_dir: Path | str | None, slack: int) -> None:
+        self.plan: Plan = make_plan(features, schema)
+        self.names: list[str] = list(features)
+        self.row_features: list[str] = self.plan.row_features
+        self.needs: Needs = _needs(self.plan)
+        self.seed, self.mode, self.slack = seed, mode, slack
+        self.swept = 0
+        self._row_texts: dict[str, dict[tuple[int, int], str]] = {}
+        self._make_state()
+        self._make_stages()
+        self._compiled = False
+        self._background: Background | None = None
+        self._files = [kernel_file(s.kernel, cache_folder(cache_dir)) for s in self._generated()] if mode != "interpreted" else []
+        if mode == "compiled" or (mode == "auto" and all(map(is_compiled, self._files))):
+            self._switch()
+        elif mode == "auto":
+            self._background = Background([f for f in dict.fromkeys(self._files) if not is_compiled(f)])
+
+    # --- building
+
+    def _make_state(self) -> None:
+        plan = self.plan
+        self.ids = [Ids(d.name, len(d.fields) if d.kind == "hash" else 1, self.seed) for d in plan.domains]
+        for ids, horizon in zip(self.ids, plan.horizons(), strict=True):
+            ids.horizon = None if horizon is None else horizon + self.slack
+        self.families = [FamilyMemory(f, family_kernel(plan, f)) for f in plan.families]
+        for memory in self.families:
+            self.ids[memory.family.domain].rows.append(memory.rows)
+        for ids in self.ids:
+            ids.measure_room()
+
+    def _make_stages(self) -> None:
+        plan = self.plan
+        self.stages: list[Stage] = []
+        self._text_features: dict[str, int] = {}
+        filters = filter_kernel(plan)
+        self._add_generated(filters, None)
+        for d, domain in enumerate(plan.domains):
+            if domain.kind == "composite":
+                self._add("compose", [("composed", d), len(domain.fields), *self._words(), *(("hash", f) for f in domain.fields)])
+        for d in range(len(plan.domains)):
+            self._add_ids(d)
+        for memory in self.families:
+            self._add_generated(memory.kernel, memory)
+        for memory in self.families:
+            for read in memory.family.reads:
+                if read.feature.type == "string" and read.value is not None:
+                    d = plan.value_domain(read.value)
+                    self._text_features[read.feature.name] = d
+                    self._add("name_values", [("known", d), ("out", read.feature.name), ("names", read.feature.name)])
+        derived = derived_kernel(plan)
+        if derived:
+            self._add_generated(derived, None)
+        self._kept = set(self._text_features.values())
+        self._rowwise = {
+            bit: _row_test(plan, f.where) for bit, f in enumerate(plan.filters) if f.where is not None and f.where.rowwise
+        }
+
+    def _words(self) -> list[int]:
+        return [int(np.uint64(w).astype(np.int64)) for w in seed_words(self.seed)]
+
+    def _add_ids(self, d: int) -> None:
+        domain, ids = self.plan.domains[d], self.ids[d]
+        state: list[Any] = [("known", d), ("table", d), ("domain header", d), ("free ids", d), ("t",)]
+        if domain.kind == "labels":
+            judged = ("hash", "label_event")
+            self._add("replaced", [*state, ("replaced",), 0, ("seq0",), 0, ("types",), judged], ids)
+        elif domain.kind == "list":
+            name = domain.fields[0]
+            self._add("assign_lists", [*state, ("ids", d), 0, 1, 0, 0, ("offsets", name), ("elements", name)], ids)
+        elif domain.kind in ("number", "minor"):
+            minor = domain.kind == "minor"
+            column = (domain.kind, domain.fields[0])
+            self._add("assign_numbers", [*state, ("ids", d), ("n",), 1, 0, int(minor), column], ids)
+        else:
+            columns = [("composed", d)] if domain.kind == "composite" else [("hash", f) for f in domain.fields]
+            keep = int(any(self.plan.value_domain(v) == d for v in self._text_values()))
+            self._add("assign", [*state, ("ids", d), ("n",), len(columns), ("fresh", d), keep, *columns], ids)
+
+    def _text_values(self) -> list[Value]:
+        return [r.value for f in self.plan.families for r in f.reads if r.feature.type == "string" and r.value is not None]
+
+    def _add(self, name: str, slots: list[Any], owner: Any = None) -> None:
+        stage = Stage(name, slots, KernelBlock(len(slots), False), getattr(lib, name), owner=owner)
+        self._add_stage(stage)
+
+    def _add_generated(self, kernel: Kernel, owner: Any) -> None:
+        space = {**vars(lib), **runtime(), "sqrt": sqrt, "NAN": lib.NAN, "nan": lib.NAN}
+        exec(compile(kernel.plain(), f"<kernel {kernel.name}>", "exec"), space)
+        stage = Stage(kernel.name, list(kernel.slots), KernelBlock(len(kernel.slots), False), space["run"], kernel=kernel, owner=owner)
+        self._add_stage(stage)
+
+    def _add_stage(self, stage: Stage) -> None:
+        for slot, what in enumerate(stage.slots):
+            if isinstance(what, tuple) and what[0] in BATCH_SLOTS:
+                stage.columns.append((slot, what))
+        self._place(stage)
+        self.stages.append(stage)
+
+    def _place(self, stage: Stage) -> None:
+        """Point a stage's block at the state it works on."""
+        for slot, what in enumerate(stage.slots):
+            if not isinstance(what, tuple):
+                stage.block.set(slot, what)
+            elif what[0] not in BATCH_SLOTS:
+                stage.block.set(slot, self._state(stage, what))
+
+    def _state(self, stage: Stage, what: tuple) -> np.ndarray:
+        kind, *names = what
+        match kind:
+            case "known":
+                return self.ids[names[0]].known.array
+            case "table":
+                return self.ids[names[0]].table
+            case "domain header":
+                return self.ids[names[0]].header
+            case "free ids":
+                return self.ids[names[0]].free.array
+            case "rows":
+                return stage.owner.rows.array
+            case "resume":
+                return stage.owner.resume
+            case "slots":
+                return stage.owner.rings[names[0]].slots.array
+            case "arena":
+                return stage.owner.rings[names[0]].header
+            case "index":
+                return stage.owner.rings[names[0]].indexes[names[1]]
+            case "index header":
+                return stage.owner.rings[names[0]].index_headers[names[1]]
+            case "constants":
+                assert stage.kernel is not None
+                return np.array([siphash128(text.encode(), self.seed) for text in stage.kernel.constants], np.int64)
+        raise AssertionError(f"nothing known about {what}")
+
+    def _generated(self) -> list[Stage]:
+        return [s for s in self.stages if s.kernel is not None]
+
+    # --- compiled and interpreted
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled kernels are in use."""
+        return self._compiled
+
+    def _switch(self) -> None:
+        """From interpreted to compiled kernels; state stays as it is."""
+        from shopward.features import lib_jit
+
+        for stage, path in zip(self._generated(), self._files, strict=True):
+            stage.address = load(path).entry.address
+        for stage in self.stages:
+            if stage.kernel is None:
+                stage.address = lib_jit.stage_address(stage.name)
+            stage.block.switch(True)
+        self._drive = lib_jit.drive
+        table = [len(self.stages)]
+        for stage in self.stages:
+            table += [stage.address, stage.block.address]
+        self._table = np.array(table, np.int64)
+        self._table_at = self._table.__array_interface__["data"][0]
+        self._compiled = True
+        self._bound_again()
+
+    def _bound_again(self) -> None:
+        self._version = getattr(self, "_version", 0) + 1
+
+    def _look_for_kernels(self) -> None:
+        if self._background is not None and self._background.done():
+            self._background = None
+            self._switch()
+
+    def wait_compiled(self) -> None:
+        """Return when the compiled kernels are in use."""
+        if not self._compiled and self.mode != "interpreted":
+            if self._background is not None:
+                self._background.wait()
+                self._background = None
+            self._switch()
+
+    # --- updating
+
+    def update(self, batch: Batch) -> Block:
+        """The features of every event of the batch, as of that event; state moves on behind them."""
+        self._look_for_kernels()
+        out = Block(np.empty((len(self.names), batch.n)))
+        columns = Columns(self, batch, out)
+        columns.place()
+        self._run(batch.seq0, batch.n, batch)
+        columns.collect()
+        return out
+
+    def bind(self, batch: Batch) -> Bound:
+        """A fixed batch of one event whose columns the caller fills before every `run()`."""
+        return Bound(self, batch)
+
+    def _run(self, seq0: int, n: int, batch: Batch) -> None:
+        lo = 0
+        while lo < n:
+            if (seq0 + lo) // SWEEP > self.swept:
+                self.swept = (seq0 + lo) // SWEEP
+                self._sweep()
+            hi = min(n, lo + SWEEP - (seq0 + lo) % SWEEP)
+            self._rows(lo, hi)
+            self._keep_texts(batch)
+            lo = hi
+
+    def _rows(self, lo: int, hi: int) -> None:
+        """All stages over some rows; where one runs out of space it gets more and goes on."""
+        stage, row, tries = 0, lo, 0
+        while True:
+            stopped = self._drive(self._table_at, stage, row, lo, hi) if self._compiled else self._interpret(stage, row, lo, hi)
+            if stopped == -1:
+                return
+            tries = tries + 1 if (stage, row) == (stopped >> 32, stopped & lib.M32) else 0
+            stage, row = stopped >> 32, stopped & lib.M32
+            self._make_room(self.stages[stage], tries)
+
+    def _interpret(self, first: int, at: int, lo: int, hi: int) -> int:
+        for s in range(first, len(self.stages)):
+            stage = self.stages[s]
+            row = stage.plain(stage.block.cells, at, hi)
+            if row != hi:
+                return s << 32 | row
+            at = lo
+        return -1
+
+    def _make_room(self, stage: Stage, tries: int) -> None:
+        if isinstance(stage.owner, Ids):
+            self._more_ids(stage.owner, tries)
+        else:
+            for memory in stage.owner.rings.values():
+                self._more_slots(memory, tries)
+        self._point_again()
+
+    def _more_ids(self, ids: Ids, tries: int) -> None:
+        header = ids.header
+        if tries or header[lib.LIVE] * 4 > header[lib.LIMIT] * 3:
+            old, old_mask = ids.table, int(header[lib.MASK])
+            new = ids.new_table(2 * len(old))
+            if self._compiled:
+                from shopward.features.lib_jit import table_rehash_at
+
+                table_rehash_at(_at(old), old_mask, _at(new), len(new) - 1)
+            else:
+                lib.table_rehash(memoryview(old), old_mask, memoryview(new), len(new) - 1)
+        if header[lib.NEXT] * 4 > header[lib.ROOM] * 3:
+            for area in (ids.known, ids.free, *ids.rows):
+                if area.room * 3 < header[lib.NEXT] * 4:
+                    area.enlarge()
+            ids.measure_room()
+
+    def _more_slots(self, memory: RingMemory, tries: int) -> None:
+        for name, header in memory.index_headers.items():
+            if tries or header[0] * 4 > header[2] * 3:
+                self._larger_index(memory, name)
+        if memory.header[0] * 4 > memory.header[1] * 3 or tries > 2:
+            memory.slots.enlarge()
+            memory.measure_room()
+
+    def _larger_index(self, memory: RingMemory, name: str) -> None:
+        old, old_header = memory.indexes[name], memory.index_headers[name].copy()
+        memory.new_index(name, len(old))
+        new, new_header = memory.indexes[name], memory.index_headers[name]
+        if self._compiled:
+            from shopward.features.lib_jit import index_rehash_at
+
+            index_rehash_at(_at(old), _at(old_header), _at(new), _at(new_header))
+        else:
+            lib.index_rehash(*(memoryview(a) for a in (old, old_header, new, new_header)))
+
+    def _point_again(self) -> None:
+        for stage in self.stages:
+            self._place(stage)
+
+    # --- recycling
+
+    def _sweep(self) -> None:
+        """Give back what keys hold that cannot matter any more."""
+        for d, ids in enumerate(self.ids):
+            header = ids.header
+            if ids.horizon is None or header[lib.CLOCK] - header[lib.BEGAN] <= ids.horizon or header[lib.NEXT] == 1:
+                continue
+            stage = next(s for s in self.stages if s.owner is ids)
+            families = [m.descriptor(self._compiled) for m in self.families if m.family.domain == d]
+            block = KernelBlock(len(families), self._compiled)
+            for slot, family in enumerate(families):
+                block.set(slot, family)
+            steps = SWEEP * SWEEP_PACE * ids.columns
+            if self._compiled:
+                from shopward.features.lib_jit import sweep_at
+
+                sweep_at(stage.block.address, block.address, len(families), ids.horizon, steps)
+            else:
+                lib.sweep(stage.block.cells, block.cells, len(families), ids.horizon, steps)
+
+    # --- texts
+
+    def _keep_texts(self, batch: Batch) -> None:
+        """Remember the texts of values that string features may show."""
+        for d in self._kept:
+            ids = self.ids[d]
+            fresh = int(ids.header[lib.FRESH])
+            if not fresh:
+                continue
+            ids.header[lib.FRESH] = 0
+            name = self.plan.domains[d].fields[0]
+            rows = self._fresh[d][1 : 2 * fresh : 2].tolist()
+            texts, pairs = batch.text(name), batch.hashes[name]
+            for row in rows:
+                ids.texts[(int(pairs[row, 0]), int(pairs[row, 1]))] = texts[row]  # type: ignore[assignment]
+            if len(ids.texts) > 2 * int(ids.header[lib.LIVE]) + SWEEP:
+                self._forget_texts(ids)
+
+    def _forget_texts(self, ids: Ids) -> None:
+        known = ids.known.used(ids.count).reshape(-1, lib.IDENTITY)
+        live = set(map(tuple, known[known[:, 2] != 0][:, :2].tolist()))
+        ids.texts = {pair: text for pair, text in ids.texts.items() if pair in live}
+
+    def text(self, name: str, pairs: np.ndarray) -> list[str | None]:
+        """The texts behind a string feature's hashes."""
+        kept = self.ids[self._text_features[name]].texts if name in self._text_features else self._row_texts.get(name, {})
+        return [kept.get((a, b)) for a, b in np.asarray(pairs).reshape(-1, 2).tolist()]
+
+    def keep_text(self, name: str, values: Sequence[str | None], pairs: np.ndarray) -> None:
+        """Remember the texts of a string feature that the caller computes."""
+        kept = self._row_texts.setdefault(name, {})
+        if len(kept) > 100_000:
+            kept.clear()
+        for value, pair in zip(values, np.asarray(pairs).reshape(-1, 2).tolist(), strict=True):
+            if value is not None:
+                kept[tuple(pair)] = value
+
+    # --- snapshots
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """All state as plain arrays (copies), for `restore`."""
+        return {name: array.copy() for name, array in self._parts().items()}
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        """The used part of everything that is state. Hash tables are not: they follow from the rest."""
+        parts = {"swept": np.array([FORMAT, self.swept], np.int64)}
+        for d, ids in enumerate(self.ids):
+            key = f"{d}.{self.plan.domains[d].kind}.{ids.name}"
+            header = ids.header.copy()
+            header[[lib.MASK, lib.LIMIT, lib.ROOM, lib.FRESH]] = 0
+            parts[f"ids.{key}.header"] = header
+            parts[f"ids.{key}.known"] = ids.known.used(ids.count)
+            parts[f"ids.{key}.free"] = ids.free.used(int(ids.header[lib.FREE]))
+            if d in self._kept:
+                parts[f"ids.{key}.texts"] = self._packed_texts(ids)
+        for memory in self.families:
+            name = memory.family.name
+            parts[f"rows.{name}"] = memory.rows.used(self.ids[memory.family.domain].count)
+            for j, ring in memory.rings.items():
+                header = ring.header.copy()
+                header[1] = 0
+                parts[f"ring.{name}.{j}.header"] = header
+                parts[f"ring.{name}.{j}.slots"] = ring.slots.used(int(ring.header[0]))
+        return parts
+
+    def _packed_texts(self, ids: Ids) -> np.ndarray:
+        """The texts of live values, in id order: hashes, length and bytes."""
+        known = ids.known.used(ids.count).reshape(-1, lib.IDENTITY)
+        rows = [(a, b, ids.texts[(a, b)]) for a, b, seen, _ in known.tolist() if seen and (a, b) in ids.texts]
+        data = [text.encode("utf-8", "surrogatepass") for _, _, text in rows]
+        table = np.array([(a, b, len(x)) for (a, b, _), x in zip(rows, data, strict=True)], np.int64).reshape(-1, 3)
+        head = np.array([len(rows)], np.int64).tobytes() + table.tobytes()
+        return np.frombuffer(head + b"".join(data), np.uint8)
+
+    def restore(self, parts: dict[str, np.ndarray]) -> None:
+        """Become the state that `snapshot` returned. Raises CorruptStore if it belongs to other features."""
+        mine = self._parts()
+        if set(mine) != set(parts) or int(parts["swept"][0]) != FORMAT:
+            raise CorruptStore("this snapshot was written for other features: replay the log instead")
+        self._make_state()
+        self.swept = int(parts["swept"][1])
+        for d, ids in enumerate(self.ids):
+            self._restore_ids(ids, f"ids.{d}.{self.plan.domains[d].kind}.{ids.name}", parts)
+        for stage in self.stages:
+            self._own_again(stage)
+        for memory in self.families:
+            self._restore_family(memory, parts)
+        self._point_again()
+
+    def _own_again(self, stage: Stage) -> None:
+        if isinstance(stage.owner, Ids):
+            stage.owner = next(i for i, d in zip(self.ids, self._old_ids, strict=True) if d is stage.owner)
+        elif isinstance(stage.owner, FamilyMemory):
+            stage.owner = next(m for m in self.families if m.family is stage.owner.family)
+
+    def _restore_ids(self, ids: Ids, key: str, parts: dict[str, np.ndarray]) -> None:
+        raise NotImplementedError
+
+    def _restore_family(self, memory: FamilyMemory, parts: dict[str, np.ndarray]) -> None:
+        raise NotImplementedError
+
+    def state_hash(self) -> str:
+        """A digest of all state: equal for equal histories, however they were cut into batches."""
+        digest = hashlib.sha256()
+        for name, part in self._parts().items():
+            digest.update(f"{name}:{part.nbytes};".encode())
+            digest.update(np.ascontiguousarray(part).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def memory(self) -> dict[str, int]:
+        raise NotImplementedError
+
+
+BATCH_SLOTS = {
+    "t", "ts", "types", "n", "seq0", "hash", "number", "minor", "offsets", "elements", "composed",
+    "ids", "value ids", "mask", "rowwise", "replaced", "fresh", "out", "names",
+}  # fmt: skip
+
+
+def _at(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]

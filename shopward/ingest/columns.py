@@ -1,0 +1,333 @@
+"""Turns the spans a scanner found into columns of numbers, times and money, exactly.
+
+Each function reads one field of many records. A value it does not know how to read exactly (17 digits, odd spacing, an exponent,
+a time in another form, ...) marks its record odd; nothing is rounded here that the slow path would round differently.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import int64, njit, uint64
+
+from shopward.batch import NULL
+from shopward.event import LAST_MS, MAX_TEXT
+from shopward.hashing import load64
+from shopward.ingest.money import LIMIT
+from shopward.ingest.scan import ABSENT, DECIMAL, DOT, FALSE, MINUS, NINE, TEXT, TRUE, WHOLE, ZERO, high_bytes
+
+POWERS = tuple(10**i for i in range(19))
+_TENS = np.array(POWERS, np.int64)
+_FLOAT_TENS = np.array([float(p) for p in POWERS])
+_FOUR, _FIVE = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFFFF)
+_WORD_TRUE, _WORD_FALSE = (np.uint64(int.from_bytes(word, "little")) for word in (b"true", b"false"))
+# how a text field is normalised; LOWER and the others only pass what is already in its final form
+AS_IS, LOWER, E164, IP64 = 0, 1, 2, 3
+HOW = {None: AS_IS, "lower": LOWER, "e164": E164, "ip64": IP64}
+
+
+@njit(inline="always")
+def _decimal(buf, start, stop):
+    """(digits as a whole number, how many follow the point, is it negative, is it plain): at most 15 digits count as plain."""
+    p = start
+    negative = buf[p] == MINUS
+    if negative:
+        p += 1
+    value = int64(0)
+    digits = 0
+    behind = int64(-1)
+    while p < stop:
+        c = int64(buf[p])
+        if ZERO <= c <= NINE:
+            value = value * 10 + (c - ZERO)
+            digits += 1
+            behind += behind >= 0
+        elif c == DOT and behind < 0 and digits > 0:
+            behind = int64(0)
+        else:
+            return int64(0), int64(0), False, False
+        p += 1
+    plain = 0 < digits <= 15 and behind != 0
+    return value, max(behind, int64(0)), negative, plain
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def read_numbers(buf, starts, stops, forms, out, odd):
+    """Plain numbers as float64; null is NaN."""
+    for i in range(out.shape[0]):
+        out[i] = np.nan
+        form = forms[i]
+        if form == ABSENT:
+            continue
+        if form in (WHOLE, DECIMAL, TEXT):
+            value, behind, negative, plain = _decimal(buf, int64(starts[i]), int64(stops[i]))
+            if plain:
+                number = float(value) / _FLOAT_TENS[behind] + 0.0
+                out[i] = 0.0 - number if negative else number
+                continue
+        odd[i] = 1
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def read_fixed(buf, starts, stops, forms, digits, signed, out, odd):
+    """Money and decimal(n) as whole minor units, half to even; null is NULL."""
+    for i in range(out.shape[0]):
+        out[i] = NULL
+        form = forms[i]
+        if form == ABSENT:
+            continue
+        if form in (WHOLE, DECIMAL, TEXT):
+            value, behind, negative, plain = _decimal(buf, int64(starts[i]), int64(stops[i]))
+            if plain and (digits <= behind or value <= LIMIT // _TENS[digits - behind]):
+                if digits >= behind:
+                    minor = value * _TENS[digits - behind]
+                else:
+                    cut = _TENS[behind - digits]
+                    minor = value // cut
+                    rest = 2 * (value - minor * cut)
+                    if rest > cut or (rest == cut and minor & 1):
+                        minor += 1
+                if minor <= LIMIT and (signed or not negative or minor == 0):
+                    out[i] = -minor if negative else minor
+                    continue
+        odd[i] = 1
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def major_units(minor, scale, out):
+    """Minor units as major ones; NULL becomes NaN."""
+    for i in range(out.shape[0]):
+        out[i] = np.nan if minor[i] == NULL else minor[i] / scale
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def read_bools(buf, starts, stops, forms, out, odd):
+    """true and false, also written 1 and 0, as 1.0 and 0.0; null is NaN."""
+    for i in range(out.shape[0]):
+        out[i] = np.nan
+        form = forms[i]
+        if form == TRUE:
+            out[i] = 1.0
+        elif form == FALSE:
+            out[i] = 0.0
+        elif form in (WHOLE, TEXT) and stops[i] - starts[i] == 1 and buf[starts[i]] in (48, 49):
+            out[i] = float(buf[starts[i]] - 48)
+        elif form == TEXT and stops[i] - starts[i] == 4 and load64(buf, int64(starts[i])) & _FOUR == _WORD_TRUE:
+            out[i] = 1.0
+        elif form == TEXT and stops[i] - starts[i] == 5 and load64(buf, int64(starts[i])) & _FIVE == _WORD_FALSE:
+            out[i] = 0.0
+        elif form != ABSENT:
+            odd[i] = 1
+
+
+@njit(inline="always")
+def _two(buf, p):
+    """The two digits at p as a number, negative when they are none."""
+    a = int64(buf[p]) - ZERO
+    b = int64(buf[p + 1]) - ZERO
+    return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else int64(-10_000)
+
+
+@njit(inline="always")
+def _days(year, month, day):
+    """Days since 1970-01-01 of a date of the Gregorian calendar."""
+    y = year - (month <= 2)
+    era = y // 400
+    of_era = y - era * 400
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
+
+
+@njit(inline="always")
+def _month_length(year, month):
+    if month == 2:
+        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
+    return 30 if month in (4, 6, 9, 11) else 31
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def iso_time(buf, start, stop):
+    """Epoch ms of `2026-01-31`, or of `2026-01-31T12:00:00` with a fraction and Z or an offset like +01:00; -1 when it is neither."""
+    n = stop - start
+    bad = int64(-1)
+    if n < 10 or buf[start + 4] != MINUS or buf[start + 7] != MINUS:
+        return bad
+    year = _two(buf, start) * 100 + _two(buf, start + 2)
+    month = _two(buf, start + 5)
+    day = _two(buf, start + 8)
+    if not (1970 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= _month_length(year, month)):
+        return bad
+    ms = _days(year, month, day) * 86_400_000
+    if n == 10:
+        return ms
+    separator = buf[start + 10]
+    if n < 19 or (separator != 84 and separator != 32) or buf[start + 13] != 58 or buf[start + 16] != 58:
+        return bad
+    hour = _two(buf, start + 11)
+    minute = _two(buf, start + 14)
+    second = _two(buf, start + 17)
+    if not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59):
+        return bad
+    ms += ((hour * 60 + minute) * 60 + second) * 1000
+    p = start + 19
+    if p < stop and buf[p] == DOT:
+        p += 1
+        unit = 100
+        first = p
+        while p < stop and ZERO <= buf[p] <= NINE:
+            ms += (int64(buf[p]) - ZERO) * unit
+            unit //= 10
+            p += 1
+        if p == first or p - first > 9:
+            return bad
+    if p == stop or (p + 1 == stop and buf[p] == 90):
+        return ms
+    if p + 6 == stop and (buf[p] == 43 or buf[p] == MINUS) and buf[p + 3] == 58:
+        hours = _two(buf, p + 1)
+        minutes = _two(buf, p + 4)
+        if 0 <= hours <= 18 and 0 <= minutes <= 59:
+            shift = (hours * 60 + minutes) * 60_000
+            ms = ms - shift if buf[p] == 43 else ms + shift
+            return ms if ms >= 0 else bad
+    return bad
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def read_times(buf, starts, stops, forms, out, odd):
+    """Times as epoch ms; null is NULL."""
+    for i in range(out.shape[0]):
+        out[i] = NULL
+        form = forms[i]
+        if form == ABSENT:
+            continue
+        start = int64(starts[i])
+        stop = int64(stops[i])
+        if form in (WHOLE, TEXT):
+            if form == TEXT and stop - start >= 10 and buf[start + 4] == MINUS:
+                ms = iso_time(buf, start, stop)
+            else:
+                ms, behind, negative, plain = _decimal(buf, start, stop)
+                if negative or not plain or behind > 0 or ms > LAST_MS:
+                    ms = int64(-1)
+            if ms >= 0:
+                out[i] = ms
+                continue
+        odd[i] = 1
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def read_texts(buf, starts, stops, forms, how, key, out, odd):
+    """Where each text starts in `out`, -1 for null; a whole number is its own text, an empty key is null."""
+    for i in range(out.shape[0]):
+        out[i] = -1
+        form = forms[i]
+        if form == ABSENT:
+            continue
+        start = int64(starts[i])
+        stop = int64(stops[i])
+        if form == TEXT and stop - start <= MAX_TEXT and _final(buf, start, stop, how):
+            if stop > start or not key:
+                out[i] = start
+        elif form == WHOLE and how == AS_IS and stop - start <= 18 and (buf[start] != MINUS or buf[start + 1] != ZERO):
+            out[i] = start
+        else:
+            odd[i] = 1
+
+
+@njit(inline="always")
+def _final(buf, start, stop, how):
+    """Would normalising leave this text as it is? When in doubt, no."""
+    if how == AS_IS:
+        return True
+    if how == LOWER:
+        for p in range(start, stop):
+            c = buf[p]
+            if c <= 32 or c >= 128 or 65 <= c <= 90:
+                return False
+        return True
+    if how == E164:
+        if not 8 <= stop - start <= 16 or buf[start] != 43:
+            return False
+        for p in range(start + 1, stop):  # noqa: SIM110  (compiled code)
+            if not ZERO <= buf[p] <= NINE:
+                return False
+        return True
+    for p in range(start, stop):  # noqa: SIM110
+        if buf[p] == 58:
+            return False
+    return True
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def mark_present(forms, odd):
+    """Every record that has this field at all is odd."""
+    for i in range(odd.shape[0]):
+        if forms[i] != ABSENT:
+            odd[i] = 1
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def mark_other(buf, starts, stops, forms, wanted, odd):
+    """Every record whose field is there and is not the text `wanted` is odd."""
+    for i in range(odd.shape[0]):
+        if forms[i] == ABSENT:
+            continue
+        same = forms[i] == TEXT and stops[i] - starts[i] == wanted.shape[0]
+        if same:
+            for k in range(wanted.shape[0]):
+                same = same and buf[starts[i] + k] == wanted[k]
+        if not same:
+            odd[i] = 1
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def read_reals(values, valid, digits, signed, out, odd):
+    """Money and decimal(n) from float64, as from the shortest text of each float: near a tie the slow path decides."""
+    scale = _FLOAT_TENS[digits]
+    for i in range(out.shape[0]):
+        out[i] = NULL
+        if not valid[i] or values[i] != values[i]:
+            continue
+        minor = values[i] * scale
+        whole = np.rint(minor)
+        if abs(minor) <= LIMIT // 2 and abs(minor - whole) < 0.49 and (signed or whole > 0 or values[i] == 0):
+            out[i] = int64(whole)
+        else:
+            odd[i] = 1
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def all_ascii(buf, start, stop):
+    """Is every byte below 128? The buffer has 32 readable bytes behind it."""
+    p = start
+    while p + 32 <= stop:
+        if high_bytes(buf, p) != uint64(0):
+            return False
+        p += 32
+    while p < stop:
+        if buf[p] >= 128:
+            return False
+        p += 1
+    return True
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def copy_spans(buf, starts, stops, out, offsets):
+    """Puts the spans one behind the other: offsets[i] to offsets[i + 1] of `out`. Negative starts are empty."""
+    at = int64(0)
+    for i in range(starts.shape[0]):
+        offsets[i] = at
+        if starts[i] >= 0:
+            start = int64(starts[i])
+            length = int64(stops[i]) - start
+            p = int64(0)
+            while p + 8 <= length and at + p + 8 <= out.shape[0]:
+                word = load64(buf, start + p)
+                for k in range(8):
+                    out[at + p + k] = (word >> uint64(8 * k)) & uint64(255)
+                p += 8
+            while p < length:
+                out[at + p] = buf[start + p]
+                p += 1
+            at += length
+    offsets[starts.shape[0]] = at
+    return at

@@ -1,0 +1,532 @@
+"""Finds the fields of NDJSON and CSV records in raw bytes, without building a single object for an ordinary record.
+
+A scanner writes, for every record and every known field, where its value starts and stops in the buffer and what form it has.
+Whatever is not plain (escapes, nesting, exponents, a field twice, broken JSON, ...) is marked odd and left to the slow path, which
+reads that record whole. So a scanner may give up at any point, but must never accept what the slow path would read differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from llvmlite import ir
+from numba import int64, intp, njit, uint64
+from numba.extending import intrinsic
+
+from shopward.event import MAX_FIELDS, MAX_RECORD
+from shopward.hashing import load64
+
+# forms of a value
+ABSENT, TEXT, WHOLE, DECIMAL, FALSE, TRUE, ODD = 0, 1, 2, 3, 4, 5, 6
+# how a record was found
+PLAIN, STRANGE, OVERSIZE = 0, 1, 2
+PADDING = 64  # readable bytes a buffer has behind its content
+WIDE = 32  # bytes looked at in one step
+QUOTE, BACKSLASH, COMMA, COLON, OPEN, CLOSE, NEWLINE, MINUS, DOT, ZERO, NINE = (
+    34,
+    92,
+    44,
+    58,
+    123,
+    125,
+    10,
+    45,
+    46,
+    48,
+    57,
+)
+_NULL, _TRUE, _ALSE = (int.from_bytes(word, "little") for word in (b"null", b"true", b"alse"))
+
+
+def _wide_mask(compare):
+    """An intrinsic (array, index) -> uint64 whose bit i says whether byte index + i of the next 32 is one `compare` looks for."""
+
+    @intrinsic
+    def mask(typingctx, array, index):
+        def codegen(context, builder, signature, args):
+            lanes = ir.VectorType(ir.IntType(8), WIDE)
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            word = builder.load(builder.bitcast(builder.gep(data, [args[1]]), lanes.as_pointer()))
+            word.align = 1
+            bits = builder.bitcast(compare(builder, word, lanes), ir.IntType(WIDE))
+            return builder.zext(bits, ir.IntType(64))
+
+        return uint64(array, intp), codegen
+
+    return mask
+
+
+def _all(lanes, byte):
+    return ir.Constant(lanes, [byte] * WIDE)
+
+
+def _ends_text(builder, word, lanes):
+    quote = builder.icmp_unsigned("==", word, _all(lanes, QUOTE))
+    slash = builder.icmp_unsigned("==", word, _all(lanes, BACKSLASH))
+    control = builder.icmp_unsigned("<", word, _all(lanes, 32))
+    return builder.or_(builder.or_(quote, slash), control)
+
+
+text_stops = _wide_mask(_ends_text)
+quotes = _wide_mask(lambda b, word, lanes: b.icmp_unsigned("==", word, _all(lanes, QUOTE)))
+newlines = _wide_mask(lambda b, word, lanes: b.icmp_unsigned("==", word, _all(lanes, NEWLINE)))
+high_bytes = _wide_mask(lambda b, word, lanes: b.icmp_unsigned(">=", word, _all(lanes, 128)))
+
+
+@intrinsic
+def same32(typingctx, a, i, b, j):
+    """Bit k: do a[i + k] and b[j + k] agree, for 32 bytes."""
+
+    def codegen(context, builder, signature, args):
+        lanes = ir.VectorType(ir.IntType(8), WIDE)
+        words = []
+        for array, index, kind in ((args[0], args[1], signature.args[0]), (args[2], args[3], signature.args[2])):
+            data = context.make_array(kind)(context, builder, array).data
+            word = builder.load(builder.bitcast(builder.gep(data, [index]), lanes.as_pointer()))
+            word.align = 1
+            words.append(word)
+        bits = builder.bitcast(builder.icmp_unsigned("==", *words), ir.IntType(WIDE))
+        return builder.zext(bits, ir.IntType(64))
+
+    return uint64(a, intp, b, intp), codegen
+
+
+@intrinsic
+def lowest(typingctx, word):
+    """The index of the lowest set bit of a non-zero uint64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return int64(word), codegen
+
+
+# ---- known words: field names and event types
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A fixed set of words as an open-addressing table the compiled code can search.
+
+    `values[i]` is what word i stands for (a field's number, a type's code); `text` holds each word padded to `stride` bytes.
+    """
+
+    text: np.ndarray
+    stride: int
+    lengths: np.ndarray
+    values: np.ndarray
+    heads: np.ndarray
+    slots: np.ndarray
+
+
+def words(entries: Sequence[tuple[bytes, int]]) -> Words:
+    """The table of (word, value) pairs."""
+    longest = max((len(word) for word, _ in entries), default=0)
+    stride = (longest // WIDE + 2) * WIDE
+    text = np.zeros(stride * max(1, len(entries)), np.uint8)
+    lengths = np.zeros(len(entries), np.int64)
+    heads = np.zeros(len(entries), np.uint64)
+    for i, (word, _) in enumerate(entries):
+        text[i * stride : i * stride + len(word)] = np.frombuffer(word, np.uint8)
+        text[i * stride + len(word)] = QUOTE
+        lengths[i] = len(word)
+        heads[i] = int.from_bytes(word[:8], "little")
+    size = 16
+    while size < 4 * len(entries):
+        size *= 2
+    slots = np.full(size, -1, np.int32)
+    for i in range(len(entries)):
+        at = int(_slot(heads[i], lengths[i], size - 1))
+        while slots[at] >= 0:
+            at = (at + 1) & (size - 1)
+        slots[at] = i
+    return Words(text, stride, lengths, np.array([value for _, value in entries], np.int32), heads, slots)
+
+
+@njit(inline="always")
+def _slot(head, length, mask):
+    mixed = (head ^ (uint64(length) * uint64(0x9E3779B97F4A7C15))) * uint64(0xFF51AFD7ED558CCD)
+    return int64(mixed >> uint64(40)) & mask
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def find_word(buf, start, stop, text, stride, lengths, heads, slots):
+    """The number of the word buf[start:stop], -1 when it is none of them. Reads up to 32 bytes behind `stop`."""
+    length = stop - start
+    head = load64(buf, start)
+    if length < 8:
+        head &= (uint64(1) << uint64(8 * length)) - uint64(1)
+    at = _slot(head, length, int64(slots.shape[0] - 1))
+    while slots[at] >= 0:
+        word = int64(slots[at])
+        if heads[word] == head and lengths[word] == length and _same(buf, start, text, word * stride, length):
+            return word
+        at = (at + 1) & int64(slots.shape[0] - 1)
+    return int64(-1)
+
+
+@njit(inline="always")
+def _same(buf, start, text, at, length):
+    done = int64(8)
+    while done < length:
+        left = length - done
+        wanted = uint64(0xFFFFFFFF) if left >= WIDE else (uint64(1) << uint64(left)) - uint64(1)
+        if same32(buf, start + done, text, at + done) & wanted != wanted:
+            return False
+        done += WIDE
+    return True
+
+
+# ---- pieces of JSON
+
+
+@njit(inline="always")
+def _skip_blanks(buf, p):
+    while buf[p] == 32 or buf[p] == 9 or buf[p] == 13:
+        p += 1
+    return p
+
+
+@njit(inline="always")
+def _text_end(buf, p):
+    """Where the next quote, backslash or control character is, from p on; the padding behind the buffer holds newlines."""
+    while True:
+        mask = text_stops(buf, p)
+        if mask != uint64(0):
+            return p + lowest(mask)
+        p += WIDE
+
+
+@njit(inline="always")
+def _is_hex(byte):
+    return (48 <= byte <= 57) or (65 <= byte <= 70) or (97 <= byte <= 102)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _skip_escapes(buf, p):
+    """From a backslash inside a text nobody reads to its closing quote; -1 when the text needs a closer look."""
+    while True:
+        if buf[p] == BACKSLASH:
+            escape = buf[p + 1]
+            if escape == 117:  # \uXXXX; surrogates are left to the slow path
+                if not (_is_hex(buf[p + 2]) and _is_hex(buf[p + 3]) and _is_hex(buf[p + 4]) and _is_hex(buf[p + 5])):
+                    return int64(-1)
+                if buf[p + 2] == 68 or buf[p + 2] == 100:
+                    return int64(-1)
+                p += 6
+            elif escape in (34, 92, 47, 98, 102, 110, 114, 116):  # " \\ / b f n r t
+                p += 2
+            else:
+                return int64(-1)
+        elif buf[p] == QUOTE:
+            return p
+        else:
+            return int64(-1)
+        p = _text_end(buf, p)
+
+
+@njit(inline="always")
+def _number_end(buf, p):
+    """(end, form) of the number at p; form ODD for exponents and for what is no JSON number."""
+    if buf[p] == MINUS:
+        p += 1
+    first = p
+    while ZERO <= buf[p] <= NINE:
+        p += 1
+    if p == first or (buf[first] == ZERO and p - first > 1):
+        return p, int64(ODD)
+    form = int64(WHOLE)
+    if buf[p] == DOT:
+        p += 1
+        first = p
+        while ZERO <= buf[p] <= NINE:
+            p += 1
+        form = int64(DECIMAL) if p > first else int64(ODD)
+    if buf[p] == 101 or buf[p] == 69:
+        form = int64(ODD)
+    return p, form
+
+
+@njit(inline="always")
+def _value(buf, p, known):
+    """(start, stop, form, next) of the value at p. `known`: somebody reads it; else a text only needs to be valid."""
+    c = buf[p]
+    if c == QUOTE:
+        start = p + 1
+        p = _text_end(buf, start)
+        if buf[p] == QUOTE:
+            return start, p, int64(TEXT), p + 1
+        if buf[p] != BACKSLASH or known:
+            return start, p, int64(ODD), p
+        p = _skip_escapes(buf, p)
+        return start, p, int64(ODD) if p < 0 else int64(TEXT), p + 1
+    if c == MINUS or ZERO <= c <= NINE:
+        stop, form = _number_end(buf, p)
+        return p, stop, form, stop
+    word = load64(buf, p) & uint64(0xFFFFFFFF)
+    if word == uint64(_NULL):
+        return p, p + 4, int64(ABSENT), p + 4
+    if word == uint64(_TRUE):
+        return p, p + 4, int64(TRUE), p + 4
+    if c == 102 and load64(buf, p + 1) & uint64(0xFFFFFFFF) == uint64(_ALSE):
+        return p, p + 5, int64(FALSE), p + 5
+    return p, p, int64(ODD), p
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def line_end(buf, p, n):
+    """The index of the next newline, n when there is none. Reads up to 32 bytes behind n."""
+    while p < n:
+        mask = newlines(buf, p)
+        if mask != uint64(0):
+            found = p + lowest(mask)
+            return found if found < n else n
+        p += WIDE
+    return n
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _record(buf, p, row, text, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen):
+    """Reads the object at p; returns where it ends, or -1 when it is odd. `guess[k]` is the key that last followed key k."""
+    if buf[p] != OPEN:
+        return int64(-1)
+    p = _skip_blanks(buf, p + 1)
+    last = int64(lengths.shape[0])
+    pairs = 0
+    if buf[p] == CLOSE:
+        return p + 1
+    while True:
+        if buf[p] != QUOTE:
+            return int64(-1)
+        p += 1
+        word = int64(guess[last])
+        length = int64(0) if word < 0 else lengths[word] + 1
+        wanted = (uint64(1) << uint64(length)) - uint64(1)
+        if word >= 0 and length <= WIDE and same32(buf, p, text, word * stride) & wanted == wanted:
+            p += length
+        else:
+            stop = _text_end(buf, p)
+            if buf[stop] != QUOTE:
+                return int64(-1)
+            word = find_word(buf, p, stop, text, stride, lengths, heads, slots)
+            guess[last] = word
+            p = stop + 1
+        p = _skip_blanks(buf, p)
+        if buf[p] != COLON:
+            return int64(-1)
+        p = _skip_blanks(buf, p + 1)
+        start, stop, form, p = _value(buf, p, word >= 0)
+        if form == ODD:
+            return int64(-1)
+        if word >= 0:
+            field = fields[word]
+            if seen[field] == row:
+                return int64(-1)
+            seen[field] = row
+            starts[field, row] = start
+            stops[field, row] = stop
+            forms[field, row] = form
+            last = word
+        else:
+            last = int64(lengths.shape[0])
+        pairs += 1
+        p = _skip_blanks(buf, p)
+        if pairs > MAX_FIELDS:
+            return int64(-1)
+        if buf[p] == CLOSE:
+            return p + 1
+        if buf[p] != COMMA:
+            return int64(-1)
+        p = _skip_blanks(buf, p + 1)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def scan_ndjson(
+    buf, begin, n, last, text, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen, status, lines
+):
+    """Reads records from buf[begin:n] until the arrays are full or no whole line is left.
+
+    `last`: the input ends at n, so a line without a newline counts. lines[:, row] = start, stop, line breaks before it (from
+    begin). Returns (rows, where it stopped, line breaks passed).
+    """
+    p = begin
+    row = 0
+    breaks = 0
+    capacity = status.shape[0]
+    forms[:] = ABSENT
+    seen[:] = -1
+    while p < n and row < capacity:
+        start = _skip_blanks(buf, p)
+        if start < n and buf[start] == NEWLINE:
+            breaks += 1
+            p = start + 1
+            continue
+        end = _record(buf, start, row, text, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen)
+        status[row] = PLAIN
+        if end >= 0:
+            end = _skip_blanks(buf, end)
+        if end < 0 or end > n or (end < n and buf[end] != NEWLINE):
+            end = line_end(buf, p, n)
+            status[row] = STRANGE
+        if end == n and not last:
+            break
+        if end - p > MAX_RECORD:
+            status[row] = OVERSIZE
+        if status[row] != PLAIN or not _utf8(buf, p, end):
+            status[row] = max(status[row], STRANGE)
+            for field in range(forms.shape[0]):
+                forms[field, row] = ABSENT
+        if start < end:
+            lines[0, row] = start
+            lines[1, row] = end
+            lines[2, row] = breaks
+            row += 1
+        breaks += 1
+        p = end + 1
+    return row, min(p, n), breaks
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _utf8(buf, start, stop):
+    """Is buf[start:stop] valid UTF-8?"""
+    p = start
+    while p < stop:
+        mask = high_bytes(buf, p)
+        if mask == uint64(0):
+            p += WIDE
+            continue
+        p += lowest(mask)
+        if p >= stop:
+            return True
+        c = int64(buf[p])
+        width = 2 if 0xC2 <= c <= 0xDF else 3 if 0xE0 <= c <= 0xEF else 4 if 0xF0 <= c <= 0xF4 else 0
+        if width == 0 or p + width > stop:
+            return False
+        for i in range(1, width):
+            if buf[p + i] & 0xC0 != 0x80:
+                return False
+        second = int64(buf[p + 1])
+        if (c == 0xE0 and second < 0xA0) or (c == 0xED and second > 0x9F):
+            return False
+        if (c == 0xF0 and second < 0x90) or (c == 0xF4 and second > 0x8F):
+            return False
+        p += width
+    return True
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def measure(buf, start, stop):
+    """(name-value pairs, depth) of a JSON text, counted without building it: what a reader of it would have to hold."""
+    pairs = 0
+    depth = 0
+    deepest = 0
+    inside = False
+    p = start
+    while p < stop:
+        c = buf[p]
+        if inside:
+            if c == BACKSLASH:
+                p += 1
+            elif c == QUOTE:
+                inside = False
+        elif c == QUOTE:
+            inside = True
+        elif c == COLON:
+            pairs += 1
+        elif c == OPEN or c == 91:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif c == CLOSE or c == 93:
+            depth -= 1
+        p += 1
+    return pairs, deepest
+
+
+# ---- CSV
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def scan_csv(buf, begin, n, last, comma, columns, starts, stops, forms, status, lines):
+    """Reads CSV records like scan_ndjson; columns[c] is the field of column c, -1 when nobody reads it."""
+    p = begin
+    row = 0
+    breaks = 0
+    capacity = status.shape[0]
+    forms[:] = ABSENT
+    while p < n and row < capacity:
+        start = p
+        status[row] = PLAIN
+        column = 0
+        line_breaks = 0
+        while True:
+            first, stop, form, p, inner = _cell(buf, p, n, comma)
+            line_breaks += inner
+            if form == ODD:
+                status[row] = STRANGE
+            elif column < columns.shape[0] and columns[column] >= 0:
+                starts[columns[column], row] = first
+                stops[columns[column], row] = stop
+                forms[columns[column], row] = form
+            column += 1
+            if p >= n or buf[p] != comma:
+                break
+            p += 1
+        if p >= n and not last:
+            p = start
+            break
+        stop = p
+        if stop > start and buf[stop - 1] == 13:
+            stop -= 1
+        if column != columns.shape[0]:
+            status[row] = STRANGE
+        if p - start > MAX_RECORD:
+            status[row] = OVERSIZE
+        if status[row] != PLAIN or not _utf8(buf, start, stop):
+            status[row] = max(status[row], STRANGE)
+            for field in range(forms.shape[0]):
+                forms[field, row] = ABSENT
+        if stop > start:
+            lines[0, row] = start
+            lines[1, row] = stop
+            lines[2, row] = breaks
+            row += 1
+        breaks += line_breaks + 1
+        p += 1
+    return row, min(p, n), breaks
+
+
+@njit(inline="always")
+def _cell(buf, p, n, comma):
+    """(start, stop, form, where it ends, line breaks inside) of the cell at p; an empty one is absent."""
+    breaks = 0
+    if p < n and buf[p] == QUOTE:
+        start = p + 1
+        p = start
+        form = int64(TEXT)
+        while True:
+            while p < n and buf[p] != QUOTE:
+                breaks += buf[p] == NEWLINE
+                p += 1
+            if p + 1 < n and buf[p + 1] == QUOTE:
+                form = int64(ODD)
+                p += 2
+                continue
+            break
+        stop = p
+        p += 1
+        if p < n and buf[p] == 13 and p + 1 < n and buf[p + 1] == NEWLINE:
+            p += 1
+        if p < n and buf[p] != comma and buf[p] != NEWLINE:
+            form = int64(ODD)
+            while p < n and buf[p] != comma and buf[p] != NEWLINE:
+                p += 1
+        return start, stop, form if stop > start else int64(ABSENT) if form == TEXT else form, min(p, n), breaks
+    start = p
+    while p < n and buf[p] != comma and buf[p] != NEWLINE:
+        p += 1
+    stop = p
+    if stop > start and buf[stop - 1] == 13 and (p >= n or buf[p] == NEWLINE):
+        stop -= 1
+    return start, stop, int64(TEXT) if stop > start else int64(ABSENT), p, breaks

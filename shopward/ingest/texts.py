@@ -1,0 +1,236 @@
+"""Columns of text that stay where they were read, as bytes, until somebody wants to see them.
+
+Most text of a stream is only hashed. So a column keeps the buffer it was found in and where each value starts and stops; strings
+are made on demand. Both kinds are sequences of `str | None` and turn into Arrow arrays without making strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shopward.hashing import hash_slices, hash_strings, seed_words, siphash128
+from shopward.ingest.columns import copy_spans
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FEW = 32  # below this, strings are cut one by one
+
+
+class Column(Sequence):
+    """What the columns of text share: they look like lists of `str | None`."""
+
+    __slots__ = ()
+
+    def take(self, rows: np.ndarray) -> Column:
+        raise NotImplementedError
+
+    def cut(self, start: int, stop: int) -> Column:
+        raise NotImplementedError
+
+    def hashes(self, seed: bytes) -> np.ndarray:
+        raise NotImplementedError
+
+    def to_arrow(self) -> pa.Array:
+        raise NotImplementedError
+
+    def to_list(self) -> list[str | None]:
+        return self.to_arrow().to_pylist()
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            start, stop, step = at.indices(len(self))
+            return self.cut(start, stop) if step == 1 else self.to_list()[at]
+        if at < 0:
+            at += len(self)
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        return self.cut(at, at + 1).to_list()[0]
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter(self.to_list())
+
+    def __contains__(self, text: object) -> bool:
+        return text in self.to_list()
+
+    def __eq__(self, other: object) -> bool:
+        return self.to_list() == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self.to_list())
+
+    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
+        array = self.to_arrow()
+        return array if type is None else array.cast(type)
+
+
+class Text(Column):
+    """Values as spans of a byte buffer; start -1 is null, -2 - k is `extra[k]` (values that are not in the buffer as they stand)."""
+
+    __slots__ = ("buf", "extra", "starts", "stops")
+
+    def __init__(self, buf: np.ndarray, starts: np.ndarray, stops: np.ndarray, extra: list[str] | None = None):
+        self.buf, self.starts, self.stops, self.extra = buf, starts, stops, [] if extra is None else extra
+
+    @classmethod
+    def of(cls, values: Sequence[str | None]) -> Text:
+        """A column of given strings.
+
+        >>> column = Text.of(["a", None, "Zürich"])
+        >>> column, len(column), column[-1], column[1:]
+        (['a', None, 'Zürich'], 3, 'Zürich', [None, 'Zürich'])
+        """
+        parts = [b"" if value is None else value.encode() for value in values]
+        ends = np.cumsum([len(part) for part in parts], dtype=np.int64) if parts else np.empty(0, np.int64)
+        starts = ends - np.array([len(part) for part in parts], np.int64)
+        starts[np.array([value is None for value in values], bool)] = -1
+        return cls(np.frombuffer(b"".join(parts) + bytes(8), np.uint8), starts, ends)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def take(self, rows: np.ndarray) -> Text:
+        return Text(self.buf, self.starts[rows], self.stops[rows], self.extra)
+
+    def cut(self, start: int, stop: int) -> Text:
+        return Text(self.buf, self.starts[start:stop], self.stops[start:stop], self.extra)
+
+    def set(self, row: int, value: str | None) -> None:
+        """Replace one value."""
+        self.starts[row] = -1
+        if value is not None:
+            self.starts[row] = -2 - len(self.extra)
+            self.extra.append(value)
+
+    def missing(self) -> np.ndarray:
+        return self.starts == -1
+
+    def hashes(self, seed: bytes) -> np.ndarray:
+        out = np.empty((len(self), 2), np.int64)
+        hash_slices(self.buf, self.starts, self.stops, *seed_words(seed), out)
+        if self.extra:
+            for row in np.flatnonzero(self.starts < -1):
+                out[row] = siphash128(self._extra(row).encode(), seed)
+        return out
+
+    def packed(self) -> Text:
+        """The same values, one behind the other in a buffer of their own."""
+        if self.extra and (self.starts < -1).any():
+            return self._packed_with_extra()
+        lengths = np.where(self.starts >= 0, self.stops - self.starts, 0)
+        out = np.empty(int(lengths.sum()) + 8, np.uint8)
+        offsets = np.empty(len(self) + 1, np.int64)
+        copy_spans(self.buf, self.starts, self.stops, out, offsets)
+        return Text(out, np.where(self.starts < 0, -1, offsets[:-1]), offsets[1:])
+
+    def _packed_with_extra(self) -> Text:
+        odd = np.flatnonzero(self.starts < -1)
+        added = Text.of([self._extra(row) for row in odd])
+        shift = len(self.buf)
+        starts, stops = self.starts.astype(np.int64), self.stops.astype(np.int64)
+        starts[odd], stops[odd] = added.starts + shift, added.stops + shift
+        low = int(starts[starts >= 0].min())
+        buf = np.concatenate([self.buf[min(low, shift) :], added.buf])
+        return Text(buf, np.where(starts >= 0, starts - min(low, shift), -1), stops - min(low, shift)).packed()
+
+    def _extra(self, row: int) -> str:
+        return self.extra[-2 - int(self.starts[row])]
+
+    def to_arrow(self) -> pa.Array:
+        import pyarrow as pa
+
+        packed = self.packed()
+        n = len(packed)
+        offsets = np.zeros(n + 1, np.int64)
+        offsets[1:] = packed.stops
+        missing = packed.starts < 0
+        valid = None
+        if missing.any():
+            valid = pa.py_buffer(np.packbits(~missing, bitorder="little"))
+        return pa.LargeStringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(packed.buf), valid)
+
+    def to_list(self) -> list[str | None]:
+        if len(self) > FEW:
+            return self.to_arrow().to_pylist()
+        return [self._one(row) for row in range(len(self))]
+
+    def _one(self, row: int) -> str | None:
+        start = int(self.starts[row])
+        if start >= 0:
+            return self.buf[start : int(self.stops[row])].tobytes().decode()
+        return None if start == -1 else self._extra(row)
+
+
+class Digits(Column):
+    """Whole numbers that stand for their decimal text."""
+
+    __slots__ = ("valid", "values")
+
+    def __init__(self, values: np.ndarray, valid: np.ndarray):
+        self.values, self.valid = values, valid
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: np.ndarray) -> Digits:
+        return Digits(self.values[rows], self.valid[rows])
+
+    def cut(self, start: int, stop: int) -> Digits:
+        return Digits(self.values[start:stop], self.valid[start:stop])
+
+    def missing(self) -> np.ndarray:
+        return ~self.valid
+
+    def hashes(self, seed: bytes) -> np.ndarray:
+        import pyarrow as pa
+
+        out = hash_strings(pa.array(self.values), seed)
+        out[~self.valid] = 0
+        return out
+
+    def to_arrow(self) -> pa.Array:
+        import pyarrow as pa
+
+        return pa.array(self.values, mask=~self.valid).cast(pa.large_string())
+
+    def as_text(self) -> Text:
+        """The same as spans of bytes."""
+        return Text(*spans_of(self.to_arrow()))
+
+
+def spans_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(buffer, starts, stops) of an Arrow string array; the buffer is padded, nulls start at -1."""
+    import pyarrow as pa
+
+    if array.type != pa.large_string():
+        array = array.cast(pa.large_string())
+    _, offsets, data = array.buffers()
+    if offsets is None or not len(array):
+        return np.zeros(64, np.uint8), np.full(len(array), -1, np.int64), np.zeros(len(array), np.int64)
+    at = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    low, high = int(at[0]), int(at[-1])
+    buf = np.zeros(high - low + 64, np.uint8)
+    if high > low and data is not None:
+        buf[: high - low] = np.frombuffer(data, np.uint8)[low:high]
+    starts = at[:-1] - low
+    if array.null_count:
+        starts[np.asarray(array.is_null())] = -1
+    return buf, starts, at[1:] - low
+
+
+def join(columns: Sequence[Column]) -> Column:
+    """One column after the other."""
+    if len(columns) == 1:
+        return columns[0]
+    if all(isinstance(column, Digits) for column in columns):
+        return Digits(*(np.concatenate([getattr(column, name) for column in columns]) for name in ("values", "valid")))
+    parts = [(column.as_text() if isinstance(column, Digits) else column).packed() for column in columns]  # type: ignore[attr-defined]
+    shifts = np.cumsum([0, *(len(part.buf) for part in parts)])
+    starts = [np.where(part.starts < 0, -1, part.starts + shift) for part, shift in zip(parts, shifts, strict=False)]
+    stops = [part.stops + shift for part, shift in zip(parts, shifts, strict=False)]
+    return Text(np.concatenate([part.buf for part in parts]), np.concatenate(starts), np.concatenate(stops))
