@@ -80,7 +80,7 @@ class ListIndex:
             else:
                 self.add(entry.list, entry.key, entry.valid_from, entry.expires)
 
-    def add(self, list: str, key: Key, valid_from: int, expires: int | None = None) -> None:
+    def add(self, list: str, key: Key, valid_from: int = -FOREVER, expires: int | None = None) -> None:
         """Put a key on a list for [valid_from, expires)."""
         until = FOREVER if expires is None else expires
         if until > valid_from:

@@ -209,7 +209,7 @@ def _via(form: Form, schema: Schema) -> tuple[str, ...]:
         kind = roles[entity[0].text]
         for w in form.words("via"):
             if roles.get(w.text, kind) != kind:
-                form.wrong(w, f"`{w.text}` is a {roles[w.text]}, not a {kind}")
+                form.wrong(w, f"`{w.text}` is of kind {roles[w.text]}, `{entity[0].text}` of kind {kind}")
         if out and entity[0].text not in out:
             form.wrong("via", f"`via` must name `{entity[0].text}` too", f"[{entity[0].text}, {', '.join(out)}]")
     return out
@@ -327,7 +327,7 @@ def list_key_fits(form: Form, at: str, spec: ListSpec, key: tuple[str, ...], sch
     elif spec.entity:
         for k, kind, wanted in zip(key, kinds, spec.entity, strict=True):
             if kind and kind != wanted:
-                form.wrong(at, f"list `{spec.name}` holds {wanted}s, `{k}` is a {kind}")
+                form.wrong(at, f"the keys of list `{spec.name}` are of kind {wanted}, `{k}` is of kind {kind}")
 
 
 def _looked_up(d: Draft, base: Feature, tables: Tables) -> Feature | None:

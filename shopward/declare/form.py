@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from shopward.declare.durations import parse_duration
 from shopward.declare.tree import At, Mapping, Scalar, Sequence_
 from shopward.errors import Problem
-from shopward.expr import Expr, Scope, Type, check
+from shopward.expr import FUNCTIONS, Expr, Scope, Type, check
 from shopward.expr.place import suggest
 
-_NAME = re.compile(r"[a-z_][a-z0-9_]{0,79}")
-RESERVED_WORDS = frozenset("and or not in is if else for lambda true false none null listed duration model score risk t".split())
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
+_LANGUAGE = frozenset("true false none null listed lookup duration model score risk".split())
+_GENERATED = frozenset("t nan div mod floor round_even least greatest first abs".split())  # names that generated code uses
+RESERVED_WORDS = frozenset(keyword.kwlist) | _LANGUAGE | _GENERATED | {f"f_{name}" for name in FUNCTIONS}
 
 
 class Form:
@@ -47,9 +50,9 @@ class Form:
 
     def required(self, *keys: str) -> bool:
         """Are they all there?"""
-        missing = [k for k in keys if self.get(k) is None]
-        for k in missing:
-            self.wrong(self.node, f"{self.what} needs `{k}`")
+        missing = [f"`{k}`" for k in keys if self.get(k) is None]
+        if missing:
+            self.wrong(self.node, f"{self.what} needs {', '.join(missing)}")
         return not missing
 
     # --- typed values
@@ -80,13 +83,14 @@ class Form:
             return default
         return float(value)
 
-    def choice(self, key: str, options: Iterable[str], default: str = "") -> str:
+    def choice(self, key: str, options: Iterable[str], default: str = "", noun: str = "") -> str:
+        noun = noun or key
         node, names = self.get(key), tuple(options)
         if node is None:
             return default
         text = node.text if isinstance(node, Scalar) else ""
         if text not in names:
-            self.wrong(node, f"unknown {key} `{text}`" if text else f"`{key}` must be a word", suggest(text, names, key))
+            self.wrong(node, f"unknown {noun} `{text}`" if text else f"`{key}` must be a word", suggest(text, names, f"the {noun}"))
             return default
         return text
 
@@ -144,27 +148,28 @@ class Form:
         return check(node.text, scope, want=want, place=node.place, problems=self.problems)
 
 
-def named(node: At, what: str, problems: list[Problem]) -> list[tuple[Scalar, At]]:
-    """The entries of a file that maps names to things; names must be plain identifiers."""
+def named(node: At, what: str, problems: list[Problem], read: bool = True) -> list[tuple[Scalar, At]]:
+    """The entries of a mapping of names to things; names that expressions `read` must not be words of the language."""
     if not isinstance(node, Mapping):
         problems.append(node.problem(f"this file must map names to {what}"))
         return []
     for key in node.keys.values():
-        check_name(key, problems)
-    return [(node.keys[k], v) for k, v in node.items.items() if is_name(k)]
+        check_name(key, problems, read)
+    return [(node.keys[k], v) for k, v in node.items.items() if is_name(k, read)]
 
 
-def is_name(text: str) -> bool:
-    """May a field, feature, list or rule be called so?
+def is_name(text: str, read: bool = False) -> bool:
+    """May something be called so? Fields and features are `read` by expressions and must not be words of the language.
 
-    >>> is_name("card_failed_1h"), is_name("Card"), is_name("not")
-    (True, False, False)
+    >>> is_name("card_failed_1h"), is_name("Card"), is_name("from"), is_name("from", read=True)
+    (True, False, True, False)
     """
-    return _NAME.fullmatch(text) is not None and text not in RESERVED_WORDS
+    return _NAME.fullmatch(text) is not None and not (read and text in RESERVED_WORDS)
 
 
-def check_name(key: Scalar, problems: list[Problem]) -> None:
-    if key.text in RESERVED_WORDS:
+def check_name(key: Scalar, problems: list[Problem], read: bool = False) -> None:
+    """A Problem unless it `is_name`."""
+    if read and key.text in RESERVED_WORDS:
         problems.append(key.problem(f"`{key.text}` is a word of the language", "choose another name"))
     elif not is_name(key.text):
         problems.append(key.problem(f"`{key.text}` is not a name", "lower-case letters, digits and _, starting with a letter"))

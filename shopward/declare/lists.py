@@ -13,7 +13,7 @@ def read_lists(files: list[At], schema: Schema, problems: list[Problem]) -> dict
     out: dict[str, ListSpec] = {}
     kinds = sorted({kind for kind in schema.roles.values()})
     for file in files:
-        for key, spec in named(file, "lists", problems):
+        for key, spec in named(file, "lists", problems, read=False):
             if key.text in out:
                 problems.append(key.problem(f"list `{key.text}` is declared twice"))
             elif not isinstance(spec, Mapping):

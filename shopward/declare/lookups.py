@@ -13,6 +13,7 @@ import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from shopward.declare.form import Form, is_name
@@ -42,6 +43,8 @@ def read_lookup(name: str, node: At, problems: list[Problem], open_csv: Callable
     if not isinstance(node, Mapping):
         problems.append(node.problem(f"lookup `{name}` must be a mapping", "key, columns and rows (or file)"))
         return None
+    if not is_name(name):
+        problems.append(node.problem(f"a lookup cannot be called `{name}`", "name the file with lower-case letters, digits and _"))
     form = Form(node, f"lookup `{name}`", problems, ("key", "columns", "rows", "file", "doc"))
     key = form.choice("key", ("string", "number"), "string")
     columns = _columns(form)
@@ -87,11 +90,12 @@ def _csv_rows(form: Form, own: list[Problem], open_csv: Callable[[str], str | No
         form.wrong("file", f"there is no file `{name}` beside this one")
         return
     reader = csv.DictReader(io.StringIO(text))
+    shown = str(PurePosixPath(form.node.source.file).parent / name)
     try:
         for record in reader:
-            yield Found(dict(record), lambda message, line=reader.line_num: own.append(Problem(name, line, 1, message)))
+            yield Found(dict(record), lambda message, line=reader.line_num: own.append(Problem(shown, line, 1, message)))
     except csv.Error as e:
-        own.append(Problem(name, reader.line_num, 1, f"this is not CSV: {e}"))
+        own.append(Problem(shown, reader.line_num, 1, f"this is not CSV: {e}"))
 
 
 def _table(rows: Iterable[Found], key: str, columns: dict[str, Type]) -> dict[str, tuple[Row, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 
 from shopward.declare.form import Form
 from shopward.declare.tree import At, Mapping
@@ -27,8 +28,8 @@ def read_policy(node: At | None, lookups: dict[str, Lookup], problems: list[Prob
     form = Form(node, "the policy", problems, _KEYS)
     capacity = form.number("review_capacity_per_day", -1, 0, 1e9)
     return Policy(
-        friction_cost=form.number("friction_cost", default.friction_cost, 0, 1e9),
-        review_cost=form.number("review_cost", default.review_cost, 0, 1e9),
+        friction_cost=form.number("friction_cost", default.friction_cost, 0, inf),
+        review_cost=form.number("review_cost", default.review_cost, 0, inf),
         review_capacity_per_day=int(capacity) if capacity >= 0 else None,
         challenge_stop_rate=form.number("challenge_stop_rate", default.challenge_stop_rate, 0, 1),
         control_percent=form.number("control_percent", default.control_percent, 0, 100),

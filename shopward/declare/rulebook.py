@@ -20,6 +20,7 @@ from shopward.declare.schema import read_schema
 from shopward.declare.tree import MAX_BYTES, At, load_text
 from shopward.declare.types import Feature, ListSpec, Lookup, Policy, Rule, Schema
 from shopward.errors import Problem, RulebookError, UsageError
+from shopward.expr import FUNCTIONS
 from shopward.expr.place import suggest
 
 FOLDERS = ("features", "rules", "lists", "lookups")
@@ -84,9 +85,12 @@ class Rulebook:
             problems.append(Problem("schema.yaml", 1, 1, "there is no schema.yaml", hint="it names event types and fields"))
             raise RulebookError(problems, self.path)
         self.schema = read_schema(trees["schema.yaml"], problems)
+        if len(self.schema.types) == 1 or not self.schema.fields:
+            raise RulebookError(problems or [Problem("schema.yaml", 1, 1, "the schema names no event types or no fields")], self.path)
         self.lists = read_lists(_in("lists", trees), self.schema, problems)
         self.lookups = _lookups(trees, files, problems)
         tables = Tables(self.schema, self.lists, self.lookups)
+        _same_functions(self.lookups, problems)
         self.features, types = read_features(_in("features", trees), tables, problems)
         self.policy = read_policy(trees.get("policy.yaml"), self.lookups, problems)
         self.warnings = []
@@ -141,6 +145,17 @@ def _lookups(trees: dict[str, At | None], files: dict[str, str], problems: list[
         if found:
             out[path.stem] = found
     return out
+
+
+def _same_functions(lookups: dict[str, Lookup], problems: list[Problem]) -> None:
+    """`NAME_COLUMN` must mean one thing."""
+    owner = dict.fromkeys(FUNCTIONS, "a function of the language")
+    for table in lookups.values():
+        for column in table.columns:
+            name, mine = f"{table.name}_{column}", f"column `{column}` of lookup `{table.name}`"
+            if name in owner:
+                problems.append(Problem(f"lookups/{table.name}.yaml", 1, 1, f"`{name}` is {owner[name]} already", hint="rename the column"))
+            owner.setdefault(name, mine)
 
 
 def _stray(trees: dict[str, At | None], problems: list[Problem]) -> None:

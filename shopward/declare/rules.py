@@ -74,7 +74,7 @@ def _flags(form: Form, action: str) -> dict[str, bool]:
 def _then(form: Form, tables: Tables) -> tuple[str, tuple[ListWrite, ...], str | None]:
     node = form.get("then")
     if not isinstance(node, Mapping):
-        return form.choice("then", ACTIONS, "review"), (), None
+        return form.choice("then", ACTIONS, "review", "action"), (), None
     inner = Form(node, "`then`", form.problems, ("action", "list", "label"))
     inner.required("action")
     return inner.choice("action", ACTIONS, "review"), _writes(inner, tables), inner.text("label") or None

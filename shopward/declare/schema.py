@@ -55,8 +55,8 @@ def raw_scope(schema: Schema, features: dict[str, Any] | None = None) -> Scope:
 def read_schema(node: At | None, problems: list[Problem]) -> Schema:
     """The Schema of a parsed schema.yaml; problems are collected and what can be read is returned."""
     if not isinstance(node, Mapping):
-        if node is not None:
-            problems.append(node.problem("schema.yaml must be a mapping"))
+        what = "schema.yaml must name `types` and `fields`"
+        problems.append(node.problem(what) if node else Problem("schema.yaml", 1, 1, what))
         return Schema(("label",), {})
     form = Form(node, "the schema", problems, _KEYS)
     form.required("types", "fields")
@@ -112,7 +112,8 @@ def _type(node: Scalar, form: Form) -> tuple[Any, int]:
     if decimal:
         return "decimal", int(decimal[1])
     if node.text not in TYPES:
-        form.wrong(node, f"unknown type `{node.text}`", suggest(node.text, (*TYPES, "decimal(2)"), "a type"))
+        digits = "decimal(0) to decimal(9)" if node.text.startswith("decimal") else ""
+        form.wrong(node, f"unknown type `{node.text}`", digits or suggest(node.text, (*TYPES, "decimal(2)"), "the type"))
         return "string", 0
     return node.text, 2 if node.text == "money" else 0
 
@@ -125,12 +126,12 @@ def _field(key: Scalar, form: Form, problems: list[Problem]) -> Field:
     entity = _kind(form, kind)
     pii, signed = form.flag("pii"), form.flag("signed")
     if pii and kind != "string":
-        form.wrong("pii", f"only text fields can be pii, `{key.text}` is {kind}")
+        form.wrong("pii", f"only text fields can be pii, `{key.text}` is a {kind}")
     if signed and kind != "money":
         form.wrong("signed", "`signed` is for money")
-    normalise = form.choice("normalise", NORMALISE) or None
+    normalise = form.choice("normalise", NORMALISE, "", "normalisation") or None
     if normalise and kind != "string":
-        form.wrong("normalise", f"only text fields are normalised, `{key.text}` is {kind}")
+        form.wrong("normalise", f"only text fields are normalised, `{key.text}` is a {kind}")
     return Field(key.text, kind, digits, entity, pii, signed, normalise, None, form.text("doc"))  # type: ignore[arg-type]
 
 
@@ -168,7 +169,7 @@ def _field_name(form: Form, key: str, schema: Schema, types: tuple[str, ...]) ->
     if found is None:
         return form.wrong(node, f"unknown field `{name}`", suggest(name, [f.name for f in schema.fields.values() if f.type in types], key))
     if found.type not in types:
-        return form.wrong(node, f"`{key}` must be a {types[0]} field, `{name}` is {found.type}")
+        return form.wrong(node, f"`{key}` must be a {types[0]} field, `{name}` is a {found.type}")
     return name
 
 

@@ -158,6 +158,8 @@ def _syntax(source: Source, e: yaml.MarkedYAMLError) -> Problem:
         hint = "put a text that holds `: ` in quotes"
     elif "\t" in text[: column + 1] or "found character '\\t'" in (e.problem or ""):
         hint = "indent with spaces, not tabs"
+    elif "did not find expected key" in (e.problem or "") and re.match(r"""[^#]*:\s+["']""", text):
+        hint = "a value that begins with a quote must be in quotes as a whole"
     elif "expected ',' or" in (e.problem or ""):
         hint = "inside {...} put an expression that holds a comma in quotes"
     return point(source.file, source.lines, line, column, 1, f"this is not YAML: {e.problem}", hint)

@@ -15,7 +15,7 @@ from typing import Any
 from shopward.errors import Problem, RulebookError
 from shopward.expr.functions import FUNCTIONS, UTC_COLUMNS, Function
 from shopward.expr.nodes import Arith, Bool, Call, Compare, Const, Expr, In, IsNull, Name, Neg, Node, Not, Type
-from shopward.expr.parse import Fault, Faults, parse
+from shopward.expr.parse import MAX_LENGTH, Fault, Faults, parse
 from shopward.expr.place import Place, suggest
 
 MAX_COPIES = 20_000  # size of generated code, in nodes
@@ -92,7 +92,7 @@ def check(
 def _placed(faults: list[Fault], source: str, place: Place | Callable[[], Place] | None) -> list[Problem]:
     if not faults:
         return []
-    where = place() if callable(place) else place or Place.of(source)
+    where = place() if callable(place) else place or Place.of(source[:MAX_LENGTH])
     return [where.problem(f.start, f.end, f.message, f.hint) for f in faults]
 
 
@@ -419,7 +419,7 @@ class _Checker:
         if k.type not in ("string", "number"):
             self.wrong(k, f"a key is a text, this is {_WORDS[k.type]}")
         elif kind and known and known.kind and known.kind != kind:
-            self.wrong(k, f"list `{name.value}` holds {kind}s, `{k.name}` is a {known.kind}")  # type: ignore[attr-defined]
+            self.wrong(k, f"the keys of list `{name.value}` are of kind {kind}, `{k.name}` is of kind {known.kind}")  # type: ignore[attr-defined]
         elif not isinstance(k, Name) and self.touches_personal(k):
             return False
         else:

@@ -75,9 +75,9 @@ def suggest(name: str, known: Iterable[str], what: str = "") -> str:
     >>> suggest("device_account_24h", ["device_accounts_24h", "amount"])
     'did you mean `device_accounts_24h`?'
     >>> suggest("purple", ["low", "high"], "severity")
-    'severity is one of: high, low'
+    'severity is one of: low, high'
     """
-    names = sorted(set(known))
+    names = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.6)
     if near:
         return f"did you mean `{near[0]}`?"

@@ -80,7 +80,8 @@ class _Sql:
         if n.op in ("/", "//", "%") and not isinstance(n.b, Const):
             b = f"nullif({b}, 0)"
         if n.op == "%":
-            return _number(n, f"CASE WHEN (fmod({a}, {b}) < 0) <> ({b} < 0) AND fmod({a}, {b}) <> 0 THEN fmod({a}, {b}) + {b} ELSE fmod({a}, {b}) END")
+            rest = f"({a} % {b})"  # with the sign of a, where ours has the sign of b
+            return _number(n, f"CASE WHEN ({rest} < 0) <> ({b} < 0) AND {rest} <> 0 THEN {rest} + {b} ELSE {rest} END")
         if n.op == "//":
             return _number(n, f"floor({a} / {b})")
         if n.a.type == n.b.type == "time":

@@ -360,8 +360,8 @@ def table_remove(table, mask, tag, k):
 
 
 # ---- what a recycled key leaves behind. A family block: 0 rows, 1 words per row, 2 rings, then from slot 4 per ring
-#      slots, arena, stride, and where in the row its base, cap, head and end lie, number of distinct fields,
-#      then per distinct field: lane, index, index header, where its head lies.
+#      slots, arena, stride, the lanes of the row that hold its base, cap, oldest position and tail, number of distinct
+#      fields, then per distinct field: its lane in a slot, index, index header, the lanes of the row with its head and end.
 
 
 def clear_row(Q, k):
@@ -378,14 +378,14 @@ def clear_row(Q, k):
         stride = num(Q, at + 2)
         base = I(r[2 * row + num(Q, at + 3)])
         cap = I(r[2 * row + num(Q, at + 4)])
-        end = I(r[2 * row + num(Q, at + 6)])
         fields = num(Q, at + 7)
         at += 8
         for _f in range(fields):
             if cap:
                 head = I(r[2 * row + num(Q, at + 3)])
+                end = I(r[2 * row + num(Q, at + 4)])
                 forget(S, base, cap - 1, stride, num(Q, at), head, end, i64(Q, at + 1), i64(Q, at + 2), k)
-            at += 4
+            at += 5
         if cap:
             release(S, A, base, cap, stride)
     for w in range(words):
@@ -407,21 +407,22 @@ def count_row(Q, k, out):
         base = I(r[2 * row + num(Q, at + 3)])
         cap = I(r[2 * row + num(Q, at + 4)])
         head = I(r[2 * row + num(Q, at + 5)])
-        end = I(r[2 * row + num(Q, at + 6)])
+        tail = I(r[2 * row + num(Q, at + 6)])
         fields = num(Q, at + 7)
         if cap:
-            out[0] = out[0] + ((end - head) & M32)
+            out[0] = out[0] + ((tail - head) & M32)
         at += 8
         for _f in range(fields):
             if cap:
                 lane = num(Q, at)
                 p = I(r[2 * row + num(Q, at + 3)])
+                end = I(r[2 * row + num(Q, at + 4)])
                 while ((end - p) & M32) > NEAR:
                     if 0 < I(S[(base + (p & (cap - 1))) * stride + lane]) < FLAG:
                         out[nth] = out[nth] + 1
                     p = (p + 1) & M32
             nth += 1
-            at += 4
+            at += 5
 
 
 def index_row(Q, k):
@@ -437,19 +438,19 @@ def index_row(Q, k):
         stride = num(Q, at + 2)
         base = I(r[2 * row + num(Q, at + 3)])
         cap = I(r[2 * row + num(Q, at + 4)])
-        end = I(r[2 * row + num(Q, at + 6)])
         fields = num(Q, at + 7)
         at += 8
         for _f in range(fields):
             if cap:
                 lane = num(Q, at)
                 p = I(r[2 * row + num(Q, at + 3)])
+                end = I(r[2 * row + num(Q, at + 4)])
                 while ((end - p) & M32) > NEAR:
                     value = I(S[(base + (p & (cap - 1))) * stride + lane])
                     if 0 < value < FLAG:
                         index_put(i64(Q, at + 1), i64(Q, at + 2), (k << 32) | value, p)
                     p = (p + 1) & M32
-            at += 4
+            at += 5
 
 
 def count_rows(Q, ids, out):

@@ -6,6 +6,7 @@ arithmetic) are written here; everything else is `lib` itself, handed to numba.
 
 from __future__ import annotations
 
+import functools
 import types as python_types
 
 import numpy as np
@@ -184,6 +185,12 @@ for _name in ("assign", "assign_numbers", "assign_lists", "replaced", "name_valu
 def stage(function):
     """A function (block, lo, hi) -> row as something with an address, kept in numba's cache."""
     return cfunc(STAGE, cache=True, error_model="numpy")(function)
+
+
+@functools.cache
+def stage_address(name):
+    """Where the compiled form of one of the ready-made stages can be called."""
+    return stage(globals()[name].py_func).address
 
 
 @njit(types.int64(types.int64, types.int64, types.int64, types.int64, types.int64), **OPTIONS)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +19,13 @@ from shopward.batch import LATENESS_MS, NULL, SKEW_MS, Batch, Needs
 from shopward.errors import CorruptStore
 from shopward.expr.compile import to_python
 from shopward.expr.functions import runtime
+from shopward.expr.nodes import Expr
 from shopward.features import lib
-from shopward.features.arena import Area, Block as KernelBlock
+from shopward.features.arena import Area
+from shopward.features.arena import Block as KernelBlock
 from shopward.features.codegen import Kernel, RingNames, derived_kernel, family_kernel, filter_kernel
 from shopward.features.compile import Background, cache_folder, is_compiled, kernel_file, load
-from shopward.features.plan import Family, Plan, Ring, Value, make_plan
+from shopward.features.plan import Family, Plan, Value, make_plan
 from shopward.hashing import seed_words, siphash128
 
 SWEEP = 4096  # idle keys are looked for whenever the sequence number passes a multiple of this
@@ -115,12 +116,11 @@ class FamilyMemory:
         for memory in self.rings.values():
             r = memory.names
             fields = r.distinct_fields()
-            end = r.end if r.ring.lag else r.tail
             parts += [memory.slots.array, memory.header, r.stride]
             parts += [at(r.base), at(r.cap), at(r.oldest), at(r.tail), len(fields)]
             for value, window in fields:
                 parts += [r.lanes[value], memory.indexes[value.field], memory.index_headers[value.field]]
-                parts += [at(r.head(window)) | at(end) << 16]
+                parts += [at(r.head(window)), at(r.end)]
         block = KernelBlock(len(parts), compiled)
         for slot, part in enumerate(parts):
             block.set(slot, part)
@@ -177,16 +177,19 @@ class Windows:
         self.needs: Needs = _needs(self.plan)
         self.seed, self.mode, self.slack = seed, mode, slack
         self.swept = 0
+        self.version = 0  # changes whenever blocks were rebuilt
+        self.placed: Columns | None = None  # whose columns the blocks point at
+        self.fresh: dict[int, np.ndarray] = {}
         self._row_texts: dict[str, dict[tuple[int, int], str]] = {}
         self._make_state()
         self._make_stages()
         self._compiled = False
-        self._background: Background | None = None
+        self.background: Background | None = None
         self._files = [kernel_file(s.kernel, cache_folder(cache_dir)) for s in self._generated()] if mode != "interpreted" else []
         if mode == "compiled" or (mode == "auto" and all(map(is_compiled, self._files))):
             self._switch()
         elif mode == "auto":
-            self._background = Background([f for f in dict.fromkeys(self._files) if not is_compiled(f)])
+            self.background = Background([f for f in dict.fromkeys(self._files) if not is_compiled(f)])
 
     # --- building
 
@@ -223,8 +226,8 @@ class Windows:
         derived = derived_kernel(plan)
         if derived:
             self._add_generated(derived, None)
-        self._kept = set(self._text_features.values())
-        self._rowwise = {
+        self.kept = set(self._text_features.values())
+        self.rowwise = {
             bit: _row_test(plan, f.where) for bit, f in enumerate(plan.filters) if f.where is not None and f.where.rowwise
         }
 
@@ -257,7 +260,7 @@ class Windows:
         self._add_stage(stage)
 
     def _add_generated(self, kernel: Kernel, owner: Any) -> None:
-        space = {**vars(lib), **runtime(), "sqrt": sqrt, "NAN": lib.NAN, "nan": lib.NAN}
+        space = {**runtime(), **vars(lib), "nan": lib.NAN}
         exec(compile(kernel.plain(), f"<kernel {kernel.name}>", "exec"), space)
         stage = Stage(kernel.name, list(kernel.slots), KernelBlock(len(kernel.slots), False), space["run"], kernel=kernel, owner=owner)
         self._add_stage(stage)
@@ -325,41 +328,36 @@ class Windows:
             if stage.kernel is None:
                 stage.address = lib_jit.stage_address(stage.name)
             stage.block.switch(True)
-        self._drive = lib_jit.drive
+        self.drive = lib_jit.drive
         table = [len(self.stages)]
         for stage in self.stages:
             table += [stage.address, stage.block.address]
         self._table = np.array(table, np.int64)
-        self._table_at = self._table.__array_interface__["data"][0]
+        self.table_at = self._table.__array_interface__["data"][0]
         self._compiled = True
-        self._bound_again()
+        self.version += 1
 
-    def _bound_again(self) -> None:
-        self._version = getattr(self, "_version", 0) + 1
-
-    def _look_for_kernels(self) -> None:
-        if self._background is not None and self._background.done():
-            self._background = None
+    def look_for_kernels(self) -> None:
+        if self.background is not None and self.background.done():
+            self.background = None
             self._switch()
 
     def wait_compiled(self) -> None:
         """Return when the compiled kernels are in use."""
         if not self._compiled and self.mode != "interpreted":
-            if self._background is not None:
-                self._background.wait()
-                self._background = None
+            if self.background is not None:
+                self.background.wait()
+                self.background = None
             self._switch()
 
     # --- updating
 
     def update(self, batch: Batch) -> Block:
         """The features of every event of the batch, as of that event; state moves on behind them."""
-        self._look_for_kernels()
+        self.look_for_kernels()
         out = Block(np.empty((len(self.names), batch.n)))
-        columns = Columns(self, batch, out)
-        columns.place()
+        Columns(self, batch, out).place()
         self._run(batch.seq0, batch.n, batch)
-        columns.collect()
         return out
 
     def bind(self, batch: Batch) -> Bound:
@@ -370,18 +368,17 @@ class Windows:
         lo = 0
         while lo < n:
             if (seq0 + lo) // SWEEP > self.swept:
-                self.swept = (seq0 + lo) // SWEEP
-                self._sweep()
+                self.sweep((seq0 + lo) // SWEEP)
             hi = min(n, lo + SWEEP - (seq0 + lo) % SWEEP)
-            self._rows(lo, hi)
-            self._keep_texts(batch)
+            self.rows(lo, hi)
+            self.keep_texts(batch)
             lo = hi
 
-    def _rows(self, lo: int, hi: int) -> None:
+    def rows(self, lo: int, hi: int) -> None:
         """All stages over some rows; where one runs out of space it gets more and goes on."""
         stage, row, tries = 0, lo, 0
         while True:
-            stopped = self._drive(self._table_at, stage, row, lo, hi) if self._compiled else self._interpret(stage, row, lo, hi)
+            stopped = self.drive(self.table_at, stage, row, lo, hi) if self._compiled else self._interpret(stage, row, lo, hi)
             if stopped == -1:
                 return
             tries = tries + 1 if (stage, row) == (stopped >> 32, stopped & lib.M32) else 0
@@ -447,8 +444,9 @@ class Windows:
 
     # --- recycling
 
-    def _sweep(self) -> None:
+    def sweep(self, epoch: int) -> None:
         """Give back what keys hold that cannot matter any more."""
+        self.swept = epoch
         for d, ids in enumerate(self.ids):
             header = ids.header
             if ids.horizon is None or header[lib.CLOCK] - header[lib.BEGAN] <= ids.horizon or header[lib.NEXT] == 1:
@@ -468,16 +466,16 @@ class Windows:
 
     # --- texts
 
-    def _keep_texts(self, batch: Batch) -> None:
+    def keep_texts(self, batch: Batch) -> None:
         """Remember the texts of values that string features may show."""
-        for d in self._kept:
+        for d in self.kept:
             ids = self.ids[d]
             fresh = int(ids.header[lib.FRESH])
             if not fresh:
                 continue
             ids.header[lib.FRESH] = 0
             name = self.plan.domains[d].fields[0]
-            rows = self._fresh[d][1 : 2 * fresh : 2].tolist()
+            rows = self.fresh[d][1 : 2 * fresh : 2].tolist()
             texts, pairs = batch.text(name), batch.hashes[name]
             for row in rows:
                 ids.texts[(int(pairs[row, 0]), int(pairs[row, 1]))] = texts[row]  # type: ignore[assignment]
@@ -519,7 +517,7 @@ class Windows:
             parts[f"ids.{key}.header"] = header
             parts[f"ids.{key}.known"] = ids.known.used(ids.count)
             parts[f"ids.{key}.free"] = ids.free.used(int(ids.header[lib.FREE]))
-            if d in self._kept:
+            if d in self.kept:
                 parts[f"ids.{key}.texts"] = self._packed_texts(ids)
         for memory in self.families:
             name = memory.family.name
@@ -542,30 +540,82 @@ class Windows:
 
     def restore(self, parts: dict[str, np.ndarray]) -> None:
         """Become the state that `snapshot` returned. Raises CorruptStore if it belongs to other features."""
-        mine = self._parts()
-        if set(mine) != set(parts) or int(parts["swept"][0]) != FORMAT:
-            raise CorruptStore("this snapshot was written for other features: replay the log instead")
         self._make_state()
+        self._make_stages()
+        if set(self._parts()) != set(parts) or int(parts["swept"][0]) != FORMAT:
+            raise CorruptStore("this snapshot was written for other features: replay the log instead")
         self.swept = int(parts["swept"][1])
         for d, ids in enumerate(self.ids):
             self._restore_ids(ids, f"ids.{d}.{self.plan.domains[d].kind}.{ids.name}", parts)
-        for stage in self.stages:
-            self._own_again(stage)
         for memory in self.families:
-            self._restore_family(memory, parts)
+            self._restore_rows(memory, parts)
+        for stage in self.stages:
+            self._place(stage)
+        if self._compiled:
+            self._switch()
+        for memory in self.families:
+            self._restore_indexes(memory)
         self._point_again()
 
-    def _own_again(self, stage: Stage) -> None:
-        if isinstance(stage.owner, Ids):
-            stage.owner = next(i for i, d in zip(self.ids, self._old_ids, strict=True) if d is stage.owner)
-        elif isinstance(stage.owner, FamilyMemory):
-            stage.owner = next(m for m in self.families if m.family is stage.owner.family)
-
     def _restore_ids(self, ids: Ids, key: str, parts: dict[str, np.ndarray]) -> None:
-        raise NotImplementedError
+        ids.header[:] = parts[f"ids.{key}.header"]
+        known, free = parts[f"ids.{key}.known"], parts[f"ids.{key}.free"]
+        while ids.known.room < ids.count or ids.free.room < len(free):
+            ids.known.enlarge()
+            ids.free.enlarge()
+        ids.known.array[: len(known)] = known
+        ids.free.array[: len(free)] = free
+        size = FIRST_TABLE
+        while ids.header[lib.LIVE] * 2 > size:
+            size *= 2
+        table = ids.new_table(size)
+        _fill_table(table, ids.known.used(ids.count).reshape(-1, lib.IDENTITY))
+        if f"ids.{key}.texts" in parts:
+            ids.texts = _unpacked_texts(parts[f"ids.{key}.texts"])
 
-    def _restore_family(self, memory: FamilyMemory, parts: dict[str, np.ndarray]) -> None:
-        raise NotImplementedError
+    def _restore_rows(self, memory: FamilyMemory, parts: dict[str, np.ndarray]) -> None:
+        name = memory.family.name
+        rows = parts[f"rows.{name}"]
+        while len(memory.rows.array) < len(rows):
+            memory.rows.enlarge()
+        memory.rows.array[: len(rows)] = rows
+        for j, ring in memory.rings.items():
+            slots = parts[f"ring.{name}.{j}.slots"]
+            while len(ring.slots.array) < len(slots):
+                ring.slots.enlarge()
+            ring.slots.array[: len(slots)] = slots
+            ring.header[:] = parts[f"ring.{name}.{j}.header"]
+            ring.measure_room()
+        self.ids[memory.family.domain].measure_room()
+
+    def _restore_indexes(self, memory: FamilyMemory) -> None:
+        """The indexes of distinct values follow from the slots."""
+        totals = self._totals(memory)[1:].tolist()
+        for ring in memory.rings.values():
+            for name in ring.indexes:
+                size, entries = FIRST_INDEX, totals.pop(0)
+                while entries * 2 > size:
+                    size *= 2
+                ring.new_index(name, size)
+        block, ids = memory.descriptor(self._compiled), self.ids[memory.family.domain].count
+        if self._compiled:
+            from shopward.features.lib_jit import index_rows_at
+
+            index_rows_at(block.address, ids)
+        else:
+            lib.index_rows(block.cells, ids)
+
+    def _totals(self, memory: FamilyMemory) -> np.ndarray:
+        """Slots in use, and entries per index."""
+        out = np.zeros(1 + sum(len(r.indexes) for r in memory.rings.values()), np.int64)
+        block, ids = memory.descriptor(self._compiled), self.ids[memory.family.domain].count
+        if self._compiled:
+            from shopward.features.lib_jit import count_rows_at
+
+            count_rows_at(block.address, ids, _at(out))
+        else:
+            lib.count_rows(block.cells, ids, memoryview(out))
+        return out
 
     def state_hash(self) -> str:
         """A digest of all state: equal for equal histories, however they were cut into batches."""
@@ -576,7 +626,183 @@ class Windows:
         return digest.hexdigest()
 
     def memory(self) -> dict[str, int]:
-        raise NotImplementedError
+        """bytes: memory in use, hash tables and free lists included; keys: ids alive; live_events: slots in use, all rings together."""
+        used = sum(part.nbytes for part in self._parts().values())
+        used += sum(ids.table.nbytes for ids in self.ids)
+        used += sum(x.nbytes for m in self.families for r in m.rings.values() for x in r.indexes.values())
+        slots = sum(int(self._totals(memory)[0]) for memory in self.families)
+        return {"bytes": used, "keys": sum(int(i.header[lib.LIVE]) for i in self.ids), "live_events": slots}
+
+    def close(self) -> None:
+        """Stop compiling in the background, if it still does."""
+        if self.background is not None:
+            self.background.stop()
+            self.background = None
+
+
+class Columns:
+    """Points the kernels' blocks at the columns of one batch, at scratch space and at the output."""
+
+    def __init__(self, windows: Windows, batch: Batch, out: Block):
+        self.windows, self.batch, self.out = windows, batch, out
+        self.found: dict[tuple, Any] = {}
+        self.row = {name: k for k, name in enumerate(windows.names)}
+
+    def place(self) -> None:
+        """Set every block, and copy in the features that the caller computed."""
+        windows = self.windows
+        windows.fresh = {}
+        for name in windows.row_features:
+            self.copy_feature(name)
+        for stage in windows.stages:
+            for slot, what in stage.columns:
+                if what not in self.found:
+                    self.found[what] = getattr(self, "get_" + what[0].replace(" ", "_"))(*what[1:])
+                stage.block.set(slot, self.found[what])
+        windows.placed = self
+
+    def copy_feature(self, name: str) -> None:
+        values, batch = self.out.values[self.row[name]], self.batch
+        if self.windows.plan.features[name].type == "string":
+            pairs = self.get_hash(name)
+            self.out.hashes[name] = pairs
+            values[:] = np.where(pairs.any(axis=1), 1.0, lib.NAN)
+        else:
+            values[:] = batch.numbers.get(name, lib.NAN)
+
+    def get_t(self) -> np.ndarray:
+        return np.ascontiguousarray(self.batch.t, np.int64)
+
+    def get_ts(self, _name: str) -> np.ndarray:
+        return np.ascontiguousarray(self.batch.ts, np.int64)
+
+    def get_types(self, _name: str = "") -> np.ndarray:
+        return np.ascontiguousarray(self.batch.types, np.int16)
+
+    def get_n(self) -> int:
+        return self.batch.n
+
+    def get_seq0(self) -> int:
+        return self.batch.seq0
+
+    def get_hash(self, name: str) -> np.ndarray:
+        column = self.batch.hashes.get(name)
+        return np.zeros((self.batch.n, 2), np.int64) if column is None else np.ascontiguousarray(column, np.int64)
+
+    def get_number(self, name: str) -> np.ndarray:
+        batch = self.batch
+        if name in batch.numbers:
+            return np.ascontiguousarray(batch.numbers[name], np.float64)
+        if name in batch.minor:
+            digits = self.windows.plan.digits(name)
+            whole = batch.minor[name]
+            return np.where(whole == NULL, lib.NAN, whole / 10.0**digits)
+        return np.full(batch.n, lib.NAN)
+
+    def get_minor(self, name: str) -> np.ndarray:
+        batch = self.batch
+        if name in batch.minor:
+            return np.ascontiguousarray(batch.minor[name], np.int64)
+        if name == "label" and name in batch.numbers:
+            numbers = batch.numbers[name]
+            return np.where(np.isnan(numbers), NULL, np.nan_to_num(numbers).astype(np.int64))
+        return np.full(batch.n, NULL)
+
+    def get_offsets(self, name: str) -> np.ndarray:
+        found = self.batch.lists.get(name)
+        return np.zeros(self.batch.n + 1, np.int64) if found is None else np.ascontiguousarray(found[0], np.int64)
+
+    def get_elements(self, name: str) -> np.ndarray:
+        found = self.batch.lists.get(name)
+        return np.zeros((0, 2), np.int64) if found is None else np.ascontiguousarray(found[1], np.int64)
+
+    def get_composed(self, _domain: int) -> np.ndarray:
+        return np.empty((self.batch.n, 2), np.int64)
+
+    def get_ids(self, d: int) -> np.ndarray:
+        domain = self.windows.plan.domains[d]
+        if domain.kind == "list":
+            return np.empty(max(1, len(self.get_elements(domain.fields[0]))), np.uint32)
+        return np.empty(max(1, self.batch.n * self.windows.ids[d].columns), np.uint32)
+
+    def get_value_ids(self, d: int) -> np.ndarray:
+        what = ("ids", d)
+        if what not in self.found:
+            self.found[what] = self.get_ids(d)
+        return self.found[what]
+
+    def get_mask(self, _word: int) -> np.ndarray:
+        return np.empty(self.batch.n, np.int64)
+
+    def get_rowwise(self, bit: str) -> np.ndarray:
+        return self.windows.rowwise[int(bit)](self.batch)
+
+    def refresh(self) -> None:
+        """What has to be set anew for every event of a bound batch."""
+        for stage in self.windows.stages:
+            for slot, what in stage.columns:
+                if what[0] in ("seq0", "rowwise"):
+                    stage.block.set(slot, getattr(self, "get_" + what[0])(*what[1:]))
+
+    def get_replaced(self) -> np.ndarray:
+        return np.empty(self.batch.n, np.int64)
+
+    def get_fresh(self, d: int) -> np.ndarray:
+        if d not in self.windows.kept:
+            return np.zeros(2, np.uint32)
+        self.windows.fresh[d] = np.empty(2 * self.batch.n * self.windows.ids[d].columns, np.uint32)
+        return self.windows.fresh[d]
+
+    def get_out(self, name: str) -> np.ndarray:
+        return self.out.values[self.row[name]]
+
+    def get_names(self, name: str) -> np.ndarray:
+        if name not in self.out.hashes:
+            self.out.hashes[name] = np.empty((self.batch.n, 2), np.int64)
+        return self.out.hashes[name]
+
+
+class Bound:
+    """One event at a time with the least to do: fill the batch's columns, call `run()`, read `values`."""
+
+    def __init__(self, windows: Windows, batch: Batch):
+        if batch.n != 1:
+            raise ValueError(f"a bound batch holds one event, this one {batch.n}")
+        self.windows, self.batch = windows, batch
+        self.block = Block(np.zeros((len(windows.names), 1)))
+        self.values = memoryview(self.block.values.reshape(-1))
+        self.hashes = self.block.hashes
+        self._columns = Columns(windows, batch, self.block)
+        self._version = -1
+        self._moving = windows.plan.amends or bool(windows.rowwise)
+
+    def run(self) -> None:
+        """The features of the event now in the batch; state moves on."""
+        windows = self.windows
+        seq = self.batch.seq0
+        if windows.placed is not self._columns or windows.version != self._version:
+            self._place()
+        elif windows.background is not None and not seq & 63:
+            windows.look_for_kernels()
+            self._place()
+        if seq // SWEEP > windows.swept:
+            windows.sweep(seq // SWEEP)
+        if self._moving:
+            self._columns.refresh()
+        for name in windows.row_features:
+            self._columns.copy_feature(name)
+        if windows.compiled:
+            if windows.drive(windows.table_at, 0, 0, 0, 1) != -1:
+                windows.rows(0, 1)
+        else:
+            windows.rows(0, 1)
+        if windows.kept:
+            windows.keep_texts(self.batch)
+
+    def _place(self) -> None:
+        self._columns.found.clear()
+        self._columns.place()
+        self._version = self.windows.version
 
 
 BATCH_SLOTS = {
@@ -587,3 +813,70 @@ BATCH_SLOTS = {
 
 def _at(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
+
+
+def _needs(plan: Plan) -> Needs:
+    """Every column the windows read."""
+    from shopward.declare.needs import feature_needs
+
+    total = Needs()
+    for feature in plan.features.values():
+        if feature.name not in plan.row_features:
+            total |= feature_needs(feature, plan.schema)
+        if feature.type == "string" and feature.arg:
+            total |= Needs(text=frozenset({feature.arg}))
+    return total | Needs(hashes=frozenset({"label_event"} if plan.amends else ()))
+
+
+def _row_test(plan: Plan, where: Expr) -> Callable[[Batch], np.ndarray]:
+    """A `where` that looks at characters, as a function of a batch: 1 where it is true."""
+    names = [name for name in where.fields]
+    source = f"def test({', '.join([*map(_local, names), 't'])}):\n    return {to_python(where, {n: _local(n) for n in names}, 'true')}\n"
+    space = dict(runtime())
+    exec(compile(source, "<where>", "exec"), space)
+    test = space["test"]
+
+    def run(batch: Batch) -> np.ndarray:
+        columns = [_row_column(plan, batch, name) for name in names]
+        rows = zip(*columns, batch.t.tolist(), strict=True)
+        return np.fromiter((1 if test(*row) else 0 for row in rows), np.int64, batch.n)
+
+    return run
+
+
+def _local(name: str) -> str:
+    return f"f_{name}"
+
+
+def _row_column(plan: Plan, batch: Batch, name: str) -> list:
+    if name == "type":
+        return [plan.schema.types[code] for code in batch.types.tolist()]
+    if name == "ts":
+        return batch.ts.astype(float).tolist()
+    if plan.field_type(name) in ("string", "list"):
+        return batch.event_ids if name == "event_id" else batch.text(name)
+    return batch.numbers[name].tolist()
+
+
+def _fill_table(table: np.ndarray, known: np.ndarray) -> None:
+    """Every live id at its place, in id order."""
+    mask = len(table) - 1
+    view = memoryview(table)
+    live = np.flatnonzero(known[:, 2]).tolist()
+    tags = ((known[:, 0] >> 1) & lib.VALUE).tolist()
+    for k in live:
+        i = tags[k] & mask
+        while view[i]:
+            i = (i + 1) & mask
+        view[i] = tags[k] << 32 | k
+
+
+def _unpacked_texts(packed: np.ndarray) -> dict[tuple[int, int], str]:
+    raw = packed.tobytes()
+    n = int(np.frombuffer(raw, np.int64, 1)[0])
+    table = np.frombuffer(raw, np.int64, 3 * n, 8).reshape(-1, 3).tolist()
+    at, texts = 8 + 24 * n, {}
+    for a, b, size in table:
+        texts[(a, b)] = raw[at : at + size].decode("utf-8", "surrogatepass")
+        at += size
+    return texts

@@ -208,7 +208,7 @@ def run(events: pa.Table | Iterable[Batch], rulebook: Rulebook, *, features: lis
         db.register("arrived", table)
         db.execute("CREATE TABLE events AS SELECT * FROM arrived")
         statement = to_sql(rulebook, features=features, labels=labels_in(table))
-        return db.execute(statement).to_arrow_table()
+        return db.sql(statement).to_arrow_table()
 
 
 def labels_in(table: pa.Table) -> Labels:

@@ -34,13 +34,16 @@ def statement(feature: Feature, schema: Schema, table: str = "events") -> str:
 
 
 def sentence(feature: Feature) -> str:
-    """A feature in a few words.
+    """A feature in a few words: its doc, or what it counts.
 
     >>> sentence(Feature("x", ("account",), "sum", "amount", over=604_800_000, lag=86_400_000))
     'sum(amount) by account over 7d, 24h ago'
     """
     if feature.doc:
         return " ".join(feature.doc.split())
+    if feature.a and feature.b:
+        within = format_duration(feature.within or 0)
+        return f"{feature.a.source} {feature.measure} {feature.b.source} by {' and '.join(feature.entity)} within {within}"
     what = f"{feature.measure}({feature.arg})" if feature.arg else feature.measure
     over = f" over {format_duration(feature.over)}" if feature.over else ""
     ago = f", {format_duration(feature.lag)} ago" if feature.lag else ""

@@ -13,7 +13,20 @@ from shopward.batch import NULL
 from shopward.event import LAST_MS, MAX_TEXT
 from shopward.hashing import load64
 from shopward.ingest.money import LIMIT
-from shopward.ingest.scan import ABSENT, DECIMAL, DOT, FALSE, MINUS, NINE, TEXT, TRUE, WHOLE, ZERO, high_bytes
+from shopward.ingest.scan import (
+    ABSENT,
+    DECIMAL,
+    DOT,
+    FALSE,
+    MINUS,
+    NINE,
+    TEXT,
+    TRUE,
+    WHOLE,
+    ZERO,
+    find_word,
+    high_bytes,
+)
 
 POWERS = tuple(10**i for i in range(19))
 _TENS = np.array(POWERS, np.int64)
@@ -255,6 +268,69 @@ def _final(buf, start, stop, how):
         if buf[p] == 58:
             return False
     return True
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def read_words(buf, starts, stops, forms, text, stride, lengths, heads, slots, out, odd):
+    """The number of each value in a table of words (event types); what is in none of them is odd."""
+    for i in range(out.shape[0]):
+        form = forms[i]
+        if form == ABSENT:
+            continue
+        word = int64(-1)
+        if form == TEXT:
+            word = find_word(buf, int64(starts[i]), int64(stops[i]), text, stride, lengths, heads, slots)
+        if word < 0:
+            odd[i] = 1
+        else:
+            out[i] = word
+
+
+@njit(inline="always")
+def _is_ipv4(buf, start, stop):
+    """Is it an IPv4 address in its usual form: four numbers up to 255 without leading zeros?"""
+    dots = 0
+    value = int64(-1)
+    for p in range(start, stop):
+        c = int64(buf[p])
+        if ZERO <= c <= NINE:
+            if value == 0:
+                return False
+            value = (c - ZERO) if value < 0 else value * 10 + (c - ZERO)
+            if value > 255:
+                return False
+        elif c == DOT and value >= 0:
+            dots += 1
+            value = int64(-1)
+        else:
+            return False
+    return dots == 3 and value >= 0
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def part_ip64(buf, starts, stops, doubt):
+    """What ip64() gives of plain IPv4 addresses is themselves; all others are in doubt."""
+    for i in range(starts.shape[0]):
+        if starts[i] < -1 or (starts[i] >= 0 and not _is_ipv4(buf, int64(starts[i]), int64(stops[i]))):
+            doubt[i] = 1
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def part_domain(buf, starts, stops, doubt):
+    """What domain() gives of plain addresses is what follows their last @; others are in doubt."""
+    for i in range(starts.shape[0]):
+        if starts[i] < 0:
+            doubt[i] = starts[i] < -1
+            continue
+        p = int64(stops[i]) - 1
+        plain = True
+        while p >= starts[i] and buf[p] != 64:
+            plain = plain and buf[p] < 128 and not 65 <= buf[p] <= 90
+            p -= 1
+        if plain and p >= starts[i] and p + 1 < stops[i]:
+            starts[i] = p + 1
+        else:
+            doubt[i] = 1
 
 
 @njit(nogil=True, error_model="numpy", cache=True)

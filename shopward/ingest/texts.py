@@ -48,7 +48,11 @@ class Column(Sequence):
             at += len(self)
         if not 0 <= at < len(self):
             raise IndexError(at)
-        return self.cut(at, at + 1).to_list()[0]
+        return self.one(at)
+
+    def one(self, row: int) -> str | None:
+        """One value."""
+        return self.cut(row, row + 1).to_list()[0]
 
     def __iter__(self) -> Iterator[str | None]:
         return iter(self.to_list())
@@ -114,8 +118,9 @@ class Text(Column):
         out = np.empty((len(self), 2), np.int64)
         hash_slices(self.buf, self.starts, self.stops, *seed_words(seed), out)
         if self.extra:
-            for row in np.flatnonzero(self.starts < -1):
-                out[row] = siphash128(self._extra(row).encode(), seed)
+            odd = np.flatnonzero(self.starts < -1)
+            for start in np.unique(self.starts[odd]):
+                out[odd[self.starts[odd] == start]] = siphash128(self.extra[-2 - int(start)].encode(), seed)
         return out
 
     def packed(self) -> Text:
@@ -157,9 +162,9 @@ class Text(Column):
     def to_list(self) -> list[str | None]:
         if len(self) > FEW:
             return self.to_arrow().to_pylist()
-        return [self._one(row) for row in range(len(self))]
+        return [self.one(row) for row in range(len(self))]
 
-    def _one(self, row: int) -> str | None:
+    def one(self, row: int) -> str | None:
         start = int(self.starts[row])
         if start >= 0:
             return self.buf[start : int(self.stops[row])].tobytes().decode()
@@ -176,6 +181,9 @@ class Digits(Column):
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def one(self, row: int) -> str | None:
+        return str(self.values[row]) if self.valid[row] else None
 
     def take(self, rows: np.ndarray) -> Digits:
         return Digits(self.values[rows], self.valid[rows])

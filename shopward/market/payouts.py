@@ -56,11 +56,12 @@ class Ledger:
 
 
 def settle(rows: np.ndarray, ledger: Ledger) -> np.ndarray:
-    """Give payouts whose amount is "all there is" their amount, in time order; where there is next to nothing nobody asks."""
-    for i in np.flatnonzero(rows["amount"] == DRAIN):
-        rows["amount"][i] = ledger.take(int(rows["account"][i]))
-        rows["loss"][i] = rows["amount"][i]
-    return rows[(rows["amount"] >= 500) | (rows["type"] != CODE["seller_payout"])]
+    """Let campaigns draw on the balances, in time order: what they want, or all there is; where there is next to nothing nobody asks."""
+    drawn = (rows["type"] == CODE["seller_payout"]) & (rows["campaign"] > 0)
+    for i in np.flatnonzero(drawn)[np.argsort(rows["t"][drawn], kind="stable")]:
+        wanted = int(rows["amount"][i])
+        rows["amount"][i] = rows["loss"][i] = ledger.take(int(rows["account"][i]), None if wanted == DRAIN else wanted)
+    return rows[~drawn | (rows["amount"] >= 500)]
 
 
 def business_day(world: World, ledger: Ledger, day: int, rng: np.random.Generator) -> np.ndarray:

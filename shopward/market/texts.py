@@ -40,9 +40,9 @@ ANIMALS = (
 )  # fmt: skip
 MAIL_DOMAINS = (
     "example.com", "example.org", "example.net", "mail.example", "post.example", "inbox.example", "campus.example",
-    "office.example", "tempbox.test", "drop-mail.example", "tenminute.test", "trashpost.example",
+    "office.example", "throwaway.example", "tempbox.test", "mailtrash.test", "drop-mail.example",
 )  # fmt: skip
-DISPOSABLE = tuple(range(8, 12))
+DISPOSABLE = (8, 9, 10, 11)  # boxes for anybody; no list of such domains is ever complete
 
 
 class Texts:

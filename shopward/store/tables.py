@@ -9,18 +9,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from shopward.errors import MissingExtra, StoreFull, UsageError
-from shopward.lists import Entry
+from shopward.lists import Entry, key_of, key_text
 
 VERSION = "1"
+PATIENCE_MS = 10_000
 schema = sa.MetaData()
 Big = sa.BigInteger().with_variant(sa.Integer, "sqlite")      # SQLite numbers rows itself only for INTEGER
 
@@ -118,6 +120,10 @@ APPEND_ONLY = {
 }
 
 
+def _entry_row(entry: Entry) -> dict[str, Any]:
+    return msgspec.structs.asdict(entry) | {"key": key_text(entry.key)}
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -135,15 +141,17 @@ class Tables:
         self.engine = engine
 
     @classmethod
-    def open(cls, where: Path | str) -> Tables:
+    def open(cls, where: Path | str, patience_ms: int = PATIENCE_MS) -> Tables:
         """Open (and where needed create) the tables in a SQLite file or at a database URL.
+
+        `patience_ms` is how long a writer waits for another process that writes to the same SQLite file.
 
         Raises MissingExtra when the driver is not installed, UsageError when the database cannot be reached.
         """
         url = _url(where)
         engine = sa.create_engine(url, **_pool(url))
         if url.get_backend_name() == "sqlite":
-            sa.event.listen(engine, "connect", _tune_sqlite)
+            sa.event.listen(engine, "connect", lambda connection, _: _tune_sqlite(connection, patience_ms))
         tables = cls(engine)
         try:
             tables._create()
@@ -161,11 +169,15 @@ class Tables:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction, durable when it ends without an error. Raises StoreFull when the disk is full."""
+        with self._room(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
         try:
-            with self.engine.begin() as connection:
-                yield connection
+            yield
         except DBAPIError as error:
-            if "full" in str(error.orig) or "No space left" in str(error.orig):
+            if "is full" in str(error.orig) or "No space left" in str(error.orig):
                 raise StoreFull(f"{self.engine.url.render_as_string()}: {_first_line(error)}; free some space") from error
             raise
 
@@ -177,23 +189,19 @@ class Tables:
 
     def write_lists(self, entries: Iterable[Entry], frame: int | None = None) -> None:
         """Keep list entries. With the number of the log frame they stand in, writing them again changes nothing."""
-        rows = [
-            {f: getattr(e, f) for f in e.__struct_fields__} | {"frame": frame, "nth": None if frame is None else i}
-            for i, e in enumerate(entries)
-        ]
+        rows = [_entry_row(e) | {"frame": frame, "nth": None if frame is None else i} for i, e in enumerate(entries)]
         if rows:
             with self.writing() as connection:
                 connection.execute(self.insert_new(lists), rows)
 
     def list_entries(self, list: str | None = None) -> Iterator[Entry]:
         """Entries in the order in which they were written: what a ListIndex is built from."""
-        order = lists.c.frame.is_(None).desc(), lists.c.frame, lists.c.nth, lists.c.id
-        query = sa.select(lists).order_by(*(order if list == "" else (lists.c.id,)))
+        query = sa.select(lists).order_by(lists.c.id)
         if list is not None:
             query = query.where(lists.c.list == list)
         with self.engine.connect() as connection:
             for row in connection.execution_options(yield_per=10_000).execute(query).mappings():
-                yield Entry(**{name: row[name] for name in Entry.__struct_fields__})
+                yield Entry(**{name: row[name] for name in Entry.__struct_fields__} | {"key": key_of(row["key"])})
 
     # ---- labels, audit, meta
 
@@ -218,6 +226,19 @@ class Tables:
         insert = self.dialect_insert(meta).values(key=key, value=value)
         with self.writing() as connection:
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+    def scrub(self, table: sa.Table) -> None:
+        """Make what was deleted from a table unreadable: old pages and the write-ahead log are rewritten, not only marked free.
+
+        Raises UsageError when another process still reads old pages.
+        """
+        statement = "VACUUM" if self.is_sqlite else f"VACUUM FULL {table.name}"
+        with self._room(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text(statement))
+            if self.is_sqlite:
+                busy = connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)")).scalar()
+                if busy:
+                    raise UsageError(f"{self.engine.url.database}: erased, but another process still reads old pages; run it again")
 
     # ---- inside
 
@@ -262,16 +283,12 @@ def _pool(url: sa.URL) -> dict[str, Any]:
     return {} if url.get_backend_name() == "sqlite" else {"pool_pre_ping": True}
 
 
-def _tune_sqlite(connection: Any, _: object) -> None:
+def _tune_sqlite(connection: Any, patience_ms: int) -> None:
     """Readers beside one writer, every commit on disk before it returns, erased rows overwritten, no temporary files."""
-    for setting in (
-        "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY", "busy_timeout=10000", "foreign_keys=ON",
-    ):  # fmt: skip
+    settings = f"busy_timeout={patience_ms}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"
+    for setting in settings:
         connection.execute(f"PRAGMA {setting}")
 
 
 def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0]
-
-
-Draw = Callable[[bytes], bytes]

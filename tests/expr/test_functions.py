@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -163,9 +162,8 @@ def test_distances_agree_with_duckdb(lat, lon, lat2, lon2):
 
 @pytest.mark.parametrize("source", ["domain(s)", "digits(s)", 'matches(s, "*a?b*a?b*a?b*c")', "lower(s)", "ip64(s)", "simhash(s)"])
 @pytest.mark.parametrize("unit", ["a", "@", "a@", "ab", "é", "1:", " "])
-def test_doubling_a_text_does_not_blow_up_the_time(source, unit):
-    """Counts work, not seconds: a million characters must come back, where anything quadratic would run for hours."""
-    code, row = compile(to_python(check(source, SCOPE), mode="value"), "x", "eval"), {"s": unit * (1_000_000 // len(unit))}
-    before = time.process_time()
-    eval(code, runtime(), row)
-    assert time.process_time() - before < 60
+def test_a_million_characters_come_back(source, unit):
+    """Where anything quadratic or backtracking would run for hours."""
+    code = compile(to_python(check(source, SCOPE), mode="value"), "x", "eval")
+    got = eval(code, runtime(), {"s": unit * (1_000_000 // len(unit))})
+    assert got is None or isinstance(got, str | float)

@@ -241,7 +241,7 @@ def evaluate(node: Node, e: Event, schema: Schema, features: Mapping[str, Any] |
             v = ev(x)
             return None if v is None else (v in [ev(i) for i in items]) != negated
         case Arith(op=op, a=a, b=b):
-            return arithmetic(op, as_number(ev(a)), as_number(ev(b)))
+            return timed(node, as_number(ev(a)), as_number(ev(b)))
         case Neg(x=x):
             v = as_number(ev(x))
             return None if v is None else -v
@@ -266,6 +266,17 @@ def compare(op: str, a: Any, b: Any) -> bool | None:
         return None
     return {"==": a == b, "!=": a != b}[op] if op in ("==", "!=") else {
         "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[op]  # fmt: skip
+
+
+def timed(node: Arith, a: float | None, b: float | None) -> float | None:
+    """Times are in ms and durations in seconds: time - time is seconds, time + seconds is a time."""
+    if a is None or b is None:
+        return None
+    if node.a.type == node.b.type == "time":
+        return (a - b) / 1000
+    if node.type == "time":
+        a, b = (x * 1000 if n.type == "number" else x for x, n in ((a, node.a), (b, node.b)))
+    return arithmetic(node.op, a, b)
 
 
 def arithmetic(op: str, a: float | None, b: float | None) -> float | None:
@@ -312,6 +323,6 @@ FUNCTIONS = {
     "contains": skip_null(lambda s, part: part in s),
     "startswith": skip_null(str.startswith),
     "coalesce": lambda a, b: b if a is None else a,
-    "hour": skip_null(lambda ms, zone: float(at(ms).hour)),
-    "weekday": skip_null(lambda ms, zone: float(at(ms).weekday())),
+    "hour": skip_null(lambda ms, zone="UTC": float(at(ms).hour)),
+    "weekday": skip_null(lambda ms, zone="UTC": float(at(ms).weekday())),
 }

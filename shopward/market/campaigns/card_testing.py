@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shopward.market.campaigns.identities import fresh_accounts, log_in, raise_accounts, sign_up
 from shopward.market.campaigns.script import Script
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE
-from shopward.market.rows import CATEGORY, DAY, HOUR, METHOD, MINUTE, REASON, SECOND, START
-from shopward.market.world import PHONE_AGENTS, MAIL_DISPOSABLE, World
+from shopward.market.rows import CATEGORY, HOUR, REASON, SECOND
 
 RESALE = 0.5
 UNTESTED, TESTED = (1.5, 7.0), 22.0  # dollars a card
@@ -102,43 +102,6 @@ def _accounts(script: Script, way: Way, n: int) -> list[dict[str, int]]:
     return [{"account": a, "device": d, "ip": i} for a, d, i in zip(account.tolist(), devices.tolist(), exits.tolist(), strict=True)]
 
 
-def fresh_accounts(script: Script, country: np.ndarray, devices: np.ndarray, disposable: float) -> np.ndarray:
-    """Accounts that will sign up when the campaign needs them."""
-    rng, world, n = script.rng, script.world, len(country)
-    throwaway = rng.random(n) < disposable
-    domains = np.where(throwaway, rng.choice(MAIL_DISPOSABLE, n), rng.integers(0, 6, n))
-    if disposable:
-        script.uses("SW-1003.001")
-    return world.strangers(rng, n, country=country, first=devices, email=world.new_emails(rng, n, domains), card=-1, reg=START)
-
-
-def raise_accounts(script: Script, country: np.ndarray, devices: np.ndarray) -> np.ndarray:
-    """Accounts bought from somebody who raises them: months old, with a visit and a small order now and then."""
-    rng, world, n = script.rng, script.world, len(country)
-    script.uses("SW-1001")
-    cards = world.new_cards(rng, country)
-    age = (rng.uniform(25, 200, n) * DAY).astype(np.int64)
-    return world.strangers(
-        rng, n, country=country, first=devices, reg=START - age, rate=rng.uniform(0.03, 0.15, n), card=cards, convert=0.35, card2=-1,
-        address=world.take("address", n), favourite=-1, kiosk=-1,
-    )  # fmt: skip
-
-
-def sign_up(script: Script, t: int, who: dict[str, int], technique: str, **label: object) -> int:
-    """Register a fresh account at `t`; returns the moment it is ready."""
-    world = script.world
-    world.accounts.reg[who["account"]] = t
-    contact = {"email": int(world.accounts.email[who["account"]]), "phone": int(world.accounts.phone[who["account"]])}
-    script.add("register", t, technique, method=METHOD["password"], **contact, **who, **label)
-    return t + int(script.rng.integers(15 * SECOND, 2 * MINUTE))
-
-
-def log_in(script: Script, t: int, who: dict[str, int], technique: str, new: int = 0, **label: object) -> int:
-    email = int(script.world.accounts.email[who["account"]])
-    script.add("login", t, technique, email=email, method=METHOD["password"], success=1, new_device=new, **who, **label)
-    return t + int(script.rng.integers(10 * SECOND, 90 * SECOND))
-
-
 def _one_account(
     script: Script, way: Way, person: dict[str, int], t: int, cards: list[int], alive: list[bool]
 ) -> list[tuple[int, int]]:
@@ -150,14 +113,13 @@ def _one_account(
     address = address if address >= 0 else int(script.world.take("address", 1)[0])
     for card, works in zip(cards, alive, strict=True):
         product = int(script.goods(*way.small, SMALL, 1)[0])
-        _, order, t = script.purchase(t, who, product, card, address, "F1012", known=found)
-        t = order["t"][0] + int(rng.integers(4 * SECOND, 20 * SECOND))
+        order, t = script.purchase(t, who, product, address, "F1012", known=found)
         if works:
-            payment = script.pay(t, order, card, METHOD["card"], "F1012", source="chargeback", known=script.chargeback_at(t))
+            payment = script.pay(t, order, card, "F1012", source="chargeback", known=script.chargeback_at(t))
             script.consequences(order, payment)
             proven.append((card, int(t)))
         else:
-            script.decline(t, order, card, METHOD["card"], REASON[str(rng.choice(DECLINES, p=_MIX))], "F1012", known=max(found, t + HOUR))
+            script.decline(t, order, card, REASON[str(rng.choice(DECLINES, p=_MIX))], "F1012", known=max(found, t + HOUR))
         t = int(t + rng.uniform(*way.pause) * SECOND)
         who["session"] = script.session() if way.warm else who["session"]
     return proven
@@ -171,7 +133,7 @@ def _spend(script: Script, way: Way, proven: list[tuple[int, int]]) -> None:
     if not proven:
         return
     rng, n = script.rng, len(proven)
-    buyers = _accounts(script, Way(**{**_fields(way), "cards_per_account": (1, 2)}), n)
+    buyers = _accounts(script, way, n)
     drops = script.world.take("address", max(1, n // (1 if script.hard else 3)))
     script.actor("address", drops, "drop")
     for (card, tested), buyer in zip(proven, buyers, strict=True):
@@ -181,17 +143,11 @@ def _spend(script: Script, way: Way, proven: list[tuple[int, int]]) -> None:
         t = log_in(script, t, who, "F1028", **label) if way.warm else sign_up(script, t, who, "T1585", **label)
         product = int(script.goods(*way.basket, GOODS, 1)[0])
         script.uses("SW-1043")
-        _, order, t = script.purchase(t, who, product, card, int(rng.choice(drops)), "F1028", **label)
+        t = script.browse(t, who, product, "F1028", 0.35 if way.warm else 0.12, **label)
+        order, t = script.purchase(t, who, product, int(rng.choice(drops)), "F1028", **label)
         if rng.random() < 0.2:
-            script.decline(t, order, card, METHOD["card"], REASON["limit_exceeded"], "F1028", **label)
+            script.decline(t, order, card, REASON["limit_exceeded"], "F1028", **label)
             continue
-        payment = script.pay(t, order, card, METHOD["card"], "F1028", **label)
+        payment = script.pay(t, order, card, "F1028", **label)
         script.consequences(order, payment)
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
-
-
-def _fields(way: Way) -> dict[str, object]:
-    return {name: getattr(way, name) for name in Way.__dataclass_fields__}
-
-
-__all__ = ["PHONE_AGENTS", "World", "fresh_accounts", "log_in", "plan", "raise_accounts", "sign_up"]

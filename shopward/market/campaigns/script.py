@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE
-from shopward.market.payouts import SELLER_SHARE
-from shopward.market.rows import CODE, DAY, HOUR, MINUTE, SOURCE, START, block, stack
+from shopward.market.rows import DAY, HOUR, METHOD, MINUTE, SOURCE, START, block, stack
 from shopward.market.sessions import chargebacks, shipments
 from shopward.market.world import DESK_AGENTS, PHONE_AGENTS, World
 
@@ -98,9 +97,6 @@ class Script:
     def session(self) -> int:
         return int(self.world.take("session", 1)[0])
 
-    def order_code(self) -> int:
-        return int(self.world.take("order", 1)[0])
-
     def servers(self, n: int) -> np.ndarray:
         """Rented servers: cheap, fast, and known to be servers."""
         self.uses("T1583.003")
@@ -140,31 +136,37 @@ class Script:
         hours = np.exp(self.rng.uniform(np.log(low), np.log(high), n))
         return (hours * HOUR).astype(np.int64) if n is not None else int(hours * HOUR)
 
-    def purchase(self, t: int, who: dict[str, int], product: int, card: int, address: int, technique: str, *, items: int = 1, **more: Any) -> tuple[int, np.ndarray, int]:
-        """An order at `t`; returns its code, its row and the moment of paying."""
-        world, order = self.world, self.order_code()
+    def browse(self, t: int, who: dict[str, int], product: int, technique: str, chance: float, **label: Any) -> int:
+        """Look at a product on the way, as far as the sample of views shows it; returns when that is over."""
+        world = self.world
         seller = int(world.sellers.account[world.products.seller[product]])
-        gross = int(world.products.price[product]) * items
+        if self.rng.random() < chance:
+            category = int(world.products.category[product])
+            self.add("session_view", t, technique, product=product, seller=seller, category=category, **who, **label)
+        return t + int(self.rng.integers(10_000, 3 * MINUTE))
+
+    def purchase(self, t: int, who: dict[str, int], product: int, address: int, technique: str, **more: Any) -> tuple[np.ndarray, int]:
+        """An order of one `product` at `t`; returns its row and the moment of paying."""
+        world = self.world
         columns: dict[str, Any] = {
-            "order": order, "seller": seller, "product": product, "category": int(world.products.category[product]), "items": items,
-            "amount": gross, "address": address, **who, **more,
+            "order": int(world.take("order", 1)[0]), "seller": int(world.sellers.account[world.products.seller[product]]),
+            "product": product, "category": int(world.products.category[product]), "items": 1, "amount": int(world.products.price[product]),
+            "address": address, **who, **more,
         }  # fmt: skip
         row = self.add("order", t, technique, **columns)
-        return order, row, t + int(self.rng.integers(15_000, 2 * MINUTE))
+        return row, t + int(self.rng.integers(8_000, 2 * MINUTE))
 
-    def pay(self, t: int, order: np.ndarray, card: int, method: int, technique: str, loss: int | None = None, **label: Any) -> np.ndarray:
-        """Pay an order; by default its whole amount is the loss."""
-        columns = {name: int(order[name][0]) for name in ("account", "seller", "order", "amount", "address", "device", "ip", "session")}
-        lost = columns["amount"] if loss is None else loss
-        return self.add("payment", t, technique, card=card, method=method, loss=lost, **columns, **label)
+    def pay(self, t: int, order: np.ndarray, card: int, technique: str, loss: int | None = None, **label: Any) -> np.ndarray:
+        """Pay an order by card, or by the account's wallet (card -1); by default its whole amount is the loss."""
+        columns = _carried(order, card)
+        return self.add("payment", t, technique, loss=columns["amount"] if loss is None else loss, **columns, **label)
 
-    def decline(self, t: int, order: np.ndarray, card: int, method: int, reason: int, technique: str, **label: Any) -> np.ndarray:
-        columns = {name: int(order[name][0]) for name in ("account", "seller", "order", "amount", "address", "device", "ip", "session")}
-        return self.add("payment_failed", t, technique, card=card, method=method, reason=reason, **columns, **label)
+    def decline(self, t: int, order: np.ndarray, card: int, reason: int, technique: str, **label: Any) -> np.ndarray:
+        return self.add("payment_failed", t, technique, reason=reason, **_carried(order, card), **label)
 
     def consequences(self, order: np.ndarray, payment: np.ndarray) -> None:
         """The honest seller ships; the card's owner disputes, if that is how the loss comes to light."""
-        sent, parcels = shipments(self.world, order, payment["t"], self.rng)
+        _, parcels = shipments(self.world, order, payment["t"], self.rng)
         self.plain(parcels)
         if payment["source"][0] == SOURCE["chargeback"] and payment["card"][0] >= 0:
             self.plain(chargebacks(payment, payment["label_t"]))
@@ -174,8 +176,6 @@ class Script:
         return t + int(np.clip(self.rng.gamma(2.6, 5.2), 5, 45) * DAY) + int(self.rng.integers(0, DAY))
 
 
-def loss_of(rows: np.ndarray) -> int:
-    return int(rows["loss"].sum())
-
-
-__all__ = ["CODE", "SELLER_SHARE", "TECHNIQUE", "TECHNIQUES", "Books", "Script", "loss_of"]
+def _carried(order: np.ndarray, card: int) -> dict[str, int]:
+    names = ("account", "seller", "order", "amount", "address", "device", "ip", "session")
+    return {**{name: int(order[name][0]) for name in names}, "card": card, "method": METHOD["card" if card >= 0 else "wallet"]}

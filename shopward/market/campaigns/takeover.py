@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shopward.market.campaigns.script import Script
-from shopward.market.rows import CATEGORY, CHANGE, HOUR, METHOD, MINUTE, REASON, SECOND, SOURCE
+from shopward.market.rows import CATEGORY, CHANGE, HOUR, METHOD, MINUTE, REASON, SECOND
 
 RESALE = 0.52  # of the shop price, after the reshipper's share
 PER_TRY = 0.0031  # dollars: list, residential traffic, captcha
@@ -147,23 +147,20 @@ def _buy(script: Script, way: Way, t: int, who: dict[str, int], drops: np.ndarra
         label = {"source": "account_report", "known": report}
         script.add("profile_change", t, "F1005.004", changed=CHANGE["address"], address=address, new_device=1, **who, **label)
         t += int(rng.integers(30 * SECOND, 3 * MINUTE))
-    stored = rng.random() < 0.7
-    card, method = (int(accounts.card[victim]), METHOD["card"]) if stored else (-1, METHOD["wallet"])
+    card = int(accounts.card[victim]) if rng.random() < 0.7 else -1
+    label = {"source": "account_report", "known": report}
     for product in script.goods(*way.price, GOODS, 1 + int(rng.random() < 0.35)).tolist():
+        t = script.browse(t, who, product, "F1028", 0.3, **label)
         digital = script.world.products.category[product] == CATEGORY["gift_cards"]
         script.uses("SW-1042" if digital else "SW-1043")
-        _, order, t = script.purchase(t, who, product, card, home if digital else address, "F1028", source="account_report", known=report)
+        order, t = script.purchase(t, who, product, home if digital else address, "F1028", **label)
         if rng.random() < 0.14:
-            script.decline(t, order, card, method, REASON["do_not_honor"], "F1028", source="account_report", known=report)
+            script.decline(t, order, card, REASON["do_not_honor"], "F1028", **label)
             t += int(rng.integers(MINUTE, 4 * MINUTE))
             continue
         by_bank = rng.random() < 0.35 and card >= 0
-        known = {"source": "chargeback", "known": script.chargeback_at(t)} if by_bank else {"source": "account_report", "known": report}
-        payment = script.pay(t, order, card, method, "F1028", **known)
+        payment = script.pay(t, order, card, "F1028", **({"source": "chargeback", "known": script.chargeback_at(t)} if by_bank else label))
         script.consequences(order, payment)
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
         bought, t = 1, t + int(rng.integers(2 * MINUTE, 20 * MINUTE))
     return bought
-
-
-assert SOURCE["account_report"] >= 0
