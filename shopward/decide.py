@@ -140,7 +140,7 @@ class Engine:
 
     def batch(self, events: list[dict[str, Any]]) -> Batch:
         """Checked events as a batch that continues this engine's stream."""
-        return from_dicts(events, self.rulebook, self.needs, self.seed, clock=self.clock, seq0=self.seq)
+        return from_dicts(events, self.rulebook, self.needs, self.seed, clock=self.clock, seq0=self.seq, settled=True)
 
     def read(
         self, paths: Iterable[Path], *, labels: Path | None = None, dead: DeadLetters | None = None, records: bool = False
@@ -152,6 +152,10 @@ class Engine:
             list(paths), self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
             seq0=self.seq, records=records,
         )  # fmt: skip
+
+    def read_table(self, table: pa.Table, *, dead: DeadLetters | None = None) -> Iterator[Batch]:
+        """Batches of the events in an Arrow table, row by row."""
+        return self.read([table], dead=dead)
 
     def features_table(self, batch: Batch) -> pa.Table:
         """event_id and every declared feature of the (non-label) events of a batch."""

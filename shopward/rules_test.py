@@ -16,6 +16,8 @@ from shopward.decide import Engine
 from shopward.declare.types import Feature, Rule, RuleTest
 from shopward.errors import BadEvent
 
+LABEL_TYPE = "label"
+
 if TYPE_CHECKING:
     from shopward.decision import Decision
     from shopward.declare.rulebook import Rulebook
@@ -73,7 +75,11 @@ def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:
     decision = None
     try:
         for i, event in enumerate(test.events):
-            decision = engine.decide({"event_id": f"test-{i}", **event})
+            event = {"event_id": f"test-{i}", **event}
+            if event.get("type") == LABEL_TYPE:
+                engine.decide_batch(engine.batch([event]))  # truth moves state and is not decided on
+            else:
+                decision = engine.decide(event)
     except BadEvent as error:
         return _result(rule, test, f"event {i + 1} is not usable: {error}")
     return _result(rule, test, _compare(rule, test, decision))

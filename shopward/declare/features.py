@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shopward.declare.form import Form, named
-from shopward.declare.schema import field_of, known_fields, raw_scope
+from shopward.declare.schema import LABEL_FIELDS, field_of, known_fields, raw_scope
 from shopward.declare.tree import At, Mapping, Scalar
 from shopward.declare.types import Feature, Field, ListSpec, Lookup, Schema
 from shopward.errors import Problem
@@ -59,8 +59,11 @@ class Tables:
         return {f"{t.name}_{c}": (t.name, c, t.key, kind) for t, c, kind in every}
 
     def scope(self, features: dict[str, Type], builtins: Iterable[str] = ()) -> Scope:
+        """What rules and `expr` features read; labels reach them through features only."""
+        why = "only label events carry it: aggregate it in a feature, for example mean(label)"
         return Scope(
             fields=known_fields(self.schema),
+            hidden=dict.fromkeys(LABEL_FIELDS, why),
             features=features,
             lists={name: spec.entity for name, spec in self.lists.items()},
             lookups=self.lookup_functions(),
@@ -69,7 +72,9 @@ class Tables:
         )
 
 
-def read_features(files: list[At], tables: Tables, problems: list[Problem]) -> tuple[dict[str, Feature], dict[str, Type]]:
+def read_features(
+    files: list[At], tables: Tables, problems: list[Problem]
+) -> tuple[dict[str, Feature], dict[str, Type]]:
     """The features in declared order, and the types of all names (also of those with problems, so one error does not cause ten)."""
     drafts = _drafts(files, tables.schema, problems)
     for d in drafts.values():
@@ -92,7 +97,9 @@ def _drafts(files: list[At], schema: Schema, problems: list[Problem]) -> dict[st
             if taken:
                 problems.append(key.problem(f"`{key.text}` is already {taken[0]}", taken[1]))
             elif not isinstance(spec, Mapping):
-                problems.append(spec.problem(f"feature `{key.text}` must be a mapping", "{entity: ..., measure: count, over: 24h}"))
+                problems.append(
+                    spec.problem(f"feature `{key.text}` must be a mapping", "{entity: ..., measure: count, over: 24h}")
+                )
             else:
                 form = Form(spec, f"feature `{key.text}`", problems)
                 drafts[key.text] = Draft(key, form, _kind(form))
@@ -168,7 +175,17 @@ def _measured(d: Draft, base: Feature, schema: Schema, drafts: dict[str, Draft])
     name = arg.name if arg else None
     kind = _result_type(measure, arg)
     return replace(
-        base, entity=entity, via=via, measure=measure, arg=name, over=over, lag=lag, where=where, before=flag, digits=digits, type=kind
+        base,
+        entity=entity,
+        via=via,
+        measure=measure,
+        arg=name,
+        over=over,
+        lag=lag,
+        where=where,
+        before=flag,
+        digits=digits,
+        type=kind,
     )
 
 
@@ -190,9 +207,15 @@ def _role(form: Form, word: Scalar, roles: dict[str, str], schema: Schema) -> st
         return word.text
     of_kind = [r for r, kind in roles.items() if kind == word.text]
     if word.text in schema.fields:
-        form.wrong(word, f"field `{word.text}` identifies no entity", f"give it one in schema.yaml: {{type: string, entity: {word.text}}}")
+        form.wrong(
+            word,
+            f"field `{word.text}` identifies no entity",
+            f"give it one in schema.yaml: {{type: string, entity: {word.text}}}",
+        )
     elif of_kind:
-        form.wrong(word, f"`{word.text}` is a kind; a feature names a field", f"fields of that kind: {', '.join(of_kind)}")
+        form.wrong(
+            word, f"`{word.text}` is a kind; a feature names a field", f"fields of that kind: {', '.join(of_kind)}"
+        )
     else:
         form.wrong(word, f"unknown role `{word.text}`", suggest(word.text, roles, "the role"))
     return word.text
@@ -229,7 +252,9 @@ def _measure(form: Form, schema: Schema) -> tuple[str, Field | None]:
             form.wrong(node, f"`{name}` takes no field", f"write `{name}`, and `where:` to choose events")
         return name, None
     if not arg:
-        form.wrong(node, f"`{name}` needs a field", f"for example `{name}({'amount' if name != 'distinct' else 'account'})`")
+        form.wrong(
+            node, f"`{name}` needs a field", f"for example `{name}({'amount' if name != 'distinct' else 'account'})`"
+        )
         return name, None
     return name, _argument(form, node, name, arg, schema)
 
@@ -256,9 +281,15 @@ def _unfit(measure: str, f: Field) -> tuple[str, str] | None:
     if measure in ("min", "max") and f.type not in ("money", "decimal", "number"):
         return f"`{measure}` needs numbers, `{f.name}` is a {f.type}", ""
     if measure in ("first", "last") and f.type in ("list", "time"):
-        return f"`{measure}` cannot keep a {f.type}", "since_first and since_last tell times" if f.type == "time" else ""
+        return (
+            f"`{measure}` cannot keep a {f.type}",
+            "since_first and since_last tell times" if f.type == "time" else "",
+        )
     if measure in ("first", "last") and f.pii:
-        return f"`{f.name}` is personal data (pii): `{measure}` would show it", "count it with distinct(...), or `derive` a field"
+        return (
+            f"`{f.name}` is personal data (pii): `{measure}` would show it",
+            "count it with distinct(...), or `derive` a field",
+        )
     return None
 
 
@@ -338,9 +369,16 @@ def _looked_up(d: Draft, base: Feature, tables: Tables) -> Feature | None:
     if table is None:
         return form.wrong("lookup", f"unknown lookup `{name}`", suggest(name, tables.lookups, "the lookup"))
     if column not in table.columns:
-        return form.wrong("lookup", f"lookup `{name}` has no column `{column}`", suggest(column, table.columns, "a column"))
+        return form.wrong(
+            "lookup", f"lookup `{name}` has no column `{column}`", suggest(column, table.columns, "a column")
+        )
     kind = table.columns[column]
     d.type = kind
+    for part in key:
+        if part in tables.schema.fields and tables.schema.fields[part].pii:
+            form.wrong(
+                "entity", f"`{part}` is personal data (pii): no table holds its pseudonym", "`derive` a field from it"
+            )
     if len(key) != 1 or (key[0] in tables.schema.fields and tables.schema.fields[key[0]].expr_type != table.key):
         form.wrong("entity", f"the key of `{name}` is one {table.key} field")
     why = "it reads a lookup"

@@ -14,9 +14,12 @@ from shopward.expr import FUNCTIONS, Expr, Scope, Type, check
 from shopward.expr.place import suggest
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
-_LANGUAGE = frozenset("true false none null listed lookup duration model score risk".split())
-_GENERATED = frozenset("t nan div mod floor round_even least greatest first abs".split())  # names that generated code uses
+_LANGUAGE = frozenset(("true", "false", "none", "null", "listed", "lookup", "duration", "model", "score", "risk"))
+_GENERATED = frozenset(("t", "nan", "div", "mod", "floor", "round_even", "least", "greatest", "first", "abs"))
 RESERVED_WORDS = frozenset(keyword.kwlist) | _LANGUAGE | _GENERATED | {f"f_{name}" for name in FUNCTIONS}
+
+
+ENOUGH = 500  # problems of one rulebook; then expressions are no longer looked at
 
 
 class Form:
@@ -90,7 +93,11 @@ class Form:
             return default
         text = node.text if isinstance(node, Scalar) else ""
         if text not in names:
-            self.wrong(node, f"unknown {noun} `{text}`" if text else f"`{key}` must be a word", suggest(text, names, f"the {noun}"))
+            self.wrong(
+                node,
+                f"unknown {noun} `{text}`" if text else f"`{key}` must be a word",
+                suggest(text, names, f"the {noun}"),
+            )
             return default
         return text
 
@@ -104,7 +111,13 @@ class Form:
             ms = parse_duration(text)
         except ValueError as e:
             zero = least == 0 and text == "0"
-            return 0 if zero else self.wrong(node, str(e) if text else f"`{key}` must be a duration", "for example 90s, 15m, 1h, 24h, 7d")
+            return (
+                0
+                if zero
+                else self.wrong(
+                    node, str(e) if text else f"`{key}` must be a duration", "for example 90s, 15m, 1h, 24h, 7d"
+                )
+            )
         return ms if ms >= least else self.wrong(node, f"`{key}` must be longer than zero")
 
     def words(self, key: str) -> list[Scalar]:
@@ -131,7 +144,11 @@ class Form:
         node = self.get(key)
         if node is None:
             return None
-        return Form(node, what or f"`{key}`", self.problems) if isinstance(node, Mapping) else self.wrong(node, f"`{key}` must be a mapping")
+        return (
+            Form(node, what or f"`{key}`", self.problems)
+            if isinstance(node, Mapping)
+            else self.wrong(node, f"`{key}` must be a mapping")
+        )
 
     def sequence(self, key: str) -> list[At]:
         node = self.get(key)
@@ -145,6 +162,8 @@ class Form:
             return None
         if not isinstance(node, Scalar):
             return self.wrong(node, f"`{key}` must be an expression", "put it in quotes")
+        if len(self.problems) > ENOUGH:
+            return None
         return check(node.text, scope, want=want, place=node.place, problems=self.problems)
 
 
@@ -172,12 +191,12 @@ def check_name(key: Scalar, problems: list[Problem], read: bool = False) -> None
     if read and key.text in RESERVED_WORDS:
         problems.append(key.problem(f"`{key.text}` is a word of the language", "choose another name"))
     elif not is_name(key.text):
-        problems.append(key.problem(f"`{key.text}` is not a name", "lower-case letters, digits and _, starting with a letter"))
+        problems.append(
+            key.problem(f"`{key.text}` is not a name", "lower-case letters, digits and _, starting with a letter")
+        )
 
 
 def _range(low: float, high: float) -> str:
     if high == float("inf"):
         return "" if low == -high else f" of at least {low:g}"
     return f" from {low:g} to {high:g}"
-
-

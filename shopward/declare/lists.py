@@ -11,7 +11,7 @@ from shopward.errors import Problem
 def read_lists(files: list[At], schema: Schema, problems: list[Problem]) -> dict[str, ListSpec]:
     """The declared lists by name."""
     out: dict[str, ListSpec] = {}
-    kinds = sorted({kind for kind in schema.roles.values()})
+    kinds = sorted(set(schema.roles.values()))
     for file in files:
         for key, spec in named(file, "lists", problems, read=False):
             if key.text in out:

@@ -1,18 +1,18 @@
 """lookups/NAME.yaml: as-of keyed tables. Rows stand in the file itself or in a CSV beside it.
 
-    key: string
-    columns: {country: string}
-    rows:
-      - {key: "411111", country: US, valid_from: 2020-01-01}
+key: string
+columns: {country: string}
+rows:
+  - {key: "411111", country: US, valid_from: 2020-01-01}
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -44,7 +44,9 @@ def read_lookup(name: str, node: At, problems: list[Problem], open_csv: Callable
         problems.append(node.problem(f"lookup `{name}` must be a mapping", "key, columns and rows (or file)"))
         return None
     if not is_name(name):
-        problems.append(node.problem(f"a lookup cannot be called `{name}`", "name the file with lower-case letters, digits and _"))
+        problems.append(
+            node.problem(f"a lookup cannot be called `{name}`", "name the file with lower-case letters, digits and _")
+        )
     form = Form(node, f"lookup `{name}`", problems, ("key", "columns", "rows", "file", "doc"))
     key = form.choice("key", ("string", "number"), "string")
     columns = _columns(form)
@@ -78,7 +80,7 @@ def _columns(form: Form) -> dict[str, Type]:
 def _rows(form: Form, own: list[Problem]) -> Iterator[Found]:
     for node in form.sequence("rows"):
         if isinstance(node, Mapping):
-            yield Found(data(node), lambda message, node=node: own.append(node.problem(message)))
+            yield Found(data(node), _teller(own, node.problem))
         else:
             own.append(node.problem("a row must be a mapping", "{key: ..., column: ...}"))
 
@@ -93,9 +95,14 @@ def _csv_rows(form: Form, own: list[Problem], open_csv: Callable[[str], str | No
     shown = str(PurePosixPath(form.node.source.file).parent / name)
     try:
         for record in reader:
-            yield Found(dict(record), lambda message, line=reader.line_num: own.append(Problem(shown, line, 1, message)))
+            cells = {column or "(too many cells)": value or None for column, value in record.items()}
+            yield Found(cells, _teller(own, partial(Problem, shown, reader.line_num, 1)))
     except csv.Error as e:
         own.append(Problem(shown, reader.line_num, 1, f"this is not CSV: {e}"))
+
+
+def _teller(own: list[Problem], problem: Callable[[str], Problem]) -> Callable[[str], None]:
+    return lambda message: own.append(problem(message))
 
 
 def _table(rows: Iterable[Found], key: str, columns: dict[str, Type]) -> dict[str, tuple[Row, ...]]:
@@ -143,7 +150,7 @@ def key_text(value: Any, key: str) -> str | None:
 
 
 def _cell(value: Any, column: str, kind: Type) -> Any:
-    if value is None or (value == "" and kind != "string"):
+    if value is None:
         return None
     if kind == "string" and isinstance(value, str | int):
         return str(value)
@@ -167,20 +174,3 @@ def _when(values: dict[str, Any], column: str) -> int | None:
     if at is None:
         raise ValueError(f"`{column}` must be a time such as 2026-01-31, not `{str(value)[:40]}`")
     return at
-
-
-def lookup_at(table: Lookup, column: str, key: Any, t: float) -> Any:
-    """The value in force at time t (ms): the latest row with valid_from <= t that has not ended; missing is None (NaN for numbers).
-
-    >>> bins = Lookup("bins", "string", {"country": "string"}, {"411111": ((0, 10, {"country": "US"}), (10, None, {"country": "CA"}))})
-    >>> [lookup_at(bins, "country", "411111", t) for t in (-1, 0, 10)], lookup_at(bins, "country", None, 0)
-    ([None, 'US', 'CA'], None)
-    """
-    nothing = float("nan") if table.columns[column] == "number" else None
-    name = key_text(key, table.key) if key == key else None
-    rows = table.rows.get(name, ()) if name is not None else ()
-    i = bisect_right(rows, t, key=lambda r: r[0]) if rows else 0
-    if not i or (rows[i - 1][1] is not None and t >= rows[i - 1][1]):  # type: ignore[operator]
-        return nothing
-    value = rows[i - 1][2][column]
-    return nothing if value is None else value

@@ -12,8 +12,15 @@ from shopward.errors import Problem
 from shopward.expr.place import suggest
 
 _KEYS = (
-    "friction_cost", "review_cost", "review_capacity_per_day", "challenge_stop_rate", "control_percent", "base_currency",
-    "lateness", "skew", "rates",
+    "friction_cost",
+    "review_cost",
+    "review_capacity_per_day",
+    "challenge_stop_rate",
+    "control_percent",
+    "base_currency",
+    "lateness",
+    "skew",
+    "rates",
 )
 DAY_MS = 86_400_000
 

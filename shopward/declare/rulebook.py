@@ -82,11 +82,15 @@ class Rulebook:
             raise RulebookError(problems, self.path)  # half a rulebook would only cause more complaints
         _stray(trees, problems)
         if "schema.yaml" not in files:
-            problems.append(Problem("schema.yaml", 1, 1, "there is no schema.yaml", hint="it names event types and fields"))
+            problems.append(
+                Problem("schema.yaml", 1, 1, "there is no schema.yaml", hint="it names event types and fields")
+            )
             raise RulebookError(problems, self.path)
         self.schema = read_schema(trees["schema.yaml"], problems)
         if len(self.schema.types) == 1 or not self.schema.fields:
-            raise RulebookError(problems or [Problem("schema.yaml", 1, 1, "the schema names no event types or no fields")], self.path)
+            raise RulebookError(
+                problems or [Problem("schema.yaml", 1, 1, "the schema names no event types or no fields")], self.path
+            )
         self.lists = read_lists(_in("lists", trees), self.schema, problems)
         self.lookups = _lookups(trees, files, problems)
         tables = Tables(self.schema, self.lists, self.lookups)
@@ -106,7 +110,9 @@ class Rulebook:
                 continue
             if rule.id in rules:
                 at = node.items["id"]  # type: ignore[attr-defined]
-                problems.append(at.problem(f"rule `{rule.id}` is declared twice", f"the other is in {rules[rule.id].file}"))
+                problems.append(
+                    at.problem(f"rule `{rule.id}` is declared twice", f"the other is in {rules[rule.id].file}")
+                )
                 continue
             rules[rule.id] = rule
             advice = untested(rule, node)
@@ -154,7 +160,15 @@ def _same_functions(lookups: dict[str, Lookup], problems: list[Problem]) -> None
         for column in table.columns:
             name, mine = f"{table.name}_{column}", f"column `{column}` of lookup `{table.name}`"
             if name in owner:
-                problems.append(Problem(f"lookups/{table.name}.yaml", 1, 1, f"`{name}` is {owner[name]} already", hint="rename the column"))
+                problems.append(
+                    Problem(
+                        f"lookups/{table.name}.yaml",
+                        1,
+                        1,
+                        f"`{name}` is {owner[name]} already",
+                        hint="rename the column",
+                    )
+                )
             owner.setdefault(name, mine)
 
 
@@ -164,7 +178,15 @@ def _stray(trees: dict[str, At | None], problems: list[Problem]) -> None:
         top, _, rest = name.partition("/")
         if (not rest and top not in ("schema.yaml", "policy.yaml")) or (rest and top not in FOLDERS):
             near = suggest(top, [*FOLDERS, "schema.yaml", "policy.yaml"])
-            problems.append(Problem(name, 1, 1, "this file is not read", hint=near or "rulebooks hold schema.yaml, policy.yaml, " + ", ".join(FOLDERS)))
+            problems.append(
+                Problem(
+                    name,
+                    1,
+                    1,
+                    "this file is not read",
+                    hint=near or "rulebooks hold schema.yaml, policy.yaml, " + ", ".join(FOLDERS),
+                )
+            )
 
 
 # --- reading the folder -------------------------------------------------------------------------------------------------------------

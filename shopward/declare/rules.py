@@ -6,7 +6,7 @@ from typing import Any
 
 from shopward.declare.features import Tables, list_key_fits
 from shopward.declare.form import Form, check_name
-from shopward.declare.schema import RESERVED
+from shopward.declare.schema import LABEL_FIELDS, RESERVED
 from shopward.declare.tree import At, Mapping, Scalar, data
 from shopward.declare.types import ACTIONS, ListWrite, Rule, RuleTest
 from shopward.errors import Problem
@@ -16,10 +16,22 @@ from shopward.expr.place import suggest
 SEVERITIES = ("low", "medium", "high", "critical")
 STATES = ("draft", "shadow", "live")
 _KEYS = (
-    "id", "title", "on", "when", "then", "severity", "owner", "techniques", "tests", "triage", "known_gaps", "state", "percent",
-    "mandatory", "override",
+    "id",
+    "title",
+    "on",
+    "when",
+    "then",
+    "severity",
+    "owner",
+    "techniques",
+    "tests",
+    "triage",
+    "known_gaps",
+    "state",
+    "percent",
+    "mandatory",
+    "override",
 )
-_LABEL_FIELDS = ("label", "label_event", "label_source")
 
 
 def read_rule(node: At, tables: Tables, features: dict[str, Type], problems: list[Problem]) -> Rule | None:
@@ -141,7 +153,7 @@ def _event(form: Form, node: At, tables: Tables) -> dict[str, Any] | None:
         return form.wrong(node, "an event must be a mapping", "{type: login, ts: 2026-01-01T00:00:00Z, account: a1}")
     schema = tables.schema
     outside = {*schema.mapping, schema.label.field if schema.label else ""}
-    fields = [*RESERVED, *schema.fields, *_LABEL_FIELDS]
+    fields = [*RESERVED, *schema.fields, *LABEL_FIELDS]
     for key, at in node.keys.items():
         nested = isinstance(node.items[key], Mapping) and any(f.startswith(key + "_") for f in fields)
         if key not in fields and key not in outside and not nested:
@@ -152,14 +164,30 @@ def _event(form: Form, node: At, tables: Tables) -> dict[str, Any] | None:
     return data(node)
 
 
-def _test_lists(form: Form, tables: Tables) -> dict[str, tuple[str, ...]]:
+def _test_lists(form: Form, tables: Tables) -> dict[str, tuple[Any, ...]]:
+    """What stands on lists before the first event: keys are texts, pairs of texts for lists of pairs."""
     inner = form.mapping("lists")
     out = {}
     for name in inner.node.items if inner else ():
+        assert inner is not None
         if name not in tables.lists:
-            form.wrong(inner.node.keys[name], f"unknown list `{name}`", suggest(name, tables.lists, "the list"))  # type: ignore[union-attr]
-        out[name] = tuple(w.text for w in inner.words(name))  # type: ignore[union-attr]
+            inner.wrong(inner.node.keys[name], f"unknown list `{name}`", suggest(name, tables.lists, "the list"))
+            continue
+        parts = len(tables.lists[name].entity)
+        out[name] = tuple(_list_key(inner, at, name, parts) for at in inner.sequence(name))
     return out
+
+
+def _list_key(form: Form, node: At, name: str, parts: int) -> Any:
+    value = data(node)
+    key = tuple(map(str, value)) if isinstance(value, list) else str(getattr(node, "text", ""))
+    if isinstance(value, dict) or (parts and parts != (len(key) if isinstance(key, tuple) else 1)):
+        form.wrong(
+            node,
+            f"a key of list `{name}` has {parts or 1} part{'s' if parts > 1 else ''}",
+            "[a1, d1]" if parts > 1 else "",
+        )
+    return key
 
 
 def _expect(form: Form) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from shopward.expr.place import suggest
 TYPES = ("string", "number", "bool", "time", "list", "money")
 NORMALISE = ("lower", "e164", "ip64")
 RESERVED = ("event_id", "ts", "type")
+LABEL_FIELDS = ("label", "label_event", "label_source")
 
 IMPLICIT = {
     "event_id": Field("event_id", "string", doc="the event's id, as given"),
@@ -91,7 +92,11 @@ def _fields(form: Form) -> tuple[dict[str, Field], dict[str, Form]]:
     fields, derived = {}, {}
     for key, spec in named(node, "types", form.problems) if node else []:
         if key.text in IMPLICIT:
-            form.wrong(key, f"`{key.text}` is always there", "remove this line" if key.text in RESERVED else "label events carry it")
+            form.wrong(
+                key,
+                f"`{key.text}` is always there",
+                "remove this line" if key.text in RESERVED else "label events carry it",
+            )
             continue
         own = Form(spec, f"field `{key.text}`", form.problems, _FIELD_KEYS) if isinstance(spec, Mapping) else None
         fields[key.text] = _field(key, own, form.problems) if own else _short(key, spec, form)
@@ -113,7 +118,9 @@ def _type(node: Scalar, form: Form) -> tuple[Any, int]:
         return "decimal", int(decimal[1])
     if node.text not in TYPES:
         digits = "decimal(0) to decimal(9)" if node.text.startswith("decimal") else ""
-        form.wrong(node, f"unknown type `{node.text}`", digits or suggest(node.text, (*TYPES, "decimal(2)"), "the type"))
+        form.wrong(
+            node, f"unknown type `{node.text}`", digits or suggest(node.text, (*TYPES, "decimal(2)"), "the type")
+        )
         return "string", 0
     return node.text, 2 if node.text == "money" else 0
 
@@ -150,8 +157,10 @@ def _kind(form: Form, kind: str) -> str | None:
 def _derive(schema: Schema, derived: dict[str, Form], problems: list[Problem]) -> dict[str, Field]:
     """Derived fields read raw ones only, never each other, so their order does not matter."""
     why = "it is derived itself; a derived field reads only raw ones"
-    hidden = dict.fromkeys(derived, why) | dict.fromkeys(("listed", "score", "risk"), "derived fields read only the event")
-    hidden |= {n: "it belongs to label events" for n in ("label", "label_event", "label_source")}
+    hidden = dict.fromkeys(derived, why) | dict.fromkeys(
+        ("listed", "score", "risk"), "derived fields read only the event"
+    )
+    hidden |= dict.fromkeys(LABEL_FIELDS, "it belongs to label events")
     scope = Scope(fields=known_fields(schema), types=schema.types, hidden=hidden, tables=False, personal=True)
     fields = dict(schema.fields)
     for name, form in derived.items():
@@ -167,7 +176,11 @@ def _field_name(form: Form, key: str, schema: Schema, types: tuple[str, ...]) ->
     name = form.text(key)
     found = schema.fields.get(name)
     if found is None:
-        return form.wrong(node, f"unknown field `{name}`", suggest(name, [f.name for f in schema.fields.values() if f.type in types], key))
+        return form.wrong(
+            node,
+            f"unknown field `{name}`",
+            suggest(name, [f.name for f in schema.fields.values() if f.type in types], key),
+        )
     if found.type not in types:
         return form.wrong(node, f"`{key}` must be a {types[0]} field, `{name}` is a {found.type}")
     return name

@@ -185,7 +185,9 @@ class _Builder:
 
     def stop(self, event: Any, message: str, hint: str = "") -> None:
         mark = event.start_mark
-        self.problems.append(point(self.source.file, self.source.lines, mark.line + 1, mark.column + 1, 1, message, hint))
+        self.problems.append(
+            point(self.source.file, self.source.lines, mark.line + 1, mark.column + 1, 1, message, hint)
+        )
         raise _Stop
 
     def node(self, event: Any, depth: int) -> At:
@@ -197,10 +199,10 @@ class _Builder:
         if depth > MAX_DEPTH or self.count > MAX_NODES:
             self.stop(event, "nested too deeply" if depth > MAX_DEPTH else "too many values in one file")
         if isinstance(event, yaml.ScalarEvent):
-            return Scalar(*self.at(event), event.value, None if event.style in (None, "") else event.style)
+            return Scalar(*self.at(event), text=event.value, style=event.style or None)
         return self.mapping(event, depth) if isinstance(event, yaml.MappingStartEvent) else self.sequence(event, depth)
 
-    def at(self, event: Any) -> tuple:
+    def at(self, event: Any) -> tuple[Source, int, int, int, int]:
         s, e = event.start_mark, event.end_mark
         return self.source, s.index, e.index, s.line + 1, s.column + 1
 
@@ -212,7 +214,9 @@ class _Builder:
             if not isinstance(key, Scalar):
                 self.problems.append(key.problem("a key must be a plain word"))
             elif key.text in node.items:
-                self.problems.append(key.problem(f"`{key.text}` stands here twice", f"the first is in line {node.keys[key.text].line}"))
+                self.problems.append(
+                    key.problem(f"`{key.text}` stands here twice", f"the first is in line {node.keys[key.text].line}")
+                )
             else:
                 node.items[key.text], node.keys[key.text] = value, key
         node.end = self.loader.get_event().end_mark.index

@@ -8,11 +8,27 @@ from typing import Any, Literal
 from shopward.batch import LATENESS_MS, SKEW_MS
 from shopward.expr.nodes import Expr, Type
 
-ACTIONS = ("allow", "limit", "challenge", "review", "hold", "deny")      # weakest first; index = strength
+ACTIONS = ("allow", "limit", "challenge", "review", "hold", "deny")  # weakest first; index = strength
 FieldType = Literal["string", "number", "bool", "time", "money", "decimal", "list"]
 MEASURES = (
-    "count", "sum", "mean", "std", "min", "max", "distinct", "first", "last", "since_first", "since_last", "rate",
-    "ratio", "then", "without", "expr", "list", "lookup",
+    "count",
+    "sum",
+    "mean",
+    "std",
+    "min",
+    "max",
+    "distinct",
+    "first",
+    "last",
+    "since_first",
+    "since_last",
+    "rate",
+    "ratio",
+    "then",
+    "without",
+    "expr",
+    "list",
+    "lookup",
 )
 
 
@@ -25,9 +41,9 @@ class Field:
     digits: int = 0
     entity: str | None = None
     pii: bool = False
-    signed: bool = False                # money that may be negative
+    signed: bool = False  # money that may be negative
     normalise: Literal["lower", "e164", "ip64"] | None = None
-    derive: Expr | None = None          # computed from other raw fields when the event arrives, before pseudonyms
+    derive: Expr | None = None  # computed from other raw fields when the event arrives, before pseudonyms
     doc: str = ""
 
     @property
@@ -55,10 +71,10 @@ class Schema:
     types: tuple[str, ...]
     fields: dict[str, Field]
     money: str | None = None
-    currency: str | None = None                       # the field holding the ISO currency code; None: all in base currency
-    mapping: dict[str, str] = field(default_factory=dict)      # outside column -> field (also event_id, ts, type)
-    constants: dict[str, Any] = field(default_factory=dict)    # fields every event gets, e.g. {"type": "payment"}
-    order: tuple[str, ...] = ()                       # () = as the source gives them
+    currency: str | None = None  # the field holding the ISO currency code; None: all in base currency
+    mapping: dict[str, str] = field(default_factory=dict)  # outside column -> field (also event_id, ts, type)
+    constants: dict[str, Any] = field(default_factory=dict)  # fields every event gets, e.g. {"type": "payment"}
+    order: tuple[str, ...] = ()  # () = as the source gives them
     label: LabelColumn | None = None
 
     @property
@@ -101,7 +117,7 @@ class Feature:
     expr: Expr | None = None
     table: str | None = None
     type: Type = "number"
-    digits: int = 0                      # of `arg`, for money and decimal(n)
+    digits: int = 0  # of `arg`, for money and decimal(n)
     portable: bool = True
     why_not_portable: str = ""
     doc: str = ""
@@ -124,13 +140,13 @@ class RuleTest:
     """Events in order and what the last of them must lead to.
 
     `expect` may hold `action` (of the whole rulebook run with just this rule live), `fires` (bool). `lists` preloads lists:
-    name -> list of keys.
+    name -> keys (a text, or a tuple of texts for lists of pairs).
     """
 
     name: str
     events: tuple[dict[str, Any], ...]
     expect: dict[str, Any]
-    lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    lists: dict[str, tuple[str | tuple[str, ...], ...]] = field(default_factory=dict)
     line: int = 0
 
 
@@ -138,9 +154,9 @@ class RuleTest:
 class Rule:
     id: str
     title: str
-    on: tuple[str, ...]                  # event types
+    on: tuple[str, ...]  # event types
     when: Expr
-    then: str                            # one of ACTIONS
+    then: str  # one of ACTIONS
     severity: Literal["low", "medium", "high", "critical"] = "medium"
     owner: str = ""
     techniques: tuple[str, ...] = ()
@@ -152,7 +168,7 @@ class Rule:
     mandatory: bool = False
     override: bool = False
     writes: tuple[ListWrite, ...] = ()
-    label: str | None = None             # a tag put on the entity's case, carried in the decision
+    label: str | None = None  # a tag put on the entity's case, carried in the decision
     file: str = ""
     line: int = 0
 
@@ -176,13 +192,13 @@ class ListSpec:
 
     name: str
     kind: Literal["allow", "block", "watch"]
-    entity: tuple[str, ...] = ()         # entity kinds of its keys, () = any
+    entity: tuple[str, ...] = ()  # entity kinds of its keys, () = any
     doc: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    friction_cost: float = 0.0           # money a challenged or wrongly denied legitimate event costs
+    friction_cost: float = 0.0  # money a challenged or wrongly denied legitimate event costs
     review_cost: float = 0.0
     review_capacity_per_day: int | None = None
     challenge_stop_rate: float = 0.5
@@ -190,4 +206,4 @@ class Policy:
     base_currency: str = "USD"
     lateness_ms: int = LATENESS_MS
     skew_ms: int = SKEW_MS
-    rates: str | None = None             # the lookup that converts currencies (key `EUR`, column `rate`)
+    rates: str | None = None  # the lookup that converts currencies (key `EUR`, column `rate`)

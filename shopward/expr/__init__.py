@@ -7,4 +7,17 @@ from shopward.expr.nodes import Expr, Node, Type
 from shopward.expr.parse import names_in
 from shopward.expr.sql import to_sql
 
-__all__ = ["FUNCTIONS", "Expr", "Known", "Node", "Scope", "Type", "check", "names_in", "runtime", "to_kernel", "to_python", "to_sql"]
+__all__ = [
+    "FUNCTIONS",
+    "Expr",
+    "Known",
+    "Node",
+    "Scope",
+    "Type",
+    "check",
+    "names_in",
+    "runtime",
+    "to_kernel",
+    "to_python",
+    "to_sql",
+]

@@ -19,7 +19,15 @@ from shopward.expr.parse import MAX_LENGTH, Fault, Faults, parse
 from shopward.expr.place import Place, suggest
 
 MAX_COPIES = 20_000  # size of generated code, in nodes
-_WORDS = {"bool": "true/false", "number": "a number", "string": "a text", "time": "a time", "list": "a list", "null": "None"}
+MAX_FAULTS = 20  # of one expression; nobody reads on, and finding near names takes time
+_WORDS = {
+    "bool": "true/false",
+    "number": "a number",
+    "string": "a text",
+    "time": "a time",
+    "list": "a list",
+    "null": "None",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +117,10 @@ class _Checker:
         self.rowwise = False
 
     def expr(self, source: str, root: Node) -> Expr:
-        reads = (self.fields, self.features, self.functions, self.lists, self.lookups)
-        return Expr(source, root, root.type, *(tuple(sorted(r)) for r in reads), rowwise=self.rowwise or needs_text(root))
+        every = (self.fields, self.features, self.functions, self.lists, self.lookups)
+        fields, features, functions, lists, lookups = (tuple(sorted(r)) for r in every)
+        rowwise = self.rowwise or needs_text(root)
+        return Expr(source, root, root.type, fields, features, functions, lists, lookups, rowwise)
 
     def finish(self, root: Node, want: Type | tuple[Type, ...] | None) -> None:
         wanted = (want,) if isinstance(want, str) else want
@@ -130,6 +140,8 @@ class _Checker:
         return None
 
     def typed(self, n: Node) -> Node | None:
+        if len(self.faults.found) >= MAX_FAULTS:
+            return None
         return getattr(self, "on_" + type(n).__name__.lower())(n)
 
     # --- leaves
@@ -137,7 +149,9 @@ class _Checker:
     def on_const(self, n: Const) -> Node:
         if n.value is None:
             return n
-        return replace(n, type="bool" if isinstance(n.value, bool) else "string" if isinstance(n.value, str) else "number")
+        return replace(
+            n, type="bool" if isinstance(n.value, bool) else "string" if isinstance(n.value, str) else "number"
+        )
 
     def on_name(self, n: Name) -> Node | None:
         scope, name = self.scope, n.name
@@ -153,7 +167,7 @@ class _Checker:
             return replace(n, type="number", kind="builtin")
         return self.unknown(n)
 
-    def unknown(self, n: Name) -> None:
+    def unknown(self, n: Name) -> Any:
         plain = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(n.name.lower())
         known = [*self.scope.fields, *self.scope.features, *self.scope.builtins]
         if plain:
@@ -162,7 +176,7 @@ class _Checker:
             hint = f"it is a function: {FUNCTIONS[n.name].signature}"
         else:
             hint = suggest(n.name, known)
-        self.wrong(n, f"unknown {self.noun(hint)} `{n.name}`", hint)
+        return self.wrong(n, f"unknown {self.noun(hint)} `{n.name}`", hint)
 
     def noun(self, hint: str) -> str:
         near = hint.split("`")[1] if "`" in hint else ""
@@ -199,6 +213,8 @@ class _Checker:
             return None
         if isinstance(x, Const):
             return self.wrong(x, "a constant stands before `in`", "put the field first")
+        if x.type == "bool":
+            return self.wrong(x, "a condition stands before `in`", "write it alone, or with `not`")
         items = tuple(self.as_time(i) if x.type == "time" and i.type == "string" else i for i in items)
         for i in items:
             if i.value is None or i.type != x.type or x.type == "list":
@@ -237,12 +253,12 @@ class _Checker:
             self.wrong(c, f"`{c.value}` is not a time", 'for example "2026-01-31" or "2026-01-31T08:00:00Z"')
         return replace(c, type="time", value=float(ms or 0))
 
-    def mismatch(self, n: Compare, a: Node, b: Node) -> None:
+    def mismatch(self, n: Compare, a: Node, b: Node) -> Any:
         if "null" in (a.type, b.type):
             return self.wrong(n, f"`{n.op} None` is never true", f"write `is {'not ' if n.op == '!=' else ''}None`")
         if a.type == b.type == "list":
             return self.wrong(n, "lists cannot be compared", "has(list, text) and len(list) read them")
-        self.wrong(n, f"cannot compare {_WORDS[a.type]} with {_WORDS[b.type]}", self.mismatch_hint(a, b))
+        return self.wrong(n, f"cannot compare {_WORDS[a.type]} with {_WORDS[b.type]}", self.mismatch_hint(a, b))
 
     def mismatch_hint(self, a: Node, b: Node) -> str:
         for x, y in ((a, b), (b, a)):
@@ -374,7 +390,9 @@ class _Checker:
         return len(self.faults.found) == before
 
     def constant(self, f: Function, a: Const) -> None:
-        if f.name in ("prefix", "round") and not (isinstance(a.value, int) and 0 <= a.value <= (64 if f.name == "prefix" else 9)):
+        if f.name in ("prefix", "round") and not (
+            isinstance(a.value, int) and 0 <= a.value <= (64 if f.name == "prefix" else 9)
+        ):
             self.wrong(a, f"this must be a whole number from 0 to {64 if f.name == 'prefix' else 9}")
         elif f.name in UTC_COLUMNS and not _is_zone(str(a.value)):
             self.wrong(a, f"unknown time zone `{a.value}`", suggest(str(a.value), zoneinfo.available_timezones()))
@@ -385,21 +403,27 @@ class _Checker:
         text = n.args[0].value if len(n.args) == 1 and isinstance(n.args[0], Const) else None
         seconds = duration_seconds(text) if isinstance(text, str) else None
         if seconds is None:
-            return self.wrong(n, "`duration` takes one text such as \"24h\"", "units: ms s m h d")
+            return self.wrong(n, '`duration` takes one text such as "24h"', "units: ms s m h d")
         return Const(n.start, n.end, "number", seconds)
 
     def on_model(self, n: Call) -> None:
-        self.wrong(n, "reading a named model's score is not available yet", "`score` and `risk` read the deployed model")
+        self.wrong(
+            n, "reading a named model's score is not available yet", "`score` and `risk` read the deployed model"
+        )
 
     def on_listed(self, n: Call) -> Node | None:
         if not self.tables_allowed(n):
             return None
         if len(n.args) < 2 or not isinstance(n.args[0], Const) or not isinstance(n.args[0].value, str):
-            return self.wrong(n, "`listed` takes a list's name in quotes and a field", 'listed("blocked_devices", device)')
+            return self.wrong(
+                n, "`listed` takes a list's name in quotes and a field", 'listed("blocked_devices", device)'
+            )
         name = n.args[0]
         keys = [self.typed(a) for a in n.args[1:]]
         if name.value not in self.scope.lists:
-            return self.wrong(name, f"unknown list `{name.value}`", suggest(str(name.value), self.scope.lists, "the list"))
+            return self.wrong(
+                name, f"unknown list `{name.value}`", suggest(str(name.value), self.scope.lists, "the list")
+            )
         if any(k is None for k in keys) or not self.keys_fit(name, [k for k in keys if k]):
             return None
         self.rowwise = True
@@ -420,10 +444,8 @@ class _Checker:
             self.wrong(k, f"a key is a text, this is {_WORDS[k.type]}")
         elif kind and known and known.kind and known.kind != kind:
             self.wrong(k, f"the keys of list `{name.value}` are of kind {kind}, `{k.name}` is of kind {known.kind}")  # type: ignore[attr-defined]
-        elif not isinstance(k, Name) and self.touches_personal(k):
-            return False
-        else:
-            return True
+        else:  # a personal field may be the key itself, not part of a calculation
+            return isinstance(k, Name) or not self.touches_personal(k)
         return False
 
     def on_lookup(self, n: Call) -> Node | None:
@@ -433,7 +455,7 @@ class _Checker:
         if len(n.args) != 1:
             return self.wrong(n, f"`{n.func}` takes one key, here are {len(n.args)}")
         key = self.typed(n.args[0])
-        if key is None or (not isinstance(key, Name) and self.touches_personal(key)):
+        if key is None or self.touches_personal(key):  # tables hold values, the event holds a pseudonym
             return None
         if key.type != key_type:
             return self.wrong(key, f"the key of `{table}` is {_WORDS[key_type]}, this is {_WORDS[key.type]}")

@@ -221,7 +221,11 @@ class _Code:
     def coalesce(self, n: Call) -> str:
         *rest, last = (self.value(a) for a in n.args)
         for x in reversed(rest):
-            last = f"({x} if {x} == {x} else {last})" if simple(x) and n.type in ("number", "time") else f"first({x}, {last})"
+            last = (
+                f"({x} if {x} == {x} else {last})"
+                if simple(x) and n.type in ("number", "time")
+                else f"first({x}, {last})"
+            )
         return last
 
     # --- texts: written by Python and kernels in their own way

@@ -217,7 +217,7 @@ def match_glob(s: str, glob: str) -> bool:
     if not found or not rest:
         return found is not None and len(s) == width
     at = width
-    for piece, width in rest[:-1]:
+    for piece, _ in rest[:-1]:
         found = piece.search(s, at)
         if not found:
             return False
@@ -229,7 +229,9 @@ def match_glob(s: str, glob: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _pieces(glob: str) -> tuple[tuple[re.Pattern, int], ...]:
     """The texts between the stars and their lengths; they hold no repetition, so matching one never backtracks."""
-    return tuple((re.compile("".join("." if c == "?" else re.escape(c) for c in p), re.S), len(p)) for p in glob.split("*"))
+    return tuple(
+        (re.compile("".join("." if c == "?" else re.escape(c) for c in p), re.S), len(p)) for p in glob.split("*")
+    )
 
 
 def _ip64(ip: str | None) -> str | None:
@@ -380,7 +382,13 @@ def _table() -> dict[str, Function]:
         f("contains", (Text, Text), "bool", _contains, lambda s, p: f"contains({s}, {p})"),
         f("startswith", (Text, Text), "bool", _startswith, lambda s, p: f"starts_with({s}, {p})"),
         f("endswith", (Text, Text), "bool", _endswith, lambda s, p: f"ends_with({s}, {p})"),
-        f("domain", (Text,), "string", _domain, lambda s: f"lower(nullif(regexp_extract({s}, '@([^@]*)$', 1, 's'), ''))"),
+        f(
+            "domain",
+            (Text,),
+            "string",
+            _domain,
+            lambda s: f"lower(nullif(regexp_extract({s}, '@([^@]*)$', 1, 's'), ''))",
+        ),
         f("prefix", (Text, Number), "string", _prefix, lambda s, n: f"left({s}, {n})", constant=(1,)),
         f("digits", (Text,), "string", _digits, lambda s: f"regexp_replace({s}, '[^0-9]+', '', 'g')"),
         f("matches", (Text, Text), "bool", _matches, _glob_sql, constant=(1,)),
@@ -392,8 +400,16 @@ def _table() -> dict[str, Function]:
         f("min", (Number, Number), "number", _fold(least), _chosen_sql("<="), columns=True, many=True, copies=4),
         f("max", (Number, Number), "number", _fold(greatest), _chosen_sql(">="), columns=True, many=True, copies=4),
         f("round", (Number, Number), "number", _round, _round_sql, columns=True, optional=1, constant=(1,)),
-        f("coalesce", (("number", "time", "string", "bool"),) * 2, None, _fold(first), lambda *xs: f"coalesce({', '.join(xs)})",
-          columns=True, many=True, copies=2),
+        f(
+            "coalesce",
+            (("number", "time", "string", "bool"),) * 2,
+            None,
+            _fold(first),
+            lambda *xs: f"coalesce({', '.join(xs)})",
+            columns=True,
+            many=True,
+            copies=2,
+        ),
         f("hour", (Time, Text), "number", _hour, _hour_sql, optional=1, constant=(1,), copies=3),
         f("weekday", (Time, Text), "number", _weekday, _weekday_sql, optional=1, constant=(1,), copies=3),
         f("day", (Time, Text), "number", _day, _day_sql, optional=1, constant=(1,), copies=3),
@@ -413,6 +429,14 @@ def runtime() -> dict[str, Any]:
     >>> runtime()["div"](1.0, 0.0)
     nan
     """
-    helpers = {"nan": nan, "div": div, "mod": mod, "floor": floor, "round_even": round_even, "least": least, "greatest": greatest}
+    helpers = {
+        "nan": nan,
+        "div": div,
+        "mod": mod,
+        "floor": floor,
+        "round_even": round_even,
+        "least": least,
+        "greatest": greatest,
+    }
     calls = {f"f_{name}": f.run for name, f in FUNCTIONS.items()}
     return {"__builtins__": {}, "first": first, "abs": abs, **helpers, **calls}

@@ -25,7 +25,7 @@ class Const(Node):
 
 @dataclass(frozen=True, slots=True)
 class Name(Node):
-    kind: Literal["field", "feature", "builtin"]   # builtin: `score`, `risk`
+    kind: Literal["field", "feature", "builtin"]  # builtin: `score`, `risk`
     name: str
 
 
@@ -50,7 +50,7 @@ class Compare(Node):
 @dataclass(frozen=True, slots=True)
 class IsNull(Node):
     x: Node
-    negated: bool        # True: `x is not None`
+    negated: bool  # True: `x is not None`
 
 
 @dataclass(frozen=True, slots=True)

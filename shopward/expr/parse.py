@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from shopward.expr.nodes import Arith, Bool, Call, Compare, Const, In, IsNull, Name, Neg, Node, Not
 
@@ -87,7 +88,9 @@ def _prepare(source: str, faults: Faults) -> str | None:
     return None if faults.found else text
 
 
-_PIECES = re.compile(r"""(?P<string>"[^"\n]*"|'[^'\n]*')|(?P<open>["'])|(?P<comment>\#[^\n]*)|(?P<gap>\s+)|(?P<other>.)""", re.S)
+_PIECES = re.compile(
+    r"""(?P<string>"[^"\n]*"|'[^'\n]*')|(?P<open>["'])|(?P<comment>\#[^\n]*)|(?P<gap>\s+)|(?P<other>.)""", re.S
+)
 
 
 def _scan(source: str, faults: Faults) -> str:
@@ -169,7 +172,9 @@ _REFUSED: dict[type, tuple[str, str]] = {
     ast.Subscript: ("[...]", ""),
     ast.JoinedStr: ("f-strings", ""),
     ast.NamedExpr: (":=", "write `==` to compare"),
-    **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), ("a loop (`for`)", "count with a feature")),
+    **dict.fromkeys(
+        (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), ("a loop (`for`)", "count with a feature")
+    ),
     ast.Dict: ("{...}", ""),
     ast.Starred: ("*", ""),
     ast.Await: ("await", ""),
@@ -197,7 +202,7 @@ class _Translate:
         self.lead = len(text) - len(text.lstrip())
         body = text[self.lead :]
         self.bytes = None if body.isascii() else body.encode()
-        self.known: dict[type, Callable[[ast.expr, int], Node | None]] = {
+        self.known: dict[type, Callable[[Any, int], Node | None]] = {
             ast.Constant: self.constant,
             ast.Name: self.name,
             ast.BoolOp: self.bool_op,
@@ -217,7 +222,7 @@ class _Translate:
         translate = self.known.get(type(n))
         return translate(n, depth + 1) if translate else self.refuse(n)
 
-    def refuse(self, n: ast.expr) -> None:
+    def refuse(self, n: ast.expr) -> Any:
         what, hint = _REFUSED.get(type(n), ("", ""))
         start, end = self.span(n)
         if isinstance(n, ast.Attribute):
@@ -238,7 +243,7 @@ class _Translate:
         got = [self.node(n, depth) for n in nodes]
         return None if any(g is None for g in got) else tuple(g for g in got if g)
 
-    def constant(self, n: ast.Constant, depth: int) -> Node | None:  # type: ignore[override]
+    def constant(self, n: ast.Constant, depth: int) -> Node | None:
         start, end = self.span(n)
         value = n.value
         if value is None or isinstance(value, bool | str):
@@ -266,7 +271,7 @@ class _Translate:
             return x
         return Not(*self.span(n), "null", x) if isinstance(n.op, ast.Not) else Neg(*self.span(n), "null", x)
 
-    def operator(self, n: ast.expr, op: ast.AST) -> None:
+    def operator(self, n: ast.expr, op: ast.AST) -> Any:
         what, hint = _OPERATORS[type(op)]
         self.faults.add(*self.span(n), f"this is not part of the language: {what}", hint)
 
@@ -318,16 +323,15 @@ class _Translate:
 
     def call(self, n: ast.Call, depth: int) -> Node | None:
         if not isinstance(n.func, ast.Name):
-            return self.node(n.func, depth) and self.refuse_call(n)
+            if self.node(n.func, depth):
+                self.faults.add(*self.span(n.func), "only functions of the language can be called")
+            return None
         if n.keywords:
             k = n.keywords[0]
             self.faults.add(*self.span(k), "arguments have no names here", "write the values in order")
             return None
         args = self.all(n.args, depth)
         return None if args is None else Call(*self.span(n), "null", n.func.id, args)
-
-    def refuse_call(self, n: ast.Call) -> None:
-        self.faults.add(*self.span(n.func), "only functions of the language can be called")
 
 
 def _membership_hint(b: ast.expr) -> str:

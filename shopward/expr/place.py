@@ -51,9 +51,7 @@ class Place:
         return point(self.file, self.lines, line, column, width, message, hint)
 
 
-def point(
-    file: str, lines: Sequence[str], line: int, column: int, width: int, message: str, hint: str = ""
-) -> Problem:
+def point(file: str, lines: Sequence[str], line: int, column: int, width: int, message: str, hint: str = "") -> Problem:
     """A Problem at line:column with `width` characters underlined (0: to the end of the line)."""
     text = lines[line - 1].rstrip("\r\n") if 0 < line <= len(lines) else ""
     indent = len(text) - len(text.lstrip())

@@ -58,7 +58,7 @@ def feature_sql(feature: Feature, rulebook: Rulebook, table: str = "events") -> 
     reason = refused(rulebook).get(feature.name)
     if reason:
         raise no_sql(feature.name, reason)
-    check(rulebook.schema)
+    check(rulebook)
     if feature.measure in DERIVED:
         return to_sql(rulebook, table, features=[feature.name])
     return statement(feature, rulebook.schema, table)
@@ -70,7 +70,7 @@ def to_sql(rulebook: Rulebook, table: str = "events", *, features: list[str] | N
     `labels` says what the table holds: "replaced" anything, "once" no event that is labelled twice, "none" no label events; the less,
     the simpler and faster the statement. Asking by name for a feature that has no SQL raises NotYet with the reason.
     """
-    check(rulebook.schema)
+    check(rulebook)
     wanted, out = features or list(rulebook.features), refused(rulebook)
     for name in features or ():
         if name not in rulebook.features:
@@ -122,10 +122,11 @@ def needed_for(names: Iterable[str], features: dict[str, Feature]) -> list[Featu
     return list(found.values())
 
 
-def check(schema: Schema) -> None:
-    taken = [name for name in schema.fields if name in RESERVED]
+def check(rulebook: Rulebook) -> None:
+    """Two columns of the event table are ours."""
+    taken = [name for name in (*rulebook.schema.fields, *rulebook.features) if name in RESERVED]
     if taken:
-        raise UsageError(f"field `{taken[0]}` has the name of a column every event table has; rename it, SQL needs both")
+        raise UsageError(f"`{taken[0]}` is a column that every event table has: SQL needs another name for your field or feature")
 
 
 # --- the statement ------------------------------------------------------------------------------------------------------------------
@@ -230,7 +231,7 @@ def as_table(batches: Iterable[Batch], rulebook: Rulebook) -> pa.Table:
     """The events of batches as the table that the SQL reads; the batches must keep their records."""
     import pyarrow as pa
 
-    check(rulebook.schema)
+    check(rulebook)
     shape = table_schema(rulebook.schema)
     parts = [record_batch(batch, rulebook.schema, shape) for batch in batches]
     return pa.Table.from_batches(parts, shape)

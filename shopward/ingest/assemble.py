@@ -23,7 +23,7 @@ from shopward.ingest.chunk import Chunk, Rows
 from shopward.ingest.dead import DeadLetters, mask_record
 from shopward.ingest.normalise import ORIGINAL, Normaliser
 from shopward.ingest.scan import Words, words
-from shopward.ingest.texts import Column, Digits, Text
+from shopward.ingest.texts import Column, Digits, MadeIds, Text
 
 VERDICT, MARKER = "\0verdict", "\0converted"  # what a scanner calls the label column and the signs of converted money
 
@@ -136,7 +136,7 @@ class Assembler:
 
     def _known(self) -> list[str]:
         """Every field a scanner must find: declared ones, reserved ones, and the label column."""
-        names = ["event_id", "ts", "type", *LABEL_FIELDS, *self.fields]
+        names = ["event_id", "ts", "type", "seq", *LABEL_FIELDS, *(f for f in self.fields if f != "seq")]
         return [*names, VERDICT, MARKER]
 
     def _words(self) -> Words:
@@ -366,8 +366,6 @@ class Assembler:
 
     def _list(self, column: RawColumn | None, n: int, odd: np.ndarray) -> list:
         if isinstance(column, Items):
-            read = self.normaliser.readers
-            del read
             return [_plain_list(items, i, odd) for i, items in enumerate(column.values)]
         if column is not None:
             _mark(column, odd)
@@ -382,12 +380,13 @@ class Assembler:
 
     def _derive(self, work: _Work) -> None:
         for f, run in self.normaliser.derived:
-            if not (isinstance(column := self._shortcut(work, f), Text)):
+            found = self._shortcut(work, f, run)
+            if found is None:
                 self._derive_rows(work, f, run)
             else:
-                work.texts[f.name] = column
+                work.texts[f.name] = found
 
-    def _shortcut(self, work: _Work, f: Field) -> Text | None:
+    def _shortcut(self, work: _Work, f: Field, run: Callable[[Mapping[str, Any]], Any]) -> Text | None:
         """`ip64(x)` and `domain(x)` of plain values are a part of x, found without making strings."""
         root = f.derive.root if f.derive else None
         if not (isinstance(root, Call) and root.func in ("ip64", "domain") and isinstance(root.args[0], Name)):
@@ -400,7 +399,6 @@ class Assembler:
         part = cols.part_ip64 if root.func == "ip64" else cols.part_domain
         part(source.buf, starts, source.stops, doubt)
         found = Text(source.buf, starts, source.stops, list(source.extra))
-        run = dict((g.name, run) for g, run in self.normaliser.derived)[f.name]
         for row in np.flatnonzero(doubt).tolist():
             value = run({root.args[0].name: source.one(row)})
             found.set(row, value or None)
@@ -515,7 +513,7 @@ class Assembler:
             ids = _made_ids(ids, missing, raw)
         if self.normaliser.pseudonym is not None:
             self._pseudonyms(work)
-        chunk = Chunk(work.ts, work.types, ids, verdicts=work.verdicts)
+        chunk = Chunk(work.ts, work.types, ids, verdicts=work.verdicts, seq=self._seq(raw))
         needs = self.needs
         chunk.numbers = {name: self._numbers(work, name) for name in needs.numbers}
         chunk.minor = {
@@ -530,6 +528,11 @@ class Assembler:
         if out is not None and out.any():
             chunk = chunk.take(np.flatnonzero(~out))
         return chunk if chunk.n else None
+
+    def _seq(self, raw: Raw) -> np.ndarray | None:
+        """The order the file itself declares in a column `seq`; NULL where it does not."""
+        column = raw.columns.get("seq")
+        return None if column is None else self._time(column, raw.n, np.zeros(raw.n, np.uint8))
 
     def _numbers(self, work: _Work, name: str) -> np.ndarray:
         if name == "ts":
@@ -646,12 +649,10 @@ def _plain_list(items: Any, row: int, odd: np.ndarray) -> list | None:
 
 def _made_ids(ids: Column, missing: np.ndarray, raw: Raw) -> Column:
     """Records without an id get `<file hash>:<row>`."""
-    prefix = raw.prefix()
-    made = [f"{prefix}:{line}" for line in raw.lines[missing].tolist()]
     if missing.all():
-        return Text.of(made)
+        return MadeIds(raw.prefix, raw.lines)
     text = ids.as_text() if isinstance(ids, Digits) else ids
     assert isinstance(text, Text)
-    for row, name in zip(np.flatnonzero(missing).tolist(), made, strict=True):
-        text.set(row, name)
+    for row in np.flatnonzero(missing).tolist():
+        text.set(row, f"{raw.prefix()}:{raw.lines[row]}")
     return text

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from shopward.batch import Batch
+from shopward.batch import NULL, Batch
 from shopward.errors import UsageError
 from shopward.ingest.texts import Column, join
 
@@ -46,6 +46,7 @@ class Chunk:
     """Events in arrival order, like a Batch that has no seq and no stamped time yet.
 
     verdicts  int8[n], what the schema's label column says: 0, 1, or -1 for nothing
+    seq       int64[n], the order the file declares, NULL where it does not; None: it has no such column
     texts     every text field that somebody may want to see
     """
 
@@ -60,6 +61,7 @@ class Chunk:
     texts: dict[str, Column] = field(default_factory=dict)
     rows: Rows | None = None
     verdicts: np.ndarray | None = None
+    seq: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -79,6 +81,7 @@ class Chunk:
             {k: v.take(rows) for k, v in self.texts.items()},
             self.rows and self.rows.take(rows),
             None if self.verdicts is None else self.verdicts[rows],
+            None if self.seq is None else self.seq[rows],
         )
 
     def cut(self, start: int, stop: int) -> Chunk:
@@ -98,6 +101,7 @@ class Chunk:
             {k: v.cut(start, stop) for k, v in self.texts.items()},
             self.rows and self.rows.take(part),
             None if self.verdicts is None else self.verdicts[part],
+            None if self.seq is None else self.seq[part],
         )
 
     def batch(self, seq0: int, t: np.ndarray) -> Batch:
@@ -171,6 +175,7 @@ def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
         {k: join([c.texts[k] for c in chunks]) for k in first.texts},
         _join_rows(chunks),
         None if first.verdicts is None else np.concatenate([c.verdicts for c in chunks]),  # type: ignore[misc]
+        _join_seq(chunks),
     )
 
 
@@ -186,3 +191,9 @@ def _join_rows(chunks: Sequence[Chunk]) -> Rows | None:
         which.append(renumbered.astype(np.int32) + len(sources))
         sources.extend(rows.sources[k] for k in used)
     return Rows(tuple(sources), np.concatenate(which), np.concatenate([rows.at for rows in kept if rows is not None]))
+
+
+def _join_seq(chunks: Sequence[Chunk]) -> np.ndarray | None:
+    if all(c.seq is None for c in chunks):
+        return None
+    return np.concatenate([np.full(c.n, NULL) if c.seq is None else c.seq for c in chunks])

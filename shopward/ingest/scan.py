@@ -151,7 +151,7 @@ def _slot(head, length, mask):
     return int64(mixed >> uint64(40)) & mask
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@njit(inline="always")
 def find_word(buf, start, stop, text, stride, lengths, heads, slots):
     """The number of the word buf[start:stop], -1 when it is none of them. Reads up to 32 bytes behind `stop`."""
     length = stop - start
@@ -275,7 +275,7 @@ def _value(buf, p, known):
     return p, p, int64(ODD), p
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@njit(inline="always")
 def line_end(buf, p, n):
     """The index of the next newline, n when there is none. Reads up to 32 bytes behind n."""
     while p < n:
@@ -287,7 +287,7 @@ def line_end(buf, p, n):
     return n
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@njit(inline="always")
 def _record(buf, p, row, text, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen):
     """Reads the object at p; returns where it ends, or -1 when it is odd. `guess[k]` is the key that last followed key k."""
     if buf[p] != OPEN:
@@ -388,7 +388,7 @@ def scan_ndjson(
     return row, min(p, n), breaks
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@njit(inline="always")
 def _utf8(buf, start, stop):
     """Is buf[start:stop] valid UTF-8?"""
     p = start

@@ -1,12 +1,12 @@
-"""Columns of text that stay where they were read, as bytes, until somebody wants to see them.
+"""Columns of text that stay where they were read until somebody wants to see them.
 
 Most text of a stream is only hashed. So a column keeps the buffer it was found in and where each value starts and stops; strings
-are made on demand. Both kinds are sequences of `str | None` and turn into Arrow arrays without making strings.
+are made on demand. All kinds are sequences of `str | None` and turn into Arrow arrays without making strings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,9 @@ class Column(Sequence):
         raise NotImplementedError
 
     def cut(self, start: int, stop: int) -> Column:
+        raise NotImplementedError
+
+    def missing(self) -> np.ndarray:
         raise NotImplementedError
 
     def hashes(self, seed: bytes) -> np.ndarray:
@@ -231,14 +234,138 @@ def spans_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return buf, starts, at[1:] - low
 
 
+class Mixed(Column):
+    """Values from several columns: row i is row `at[i]` of `parts[which[i]]`."""
+
+    __slots__ = ("at", "parts", "which")
+
+    def __init__(self, parts: tuple[Column, ...], which: np.ndarray, at: np.ndarray):
+        self.parts, self.which, self.at = parts, which, at
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def one(self, row: int) -> str | None:
+        return self.parts[self.which[row]].one(int(self.at[row]))
+
+    def take(self, rows: np.ndarray) -> Mixed:
+        return Mixed(self.parts, self.which[rows], self.at[rows])
+
+    def cut(self, start: int, stop: int) -> Mixed:
+        return Mixed(self.parts, self.which[start:stop], self.at[start:stop])
+
+    def _each(self) -> Iterator[tuple[np.ndarray, Column]]:
+        """The rows that come from each part, and their values."""
+        for k in np.unique(self.which):
+            rows = np.flatnonzero(self.which == k)
+            yield rows, self.parts[k].take(self.at[rows])
+
+    def missing(self) -> np.ndarray:
+        out = np.empty(len(self), bool)
+        for rows, values in self._each():
+            out[rows] = values.missing()
+        return out
+
+    def hashes(self, seed: bytes) -> np.ndarray:
+        out = np.empty((len(self), 2), np.int64)
+        for rows, values in self._each():
+            out[rows] = values.hashes(seed)
+        return out
+
+    def to_arrow(self) -> pa.Array:
+        import pyarrow as pa
+
+        found = list(self._each())
+        if not found:
+            return pa.array([], pa.large_string())
+        back = np.argsort(np.concatenate([rows for rows, _ in found]))
+        return pa.concat_arrays([values.to_arrow() for _, values in found]).take(pa.array(back))
+
+
+class LabelIds(Column):
+    """The ids of label events: `label:<judged event_id>:<label_ts>`, written only when somebody looks."""
+
+    __slots__ = ("judged", "ts")
+
+    def __init__(self, judged: Column, ts: np.ndarray):
+        self.judged, self.ts = judged, ts
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def one(self, row: int) -> str:
+        return f"label:{self.judged.one(row)}:{self.ts[row]}"
+
+    def take(self, rows: np.ndarray) -> LabelIds:
+        return LabelIds(self.judged.take(rows), self.ts[rows])
+
+    def cut(self, start: int, stop: int) -> LabelIds:
+        return LabelIds(self.judged.cut(start, stop), self.ts[start:stop])
+
+    def missing(self) -> np.ndarray:
+        return np.zeros(len(self), bool)
+
+    def hashes(self, seed: bytes) -> np.ndarray:
+        return hash_strings(self.to_arrow(), seed)
+
+    def to_arrow(self) -> pa.Array:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        text = pa.large_string()
+        ts = pa.array(self.ts).cast(text)
+        return pc.binary_join_element_wise(pa.scalar("label", text), self.judged.to_arrow(), ts, pa.scalar(":", text))
+
+
+class MadeIds(Column):
+    """The ids of records that bring none: `<file hash>:<row>`, written only when somebody looks."""
+
+    __slots__ = ("prefix", "rows")
+
+    def __init__(self, prefix: Callable[[], str], rows: np.ndarray):
+        self.prefix, self.rows = prefix, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def one(self, row: int) -> str:
+        return f"{self.prefix()}:{self.rows[row]}"
+
+    def take(self, rows: np.ndarray) -> MadeIds:
+        return MadeIds(self.prefix, self.rows[rows])
+
+    def cut(self, start: int, stop: int) -> MadeIds:
+        return MadeIds(self.prefix, self.rows[start:stop])
+
+    def missing(self) -> np.ndarray:
+        return np.zeros(len(self), bool)
+
+    def hashes(self, seed: bytes) -> np.ndarray:
+        return hash_strings(self.to_arrow(), seed)
+
+    def to_arrow(self) -> pa.Array:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        text = pa.large_string()
+        return pc.binary_join_element_wise(pa.scalar(self.prefix(), text), pa.array(self.rows).cast(text), pa.scalar(":", text))
+
+
 def join(columns: Sequence[Column]) -> Column:
-    """One column after the other."""
+    """One column after the other, nothing copied."""
+    columns = [column for column in columns if len(column)] or columns[:1]
     if len(columns) == 1:
         return columns[0]
-    if all(isinstance(column, Digits) for column in columns):
-        return Digits(*(np.concatenate([getattr(column, name) for column in columns]) for name in ("values", "valid")))
-    parts = [(column.as_text() if isinstance(column, Digits) else column).packed() for column in columns]  # type: ignore[attr-defined]
-    shifts = np.cumsum([0, *(len(part.buf) for part in parts)])
-    starts = [np.where(part.starts < 0, -1, part.starts + shift) for part, shift in zip(parts, shifts, strict=False)]
-    stops = [part.stops + shift for part, shift in zip(parts, shifts, strict=False)]
-    return Text(np.concatenate([part.buf for part in parts]), np.concatenate(starts), np.concatenate(stops))
+    parts: list[Column] = []
+    which, at = [], []
+    for column in columns:
+        if isinstance(column, Mixed):
+            used, renumbered = np.unique(column.which, return_inverse=True)  # what nobody points to any more may go
+            which.append(renumbered.astype(np.int32) + len(parts))
+            at.append(column.at)
+            parts.extend(column.parts[k] for k in used)
+        else:
+            which.append(np.full(len(column), len(parts), np.int32))
+            at.append(np.arange(len(column)))
+            parts.append(column)
+    return Mixed(tuple(parts), np.concatenate(which), np.concatenate(at))

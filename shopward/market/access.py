@@ -37,25 +37,46 @@ CARRIERS: dict[str, tuple[str, str, str, str, int, int]] = {
     "live_gift": ("POST", "/api/v1/live/", "creator", "/gifts", 201, 140),
     "creator_payout": ("POST", "/api/v1/creators/", "creator", "/payouts", 201, 230),
 }  # fmt: skip
-_ID = {"account": "account", "seller": "account", "creator": "account", "product": "product", "coupon": "coupon", "order": "order"}
+_ID = {
+    "account": "account",
+    "seller": "account",
+    "creator": "account",
+    "product": "product",
+    "coupon": "coupon",
+    "order": "order",
+}
 
 # requests without an event: (method, path, status, bytes, beside these events, how many on average, how many beside an attacker's)
 BESIDE: tuple[tuple[str, str, int, int, tuple[str, ...], float, float], ...] = (
     ("GET", "/", 200, 18_400, ("login", "register"), 0.8, 0.1),
-    ("GET", "/api/v1/feed?page={n}", 200, 9_100, ("session_view",), 1.6, 0.6),
-    ("GET", "/api/v1/search?q={word}&page={n}", 200, 7_300, ("session_view",), 1.4, 0.9),
-    ("GET", "/api/v1/products/{product}", 200, 5_200, ("session_view",), 6.0, 1.5),
+    ("GET", "/api/v1/feed?page={n}", 200, 9_100, ("session_view",), 0.8, 0.6),
+    ("GET", "/api/v1/search?q={word}&page={n}", 200, 7_300, ("session_view",), 1.0, 0.9),
+    ("GET", "/api/v1/products/{product}", 200, 5_200, ("session_view",), 7.0, 1.5),
     ("GET", "/api/v1/me", 200, 640, ("login", "order"), 1.0, 0.5),
     ("POST", "/api/v1/cart/items", 201, 330, ("order",), 1.3, 1.0),
     ("GET", "/api/v1/cart", 200, 1_150, ("order",), 1.1, 0.6),
     ("GET", "/api/v1/shipping/rates?country={country}", 200, 410, ("order",), 0.7, 0.3),
     ("GET", "/api/v1/orders", 200, 3_900, ("refund", "review", "seller_payout"), 1.2, 0.7),
-    ("GET", "/img/products/{product}.webp", 200, 38_000, ("session_view",), 2.0, 0.2),
 )
-WORDS = ("phone+case", "sneakers", "dress", "lamp", "headphones", "yoga+mat", "novel", "face+cream", "puzzle", "coffee", "gift+card", "jacket")
+WORDS = (
+    "phone+case",
+    "sneakers",
+    "dress",
+    "lamp",
+    "headphones",
+    "yoga+mat",
+    "novel",
+    "face+cream",
+    "puzzle",
+    "coffee",
+    "gift+card",
+    "jacket",
+)
 
 
-def requests(rows: np.ndarray, first: int, world: World, texts_: Texts, rng: np.random.Generator, extra: int) -> Iterator[tuple[pa.Buffer, int]]:
+def requests(
+    rows: np.ndarray, first: int, world: World, texts_: Texts, rng: np.random.Generator, extra: int
+) -> Iterator[tuple[pa.Buffer, int]]:
     """NDJSON of the requests behind a day's rows, in order of time; `extra` numbers the ones without an event.
 
     Yields each piece with the next free `extra`.
@@ -71,7 +92,9 @@ def requests(rows: np.ndarray, first: int, world: World, texts_: Texts, rng: np.
         yield _bytes(_lines(log[start : start + SLICE], rows, world, texts_)), extra
 
 
-REQUEST = np.dtype([("t", "i8"), ("row", "i8"), ("kind", "i2"), ("number", "i8"), ("status", "i2"), ("bytes", "i4"), ("pick", "i4")])
+REQUEST = np.dtype(
+    [("t", "i8"), ("row", "i8"), ("kind", "i2"), ("number", "i8"), ("status", "i2"), ("bytes", "i4"), ("pick", "i4")]
+)
 
 
 def _carried(rows: np.ndarray, at: np.ndarray, first: int, rng: np.random.Generator) -> np.ndarray:
@@ -101,7 +124,9 @@ def _beside(rows: np.ndarray, kind: int, world: World, rng: np.random.Generator,
     log["row"], log["kind"] = at, len(TYPES) + kind
     log["number"] = (extra + np.arange(len(at))) * EVENT_REQUESTS + 1
     u = rng.random(len(at))
-    log["status"] = np.where(u < 0.004, 404, np.where(u < 0.0055, 503, np.where((u < 0.12) & (size > 5000), 304, status)))
+    log["status"] = np.where(
+        u < 0.004, 404, np.where(u < 0.0055, 503, np.where((u < 0.12) & (size > 5000), 304, status))
+    )
     log["bytes"] = np.where(log["status"] == status, _sizes(np.full(len(at), size), rng), 0)
     log["pick"] = rng.integers(0, 1 << 30, len(at))
     return log

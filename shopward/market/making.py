@@ -75,10 +75,14 @@ def _check(seed: int, days: int, accounts: int, adversary: str, events: int | No
     if adversary not in ("normal", "hard"):
         raise UsageError(f"adversary is {adversary!r}: it must be normal or hard")
     if seed < 0 or not 1 <= days <= 3650 or accounts < 100:
-        raise UsageError(f"a market needs seed >= 0, 1 to 3650 days and at least 100 accounts (seed {seed}, days {days}, accounts {accounts})")
+        raise UsageError(
+            f"a market needs seed >= 0, 1 to 3650 days and at least 100 accounts (seed {seed}, days {days}, accounts {accounts})"
+        )
     most = int(BUSIEST * accounts * days * EVENTS_PER_SESSION)
     if events is not None and not 0 < events <= most:
-        raise UsageError(f"{accounts} accounts do not make {events} events in {days} days: ask for at most {most}, or for more accounts")
+        raise UsageError(
+            f"{accounts} accounts do not make {events} events in {days} days: ask for at most {most}, or for more accounts"
+        )
 
 
 def _drawn(waiting: np.ndarray, until: int, ledger: Ledger) -> np.ndarray:

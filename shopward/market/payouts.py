@@ -81,7 +81,12 @@ def _openings(world: World, day: int, rng: np.random.Generator) -> list[np.ndarr
     joined = world.accounts.reg[sellers.account]
     new = np.flatnonzero((joined >= start) & (joined < start + DAY) & (sellers.rate > 0))
     who, session = sellers.account[new], world.take("session", len(new))
-    base = dict(account=who, device=world.accounts.first[who], ip=home_address(world, who, day), session=session)
+    base = {
+        "account": who,
+        "device": world.accounts.first[who],
+        "ip": home_address(world, who, day),
+        "session": session,
+    }
     stock = [np.flatnonzero(world.products.seller == s)[:4] for s in new.tolist()]
     product = np.concatenate([*stock, np.empty(0, dtype=np.int64)]).astype(np.int64)
     shops = np.repeat(np.arange(len(new)), [len(p) for p in stock])
@@ -95,7 +100,9 @@ def _openings(world: World, day: int, rng: np.random.Generator) -> list[np.ndarr
     ]  # fmt: skip
 
 
-def _listings(world: World, rng: np.random.Generator, product: np.ndarray, when: np.ndarray, base: dict[str, np.ndarray]) -> np.ndarray:
+def _listings(
+    world: World, rng: np.random.Generator, product: np.ndarray, when: np.ndarray, base: dict[str, np.ndarray]
+) -> np.ndarray:
     return block(
         "listing", len(product), t=when, seller=base["account"], product=product, category=world.products.category[product],
         amount=world.products.price[product], quantity=rng.integers(1, 200, len(product)), text=1000 + world.take("text", len(product)), **base,
@@ -116,8 +123,20 @@ def _office_hours(world: World, day: int, rng: np.random.Generator) -> list[np.n
     own = _own_product(world, shop[lists], rng)
     return [
         _login(world, t[asks], {name: values[asks] for name, values in base.items()}, new[asks]),
-        _listings(world, rng, own, t[lists] + rng.integers(2 * MINUTE, 40 * MINUTE, len(lists)), {k: v[lists] for k, v in base.items()}),
-        _new_bank(world, shop[moves], t[moves] + 3 * MINUTE, {name: values[moves] for name, values in base.items()}, new[moves]),
+        _listings(
+            world,
+            rng,
+            own,
+            t[lists] + rng.integers(2 * MINUTE, 40 * MINUTE, len(lists)),
+            {k: v[lists] for k, v in base.items()},
+        ),
+        _new_bank(
+            world,
+            shop[moves],
+            t[moves] + 3 * MINUTE,
+            {name: values[moves] for name, values in base.items()},
+            new[moves],
+        ),
     ]
 
 
@@ -126,7 +145,9 @@ def _office_time(world: World, who: np.ndarray, rng: np.random.Generator) -> np.
     return (((local - world.accounts.zone[who]) % 23.9) * HOUR).astype(np.int64)
 
 
-def _workplace(world: World, who: np.ndarray, day: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _workplace(
+    world: World, who: np.ndarray, day: int, rng: np.random.Generator
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Computer or phone, home or road; one visit in 150 is the first on a new machine."""
     n, accounts = len(who), world.accounts
     phone = rng.random(n) < 0.3
@@ -143,7 +164,9 @@ def _workplace(world: World, who: np.ndarray, day: int, rng: np.random.Generator
 
 def _login(world: World, t: np.ndarray, base: dict[str, np.ndarray], new: np.ndarray) -> np.ndarray:
     email = world.accounts.email[base["account"]]
-    return block("login", len(t), t=t, success=1, method=METHOD["password"], email=email, new_device=new.astype(np.int64), **base)
+    return block(
+        "login", len(t), t=t, success=1, method=METHOD["password"], email=email, new_device=new.astype(np.int64), **base
+    )
 
 
 def _own_product(world: World, shop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -153,7 +176,9 @@ def _own_product(world: World, shop: np.ndarray, rng: np.random.Generator) -> np
     return first + (rng.random(len(shop)) * (last - first)).astype(np.int64)
 
 
-def _new_bank(world: World, shop: np.ndarray, t: np.ndarray, base: dict[str, np.ndarray], new: np.ndarray) -> np.ndarray:
+def _new_bank(
+    world: World, shop: np.ndarray, t: np.ndarray, base: dict[str, np.ndarray], new: np.ndarray
+) -> np.ndarray:
     """An honest change of bank: what a hijacked shop looks like, too."""
     world.sellers.bank[shop] = world.take("bank", len(shop))
     return block(
@@ -180,5 +205,10 @@ def _weekly(
         rows[name][auto] = -1
     asks = np.flatnonzero(~auto)
     before = t[asks] - rng.integers(MINUTE, 8 * MINUTE, len(asks))
-    logins = _login(world, np.maximum(before, START + day * DAY), {name: values[asks] for name, values in base.items()}, np.zeros(len(asks)))
+    logins = _login(
+        world,
+        np.maximum(before, START + day * DAY),
+        {name: values[asks] for name, values in base.items()},
+        np.zeros(len(asks)),
+    )
     return [logins, rows]

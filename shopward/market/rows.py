@@ -45,7 +45,16 @@ CATEGORIES = (
 CATEGORY = {name: code for code, name in enumerate(CATEGORIES)}
 SHIPPED = np.array([name not in ("digital", "gift_cards") for name in CATEGORIES])
 
-SOURCES = ("chargeback", "account_report", "promo_audit", "payout_audit", "security", "seller_report", "review", "dispute")
+SOURCES = (
+    "chargeback",
+    "account_report",
+    "promo_audit",
+    "payout_audit",
+    "security",
+    "seller_report",
+    "review",
+    "dispute",
+)
 SOURCE = {name: code for code, name in enumerate(SOURCES)}
 
 DRAIN = -2  # an amount: whatever the balance is when the payout runs

@@ -10,11 +10,52 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shopward.market.rows import CATEGORIES, CHANGE, DAY, HOUR, METHOD, MINUTE, REASON, SECOND, SHIPPED, SOURCE, START, block, stack
+from shopward.market.rows import (
+    CATEGORIES,
+    CHANGE,
+    DAY,
+    HOUR,
+    METHOD,
+    MINUTE,
+    REASON,
+    SECOND,
+    SHIPPED,
+    SOURCE,
+    START,
+    block,
+    stack,
+)
 from shopward.market.world import DESK_AGENTS, PHONE_AGENTS, World, home_address
 
 # Visits per local hour of the day (a shop's day: a lunch bump, a long evening) and per weekday from Monday.
-HOURS = np.array([1.5, 0.9, 0.6, 0.45, 0.4, 0.6, 1.2, 2.3, 3.4, 4.2, 4.7, 5.0, 5.4, 5.2, 4.9, 4.9, 5.1, 5.4, 5.9, 6.8, 7.6, 7.7, 6.0, 3.5])
+HOURS = np.array(
+    [
+        1.5,
+        0.9,
+        0.6,
+        0.45,
+        0.4,
+        0.6,
+        1.2,
+        2.3,
+        3.4,
+        4.2,
+        4.7,
+        5.0,
+        5.4,
+        5.2,
+        4.9,
+        4.9,
+        5.1,
+        5.4,
+        5.9,
+        6.8,
+        7.6,
+        7.7,
+        6.0,
+        3.5,
+    ]
+)
 WEEKDAYS = np.array([1.06, 1.02, 1.0, 1.0, 0.93, 0.94, 1.05])
 VIEWS_SAMPLED = 0.12  # one product view in eight becomes an event; the access log has them all
 
@@ -122,7 +163,10 @@ def _fans(world: World, day: int, rng: np.random.Generator) -> tuple[np.ndarray,
     pool = np.flatnonzero(world.accounts.gifter > 0)
     if not len(pool):
         return pool, pool, pool
-    size = rng.poisson(np.minimum(5 + 90 / (1 + creators), max(2.0, len(pool) / 12)) * min(1.0, world.accounts.rate.sum() / len(pool) / 3))
+    size = rng.poisson(
+        np.minimum(5 + 90 / (1 + creators), max(2.0, len(pool) / 12))
+        * min(1.0, world.accounts.rate.sum() / len(pool) / 3)
+    )
     creator = np.repeat(creators, size)
     weight = world.accounts.gifter[pool] ** 0.5
     fan = rng.choice(pool, len(creator), p=weight / weight.sum())
@@ -149,7 +193,10 @@ def _devices(world: World, account: np.ndarray, day: int, rng: np.random.Generat
 def _forgotten(world: World, account: np.ndarray, slot: np.ndarray, rng: np.random.Generator) -> None:
     """Cookies cleared, app installed anew: the same machine, but nobody can tell. One browser visit in forty, one phone visit in 300."""
     u, who = rng.random(len(account)), world.accounts
-    for place, column, chance, agents in ((SECOND_DEVICE, who.second, 0.025, DESK_AGENTS), (FIRST, who.first, 0.0035, PHONE_AGENTS)):
+    for place, column, chance, agents in (
+        (SECOND_DEVICE, who.second, 0.025, DESK_AGENTS),
+        (FIRST, who.first, 0.0035, PHONE_AGENTS),
+    ):
         gone = np.unique(account[(slot == place) & (u < chance) & (who.reg[account] < START)])
         column[gone] = world.new_devices(rng, len(gone), agents)
         who.known[gone] &= np.uint8(255 - (1 << place))
@@ -166,7 +213,9 @@ def _first_time(world: World, account: np.ndarray, slot: np.ndarray) -> np.ndarr
     return unseen & ~again
 
 
-def _addresses(world: World, account: np.ndarray, slot: np.ndarray, clock: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
+def _addresses(
+    world: World, account: np.ndarray, slot: np.ndarray, clock: np.ndarray, day: int, rng: np.random.Generator
+) -> np.ndarray:
     """Home, on the road, at work, abroad, through a VPN."""
     who, net, n = world.accounts, world.net, len(account)
     u = rng.random(n)
@@ -205,13 +254,27 @@ def logins(world: World, visits: Visits, rng: np.random.Generator) -> list[np.nd
     who = visits.account[at]
     email, new = world.accounts.email[who], visits.new_device[at].astype(np.int64)
     method = rng.choice([METHOD["password"], METHOD["social"], METHOD["otp"]], len(at), p=[0.66, 0.18, 0.16])
-    slips = np.where((rng.random(len(at)) < 0.075) & (method != METHOD["social"]), np.minimum(rng.geometric(0.6, len(at)), 6), 0)
+    slips = np.where(
+        (rng.random(len(at)) < 0.075) & (method != METHOD["social"]), np.minimum(rng.geometric(0.6, len(at)), 6), 0
+    )
     out = []
     for turn in range(int(slips.max(initial=0))):
         slip = slips > turn
         typo = slip & (rng.random(len(at)) < 0.03)
-        reason = np.where(typo, REASON["unknown_account"], np.where(method == METHOD["otp"], REASON["otp_expired"], REASON["bad_password"]))
-        rows = visits.rows("login", at[slip], email=email[slip], method=method[slip], success=0, reason=reason[slip], new_device=new[slip])
+        reason = np.where(
+            typo,
+            REASON["unknown_account"],
+            np.where(method == METHOD["otp"], REASON["otp_expired"], REASON["bad_password"]),
+        )
+        rows = visits.rows(
+            "login",
+            at[slip],
+            email=email[slip],
+            method=method[slip],
+            success=0,
+            reason=reason[slip],
+            new_device=new[slip],
+        )
         rows["account"][typo[slip]] = -1
         rows["email"][typo[slip]] = world.new_emails(rng, int(typo.sum()))
         out.append(rows)
@@ -306,7 +369,9 @@ def gifts(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
     times = np.maximum(1, np.rint(world.accounts.gifter[visits.account[at]] ** 0.5 * rng.lognormal(0, 0.5, len(at))))
     when = visits.clock[at] + rng.integers(0, 25 * MINUTE, len(at))
     amount = np.minimum(base * times.astype(np.int64), 60_000)
-    return visits.rows("live_gift", at, t=when, creator=world.creators.account[visits.live[at]], amount=amount, quantity=times)
+    return visits.rows(
+        "live_gift", at, t=when, creator=world.creators.account[visits.live[at]], amount=amount, quantity=times
+    )
 
 
 def purchases(world: World, visits: Visits, coupon: np.ndarray, day: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -331,8 +396,7 @@ def _orders(world: World, visits: Visits, at: np.ndarray, coupon: np.ndarray, rn
     seller, category = world.products.seller[product], world.products.category[product]
     bulk = world.accounts.reseller[who] == 1
     items = np.minimum(rng.geometric(np.where(bulk, 0.16, 0.72), n), 20)
-    postage = rng.choice([0, 299, 399, 499, 695], n, p=[0.58, 0.12, 0.14, 0.12, 0.04]) * SHIPPED[category]
-    gross = np.maximum(99, world.products.price[product] * items + postage)
+    gross = np.maximum(99, world.products.price[product] * items + postage(rng, category))
     held = coupon[at]
     off = discount(gross, held)
     gift = rng.random(n) < np.where(bulk, 0.5, 0.05)
@@ -343,11 +407,18 @@ def _orders(world: World, visits: Visits, at: np.ndarray, coupon: np.ndarray, rn
     )  # fmt: skip
 
 
+def postage(rng: np.random.Generator, category: np.ndarray) -> np.ndarray:
+    """What sending costs, minor units: nothing for most, and never for what is not sent."""
+    return rng.choice([0, 299, 399, 499, 695], len(category), p=[0.58, 0.12, 0.14, 0.12, 0.04]) * SHIPPED[category]
+
+
 def _choose(world: World, visits: Visits, at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What is in the basket: what everybody buys, a neighbour of an old favourite, or what is on sale."""
     one, other = demand(world, visits.clock[at], rng), demand(world, visits.clock[at], rng)
     price = world.products.price
-    dear = rng.random(len(at)) < 0.5 + (world.accounts.spend[visits.account[at]] - 1)  # some people take the dearer of two
+    dear = rng.random(len(at)) < 0.5 + (
+        world.accounts.spend[visits.account[at]] - 1
+    )  # some people take the dearer of two
     product = np.where(dear == (price[one] > price[other]), one, other)
     favourite = world.accounts.favourite[visits.account[at]]
     loyal = (rng.random(len(at)) < 0.28) & (favourite >= 0)
@@ -408,7 +479,11 @@ def _payments(
             int(failing.sum()), p=[0.44, 0.26, 0.14, 0.08, 0.08],
         )  # fmt: skip
         columns = {name: values[failing] for name, values in shared.items()}
-        out.append(visits.rows("payment_failed", at[failing], card=card[failing], method=method[failing], reason=reason, **columns))
+        out.append(
+            visits.rows(
+                "payment_failed", at[failing], card=card[failing], method=method[failing], reason=reason, **columns
+            )
+        )
         visits.wait(rng, at[failing], 50)
         attempting &= ~(failing & (rng.random(n) < 0.22))
         failing = failing & attempting & (rng.random(n) < 0.28)
@@ -425,7 +500,9 @@ def _reviewed(payments: np.ndarray, rng: np.random.Generator) -> None:
     looked = rng.random(len(payments)) < np.clip(payments["amount"] / 1_500_000, 0.002, 0.08)
     payments["label"][looked] = 0
     payments["source"][looked] = SOURCE["review"]
-    payments["label_t"][looked] = payments["t"][looked] + (rng.gamma(1.6, 11 * HOUR, int(looked.sum())) + HOUR).astype(np.int64)
+    payments["label_t"][looked] = payments["t"][looked] + (rng.gamma(1.6, 11 * HOUR, int(looked.sum())) + HOUR).astype(
+        np.int64
+    )
 
 
 def aftermath(
@@ -447,7 +524,9 @@ def aftermath(
     return out
 
 
-def shipments(world: World, orders: np.ndarray, when: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def shipments(
+    world: World, orders: np.ndarray, when: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """When each order is handed to a carrier (0: nothing to ship) and the shipment rows."""
     physical = SHIPPED[orders["category"]]
     at = np.where(physical, when + (rng.gamma(1.8, 0.55, len(orders)) * DAY).astype(np.int64) + 2 * HOUR, 0)
@@ -461,7 +540,9 @@ def shipments(world: World, orders: np.ndarray, when: np.ndarray, rng: np.random
     return at, rows
 
 
-def _later_visit(world: World, kind: str, orders: np.ndarray, when: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
+def _later_visit(
+    world: World, kind: str, orders: np.ndarray, when: np.ndarray, day: int, rng: np.random.Generator
+) -> np.ndarray:
     """Rows of a short visit at a later time, in the hours people are awake, from home."""
     n, who = len(orders), orders["account"]
     ahead = (when - START) // DAY

@@ -1,10 +1,10 @@
 """What really happened: which events were fraud, whose campaign, when anybody learnt of it, and who only looked suspicious.
 
-    truth/campaigns.parquet      one row a campaign with its loss and the attacker's books
-    truth/event_labels.parquet   one row a judged event; label_ts is when the label became known, often after the market's end
-    truth/steps.parquet          every step of every campaign in order
-    truth/actors.parquet         entity, campaign, role
-    truth/lookalikes.parquet     honest entities that look like fraud, and why
+truth/campaigns.parquet      one row a campaign with its loss and the attacker's books
+truth/event_labels.parquet   one row a judged event; label_ts is when the label became known, often after the market's end
+truth/steps.parquet          every step of every campaign in order
+truth/actors.parquet         entity, campaign, role
+truth/lookalikes.parquet     honest entities that look like fraud, and why
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Truth:
 
     def tables(self) -> dict[str, pa.Table]:
         """The five tables by name."""
-        rows, numbers = stack(self._rows), np.concatenate([*self._numbers, np.empty(0, dtype=np.int64)]).astype(np.int64)
+        rows, numbers = (
+            stack(self._rows),
+            np.concatenate([*self._numbers, np.empty(0, dtype=np.int64)]).astype(np.int64),
+        )
         fraud = rows["label"] == 1
         return {
             "campaigns": self._campaigns(rows[fraud]),
@@ -91,7 +94,9 @@ class Truth:
         starts = np.flatnonzero(np.diff(rows["campaign"], prepend=-1))
         place = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
         failed = rows["success"] == 0
-        action = pc.binary_join_element_wise(choices(TYPES, rows["type"]), pc.if_else(pa.array(failed), "_failed", ""), "")
+        action = pc.binary_join_element_wise(
+            choices(TYPES, rows["type"]), pc.if_else(pa.array(failed), "_failed", ""), ""
+        )
         return pa.table({
             "campaign": _campaign_ids(rows["campaign"]),
             "order": pa.array(place + 1),
@@ -136,7 +141,9 @@ class Truth:
         kinds = np.array([kind for kind, _ in pairs], dtype=object)
         for kind in sorted(set(kinds.tolist())):
             at = np.flatnonzero(kinds == kind)
-            text = pc.binary_join_element_wise("ip:", ips(codes[at]), "") if kind == "ip" else self._named(kind, codes[at])
+            text = (
+                pc.binary_join_element_wise("ip:", ips(codes[at]), "") if kind == "ip" else self._named(kind, codes[at])
+            )
             out[at] = text.to_pylist()
         return pa.array(out.tolist(), pa.string())
 

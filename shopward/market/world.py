@@ -16,8 +16,8 @@ from shopward.market.networks import COUNTRIES, COUNTRY_SHARE, ZONES, Networks, 
 from shopward.market.rows import CATEGORIES, DAY, HOUR, START, Columns
 
 NEVER = 32_000  # a day that does not come
-EVENTS_PER_SESSION = 2.02  # measured over seeds 1-5; turns a wished number of events into visits
-ORDERS_PER_SESSION, MEAN_ORDER = 0.105, 64.0  # expected, for planning what a market of this size attracts
+EVENTS_PER_SESSION = 1.53  # measured over seeds 1-5; turns a wished number of events into visits
+ORDERS_PER_SESSION, MEAN_ORDER = 0.096, 61.0  # expected, for planning what a market of this size attracts
 
 # category: share of products, median price, spread of log price
 PRICES = {
@@ -50,7 +50,8 @@ def user_agents() -> tuple[str, ...]:
     """
     apple = ("26.1", "26.0", "18.6", "18.5", "17.7", "16.7")
     fill = [
-        {"a": 16 - k // 2, "c": 143 - 2 * k, "i": v.replace(".", "_"), "v": v, "s": f"5.{9 - k}"} for k, v in enumerate(apple)
+        {"a": 16 - k // 2, "c": 143 - 2 * k, "i": v.replace(".", "_"), "v": v, "s": f"5.{9 - k}"}
+        for k, v in enumerate(apple)
     ]
     return tuple(shape.format(**versions) for shape in AGENTS for versions in fill)
 
@@ -73,7 +74,9 @@ class World:
     lookalikes: list[tuple[str, int, str]]  # (entity kind, code, why it looks odd)
     first_products: int = 0  # how many products existed before any campaign
     evergreen: int = 0  # the best-selling product of a seller who was always there
-    next: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("order", "session", "bank", "address", "text", "email", "coupon"), 0))
+    next: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("order", "session", "bank", "address", "text", "email", "coupon"), 0)
+    )
 
     @property
     def end(self) -> int:
@@ -91,7 +94,9 @@ class World:
             domains = rng.choice(8, n, p=[0.33, 0.2, 0.12, 0.13, 0.1, 0.08, 0.025, 0.015])
         return self.take("email", n) * 16 + domains
 
-    def new_devices(self, rng: np.random.Generator, n: int, kinds: tuple[int, ...] = PHONE_AGENTS, old: float = 0.45) -> np.ndarray:
+    def new_devices(
+        self, rng: np.random.Generator, n: int, kinds: tuple[int, ...] = PHONE_AGENTS, old: float = 0.45
+    ) -> np.ndarray:
         """Devices with a user agent; `old` is the chance to lag one more version behind."""
         version = np.minimum(rng.geometric(1 - old, n) - 1, VERSIONS - 1)
         return self.devices.add(n, agent=rng.choice(kinds, n) * VERSIONS + version)
@@ -104,11 +109,11 @@ class World:
     def strangers(self, rng: np.random.Generator, n: int, **columns: object) -> np.ndarray:
         """Accounts that do nothing by themselves: sellers, creators and everybody a campaign signs up."""
         country = columns.pop("country", rng.choice(len(COUNTRIES), n, p=COUNTRY_SHARE))
-        defaults: dict[str, object] = dict(
-            country=country, zone=zones(rng, np.asarray(country)), reg=START - 1, rate=0.0, home=rng.integers(0, 1 << 24, n), v6=0,
-            spend=1.0, convert=1.0, email=self.new_emails(rng, n), phone=self.accounts.n + np.arange(n), upgrade=NEVER, gift_day=NEVER,
-            trip=NEVER, trip_end=NEVER, returner=0, gifter=0.0, vpn=0, reseller=0, shared=-1, second=-1, known=1, work=-1,
-        )  # fmt: skip
+        defaults: dict[str, object] = {
+            "country": country, "zone": zones(rng, np.asarray(country)), "reg": START - 1, "rate": 0.0, "home": rng.integers(0, 1 << 24, n), "v6": 0,
+            "spend": 1.0, "convert": 1.0, "email": self.new_emails(rng, n), "phone": self.accounts.n + np.arange(n), "upgrade": NEVER, "gift_day": NEVER,
+            "trip": NEVER, "trip_end": NEVER, "returner": 0, "gifter": 0.0, "vpn": 0, "reseller": 0, "shared": -1, "second": -1, "known": 1, "work": -1,
+        }  # fmt: skip
         return self.accounts.add(n, **{**defaults, **columns})
 
 
@@ -199,12 +204,15 @@ def _buyers(world: World, rng: np.random.Generator, country: np.ndarray, househo
 
 
 def _families(world: World, rng: np.random.Generator, household: np.ndarray) -> None:
-    """Half of all households with several accounts also share a tablet."""
+    """Half of all households with several accounts share a tablet; in a third, one card pays for everybody."""
     size = np.bincount(household)
     sharing = np.flatnonzero((size > 1) & (rng.random(len(size)) < 0.5))
     tablet = np.full(len(size), -1)
     tablet[sharing] = world.new_devices(rng, len(sharing), (TABLET_AGENT,), old=0.7)
     world.accounts.shared[:] = tablet[household]
+    one_purse = (size > 1) & (rng.random(len(size)) < 0.33)
+    head = np.searchsorted(household, household)
+    world.accounts.card[:] = np.where(one_purse[household], world.accounts.card[head], world.accounts.card)
     world.lookalikes += [("device", d, "family_device") for d in tablet[sharing].tolist()]
 
 
@@ -274,7 +282,11 @@ def _oddities(world: World, rng: np.random.Generator) -> None:
 def _sellers(world: World, rng: np.random.Generator, visits: float) -> None:
     """Sellers with their catalogue; demand follows a Zipf law over products, prices a log-normal one per category."""
     n = max(12, world.accounts.n // 70)
-    opens = np.where(rng.random(n) < min(0.2, 0.0016 * world.days), START + HOUR + (rng.random(n) * world.days * DAY).astype(np.int64), 0)
+    opens = np.where(
+        rng.random(n) < min(0.2, 0.0016 * world.days),
+        START + HOUR + (rng.random(n) * world.days * DAY).astype(np.int64),
+        0,
+    )
     opens[0] = 0
     old = START - (rng.exponential(500 * DAY, n) + 20 * DAY).astype(np.int64)
     account = sell_accounts(world, rng, n, reg=np.where(opens > 0, opens - rng.integers(HOUR // 12, HOUR, n), old))
@@ -303,10 +315,10 @@ def _sellers(world: World, rng: np.random.Generator, visits: float) -> None:
 def sell_accounts(world: World, rng: np.random.Generator, n: int, **columns: object) -> np.ndarray:
     """Accounts to sell or to perform with: a computer, a phone, a home."""
     country = rng.choice(len(COUNTRIES), n, p=COUNTRY_SHARE)
-    given: dict[str, object] = dict(
-        country=country, first=world.new_devices(rng, n, DESK_AGENTS), second=world.new_devices(rng, n), address=world.take("address", n), card=-1,
-        reg=START - (rng.exponential(500 * DAY, n) + 20 * DAY).astype(np.int64),
-    )  # fmt: skip
+    given: dict[str, object] = {
+        "country": country, "first": world.new_devices(rng, n, DESK_AGENTS), "second": world.new_devices(rng, n), "address": world.take("address", n), "card": -1,
+        "reg": START - (rng.exponential(500 * DAY, n) + 20 * DAY).astype(np.int64),
+    }  # fmt: skip
     return world.strangers(rng, n, **{**given, **columns})
 
 
@@ -317,7 +329,9 @@ def add_products(world: World, rng: np.random.Generator, seller: np.ndarray, cat
     price = np.floor(median * np.exp(rng.normal(0, 1, len(category)) * spread))
     ending = rng.choice([-1, -5, 50, 0], len(category), p=[0.55, 0.12, 0.13, 0.2])
     cents = np.clip(price, 2, 2500).astype(np.int64) * 100 + ending
-    cents = np.where(category == CATEGORIES.index("gift_cards"), rng.choice([1000, 2500, 5000, 10000], len(category)), cents)
+    cents = np.where(
+        category == CATEGORIES.index("gift_cards"), rng.choice([1000, 2500, 5000, 10000], len(category)), cents
+    )
     return world.products.add(len(category), seller=seller, category=category, price=cents)
 
 

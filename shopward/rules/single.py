@@ -71,6 +71,7 @@ class _Builder:
         self.minor = sorted(self.needs.minor)
         self.texts = sorted((self.needs.hashes | {f.name for f in self.row_features if f.text}) - {"type"})
         self.lists = sorted(self.needs.lists)
+        self.kept: dict[str, str | None] = {}      # texts of the event at hand
 
     def function(self) -> Callable[[dict], Decision]:
         batch, buffer, pack = self._batch()
@@ -85,6 +86,7 @@ class _Builder:
         lanes = 3 + len(self.numbers) + len(self.minor) + 2 * len(self.texts)
         memory = np.zeros(lanes, np.int64)
         batch = Batch(1, 0, memory[0:1], memory[1:2], memory[2:3].view(np.int16)[:1], [""])
+        batch.text = lambda name: [self.kept[name]]
         at = 3
         for name in self.numbers:
             batch.numbers[name] = memory[at : at + 1].view(np.float64)
@@ -121,6 +123,9 @@ class _Builder:
             "float": float,
             "int": int,
             "CANONICAL": canonical_text,
+            "KEPT": self.kept,
+            "BATCH": batch,
+            "ENGINE": self.engine,
             "TEXTS": _feature_texts(self.engine, bound),
             **{f"row_{i}": f.value for i, f in enumerate(self.row_features)},
         }
@@ -129,6 +134,7 @@ class _Builder:
 
     def _source(self) -> str:
         lines = ["def step(event, usual):", "    get = event.get"]
+        lines.append("    v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None")  # unknown when deciding
         lines += ["    for v in event.values():", "        if v.__class__ in NESTED: return None"]
         lines += ['    code = CODES.get(get("type"))', "    ts = get('ts')", "    if code is None or ts.__class__ is not int: return None"]
         for field in self._read_fields():
@@ -138,6 +144,8 @@ class _Builder:
             if not f.late:
                 lines += self._row_feature(i, f)
         lines.append(f"    PACK(BUFFER, 0, {', '.join(['t', 'ts', 'code', *self._packed()])})")
+        lines.append("    BATCH.seq0 = ENGINE.seq")
+        lines += [f"    KEPT[{name!r}] = {self._name(name)}" for name in self._kept_texts()]
         lines.append("    RUN()")
         for i, f in enumerate(self.row_features):
             if f.late:
@@ -226,6 +234,10 @@ class _Builder:
             out.append("0, 0" if n in late else f"*HASH[{f'x_{n}' if n in early else self._key(n)}]")
         return out
 
+    def _kept_texts(self) -> list[str]:
+        """Fields whose characters the windows read, or keep for string features."""
+        return sorted(self.engine.windows.needs.text)
+
     def _key(self, name: str) -> str:
         """The text under which a field is hashed."""
         field, at = self.fields.get(name), self._name(name)
@@ -279,7 +291,7 @@ class _Builder:
                 raise BadEvent("a label is not decided on: send it with Engine.label", field="type")
             engine.seq += 1
             event_id = event.get("event_id")
-            event_id = f"seq-{engine.seq - 1}" if event_id is None else str(event_id)
+            event_id = f"event:{engine.seq - 1}" if event_id is None else str(event_id)
             if not hits and not control:
                 return Decision(event_id=event_id, ts=ts, type=types[code], action="allow", rulebook_version=version)
             return self._judged(hits, types[code], event_id, ts, t, seen or event)
@@ -324,7 +336,8 @@ class _Builder:
 def _feature_texts(engine: Engine, bound: Any) -> dict[str, Callable[[], str | None]]:
     """Readers of the string features after a run."""
     out = {}
-    for name in bound.hashes:
+    row = set(engine.windows.row_features)
+    for name in (f.name for f in engine.rulebook.features.values() if f.type == "string" and f.name not in row):
         out[name] = lambda name=name: engine.windows.text(name, bound.hashes[name])[0]
     return out
 

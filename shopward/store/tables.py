@@ -162,6 +162,12 @@ class Tables:
     def close(self) -> None:
         self.engine.dispose()
 
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shopward.batch import Needs
-from shopward.declare.lookups import lookup_at
+from shopward.declare.lookups import ALWAYS
 from shopward.declare.needs import feature_needs, needs, rule_needs
 from shopward.declare.rulebook import Rulebook, version_of
 from shopward.declare.types import ListWrite, Policy
@@ -86,7 +86,10 @@ def test_problems_come_ordered_by_place_and_all_at_once():
 
 def test_one_wrong_feature_does_not_accuse_the_rules_that_read_it():
     with pytest.raises(RulebookError) as e:
-        book(features_x="w_7d: {entity: account, measure: sum(weight), over: 7d}\nv: {expr: w_7d * 2}", rules_r=RULE.format("v > w_7d"))
+        book(
+            features_x="w_7d: {entity: account, measure: sum(weight), over: 7d}\nv: {expr: w_7d * 2}",
+            rules_r=RULE.format("v > w_7d"),
+        )
     assert [p.file for p in e.value.problems] == ["features/x.yaml"]
 
 
@@ -104,14 +107,23 @@ RULE = "id: r\ntitle: A rule\non: [order, payment]\nwhen: {}\nthen: review\nstat
 def test_schema_fields_roles_and_implicit_label():
     schema = book().schema
     assert schema.types == ("label", "register", "login", "order", "payment", "coupon_claim")
-    assert schema.roles == {"account": "account", "seller": "account", "device": "device", "card": "card", "mail_domain": "mail_domain"}
+    assert schema.roles == {
+        "account": "account",
+        "seller": "account",
+        "device": "device",
+        "card": "card",
+        "mail_domain": "mail_domain",
+    }
     assert (schema.fields["amount"].type, schema.fields["amount"].digits) == ("money", 2)
     assert schema.fields["email"].pii and schema.fields["email"].normalise == "lower"
     assert schema.fields["mail_domain"].derive.fields == ("email",)
 
 
 def test_outside_files_are_mapped():
-    text = BASE["schema.yaml"] + "mapping: {TX_AMOUNT: amount, ID: event_id}\nconstants: {type: order}\norder: [ts, event_id]\n"
+    text = (
+        BASE["schema.yaml"]
+        + "mapping: {TX_AMOUNT: amount, ID: event_id}\nconstants: {type: order}\norder: [ts, event_id]\n"
+    )
     schema = book(schema=text + "label: {field: TX_FRAUD, known_after: 7d}\n").schema
     assert schema.mapping == {"TX_AMOUNT": "amount", "ID": "event_id"}
     assert schema.constants == {"type": "order"}
@@ -144,7 +156,14 @@ def test_features_in_declared_order_with_types_and_windows():
     assert [f.name for f in ours] == [line.split(":")[0] for line in FEATURES.splitlines()]
     assert [f.line for f in ours] == list(range(1, len(ours) + 1))
     spend = features["spend_7d"]
-    assert (spend.measure, spend.arg, spend.over, spend.lag, spend.before, spend.digits) == ("sum", "amount", 7 * DAY, 3_600_000, True, 2)
+    assert (spend.measure, spend.arg, spend.over, spend.lag, spend.before, spend.digits) == (
+        "sum",
+        "amount",
+        7 * DAY,
+        3_600_000,
+        True,
+        2,
+    )
     assert features["any_24h"].via == ("account", "seller")
     assert features["pair_30d"].entity == ("account", "seller")
     assert features["age"].over is None
@@ -194,23 +213,39 @@ tests:
   - name: nothing happens for one account
     events:
       - {type: order, ts: 2026-01-01T00:00:00Z, account: a1, amount: 12.50, success: true, note_of_ours: x}
-    lists: {blocked_devices: [d1, 7]}
+    lists: {blocked_devices: [d1, 7], trusted_pairs: [[a1, d1]]}
     expect: {action: allow, fires: false}
 """.replace(", note_of_ours: x", "")
     ).rules["ring"]
     assert rule.on == ("order",) and rule.then == "deny" and rule.label == "coupon_ring"
-    assert rule.writes == (ListWrite("blocked_devices", ("device",), 7 * DAY), ListWrite("trusted_pairs", ("account", "device"), None, True))
-    assert (rule.severity, rule.percent, rule.mandatory, rule.override, rule.state) == ("critical", 12.5, True, False, "live")
+    assert rule.writes == (
+        ListWrite("blocked_devices", ("device",), 7 * DAY),
+        ListWrite("trusted_pairs", ("account", "device"), None, True),
+    )
+    assert (rule.severity, rule.percent, rule.mandatory, rule.override, rule.state) == (
+        "critical",
+        12.5,
+        True,
+        False,
+        "live",
+    )
     assert rule.when.lists == ("trusted_pairs",) and rule.when.rowwise
     (test,) = rule.tests
-    assert test.events == ({"type": "order", "ts": "2026-01-01T00:00:00Z", "account": "a1", "amount": 12.5, "success": True},)
-    assert test.lists == {"blocked_devices": ("d1", "7")} and test.expect == {"action": "allow", "fires": False}
+    assert test.events == (
+        {"type": "order", "ts": "2026-01-01T00:00:00Z", "account": "a1", "amount": 12.5, "success": True},
+    )
+    assert test.lists == {"blocked_devices": ("d1", "7"), "trusted_pairs": (("a1", "d1"),)} and test.expect == {
+        "action": "allow",
+        "fires": False,
+    }
     assert (rule.file, rule.line) == ("rules/r.yaml", 4)
 
 
 def test_policy_has_defaults_and_takes_durations():
     assert book().policy == Policy()
-    policy = book(policy="lateness: 2h\nskew: 0s\nreview_capacity_per_day: 50\nbase_currency: EUR\ncontrol_percent: 1\n").policy
+    policy = book(
+        policy="lateness: 2h\nskew: 0s\nreview_capacity_per_day: 50\nbase_currency: EUR\ncontrol_percent: 1\n"
+    ).policy
     assert (policy.lateness_ms, policy.skew_ms, policy.review_capacity_per_day) == (7_200_000, 0, 50)
     assert (policy.base_currency, policy.control_percent) == ("EUR", 1.0)
 
@@ -218,16 +253,16 @@ def test_policy_has_defaults_and_takes_durations():
 # --- lookups as of the event --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_lookup_answers_as_of_the_event(tmp_path):
+def test_rows_of_a_lookup_stand_in_the_order_of_their_time(tmp_path):
     csv = "key,country,prepaid,valid_from,valid_until\n4,CA,,2022-01-01,2023-01-01\n4,US,true,2020-01-01,\n5,,false,,\n"
     text = "columns: {country: string, prepaid: bool}\nfile: bins.csv\n"
     write(tmp_path, BASE | {"lookups/bins.yaml": text, "lookups/bins.csv": csv})
-    table = Rulebook(tmp_path).lookups["bins"]
-    at = [lookup_at(table, "country", "4", moment(day)) for day in ("2019-12-31", "2020-01-01", "2022-06-01", "2023-06-01")]
-    assert at == [None, "US", "CA", None]
-    assert lookup_at(table, "prepaid", "4", moment("2022-06-01")) is None
-    assert lookup_at(table, "prepaid", "5", 0) is False
-    assert lookup_at(table, "country", "6", 0) is None and lookup_at(table, "country", None, 0) is None
+    rows = Rulebook(tmp_path).lookups["bins"].rows
+    assert rows["4"] == (
+        (moment("2020-01-01"), None, {"country": "US", "prepaid": True}),
+        (moment("2022-01-01"), moment("2023-01-01"), {"country": "CA", "prepaid": None}),
+    )
+    assert rows["5"] == ((ALWAYS, None, {"country": None, "prepaid": False}),)
 
 
 def test_the_csv_of_a_lookup_is_part_of_the_version(tmp_path):
@@ -239,25 +274,33 @@ def test_the_csv_of_a_lookup_is_part_of_the_version(tmp_path):
 
 
 def test_number_keys_have_one_spelling():
-    table = book(lookups_asn="key: number\ncolumns: {risk: number}\nrows: [{key: 64500, risk: 1}, {key: 0.5, risk: 2}]\n").lookups["asn"]
-    assert [lookup_at(table, "risk", k, 0) for k in (64500, 64500.0, 0.5)] == [1.0, 1.0, 2.0]
-    missing = lookup_at(table, "risk", float("nan"), 0)
-    assert missing != missing
+    text = "key: number\ncolumns: {risk: number}\nrows: [{key: 64500.0, risk: 1}, {key: 0.5, risk: 2}]\n"
+    assert list(book(lookups_asn=text).lookups["asn"].rows) == ["64500", "0.5"]
 
 
 # --- what is read ---------------------------------------------------------------------------------------------------------------------------
 
 
 def test_needs_name_every_column_read_and_no_other():
-    rulebook = book(features_x=FEATURES, rules_r=RULE.format("'contains(user_agent, \"bot\") or weight > 3 or email is None'"))
-    assert feature_needs(rulebook.features["spend_7d"], rulebook.schema) == Needs(minor=frozenset({"amount"}), hashes=frozenset({"account"}))
+    rulebook = book(
+        features_x=FEATURES, rules_r=RULE.format("'contains(user_agent, \"bot\") or weight > 3 or email is None'")
+    )
+    assert feature_needs(rulebook.features["spend_7d"], rulebook.schema) == Needs(
+        minor=frozenset({"amount"}), hashes=frozenset({"account"})
+    )
     assert feature_needs(rulebook.features["blocked"], rulebook.schema) == Needs(text=frozenset({"device"}))
-    assert rule_needs(rulebook.rules["r"], rulebook.schema) == Needs(numbers=frozenset({"weight"}), text=frozenset({"user_agent", "email"}))
+    assert rule_needs(rulebook.rules["r"], rulebook.schema) == Needs(
+        numbers=frozenset({"weight"}), text=frozenset({"user_agent", "email"})
+    )
     total = needs(rulebook)
     assert total.hashes == {"account", "seller", "device"}
     assert "tags" not in total.lists and "shipped" not in total.numbers
 
 
 def test_a_rule_that_writes_a_list_needs_the_text_of_its_key():
-    rulebook = book(rules_r=RULE.format("amount > 5").replace("review", "{action: deny, list: {add: blocked_devices, key: device}}"))
-    assert rule_needs(rulebook.rules["r"], rulebook.schema) == Needs(numbers=frozenset({"amount"}), text=frozenset({"device"}))
+    rulebook = book(
+        rules_r=RULE.format("amount > 5").replace("review", "{action: deny, list: {add: blocked_devices, key: device}}")
+    )
+    assert rule_needs(rulebook.rules["r"], rulebook.schema) == Needs(
+        numbers=frozenset({"amount"}), text=frozenset({"device"})
+    )

@@ -54,7 +54,7 @@ def test_every_visible_character_is_found_where_it_stands(parts, style):
     for c, (line, column) in zip(scalar.text, scalar.place().spots, strict=False):
         if not c.isspace():
             here = lines[line - 1][column - 1 :]
-            assert here.startswith(c) or here.startswith("\\" + c), (c, text)
+            assert here.startswith((c, "\\" + c)), (c, text)
 
 
 def test_words_stay_words_and_numbers_are_numbers():
@@ -74,7 +74,10 @@ def laughs() -> str:
     [
         (laughs(), "anchors and aliases are not used in rulebooks"),
         ("a: &x {b: *x}", "anchors and aliases are not used in rulebooks"),
-        ("a: !!python/object/apply:os.system ['ls']", "tags are not used in rulebooks: tag:yaml.org,2002:python/object/apply:os.system"),
+        (
+            "a: !!python/object/apply:os.system ['ls']",
+            "tags are not used in rulebooks: tag:yaml.org,2002:python/object/apply:os.system",
+        ),
         ("a: !!python/name:os.system", "tags are not used in rulebooks: tag:yaml.org,2002:python/name:os.system"),
         ("a: !!binary aGk=", "tags are not used in rulebooks: tag:yaml.org,2002:binary"),
         ("[" * 100_000, "nested too deeply"),
@@ -118,7 +121,11 @@ def test_a_rulebook_with_a_piece_cut_out_or_put_in_checks_or_tells(name, draw):
     text = BASE[name]
     start = draw.draw(st.integers(0, len(text)))
     end = draw.draw(st.integers(start, min(len(text), start + 30)))
-    put = draw.draw(st.sampled_from(["", "x", " ", "\n", "{", "}", "[", ": ", "'", "- ", "0", "~", "[]", "{}", "null", "{a: b}", "[[x]]"]))
+    put = draw.draw(
+        st.sampled_from(
+            ["", "x", " ", "\n", "{", "}", "[", ": ", "'", "- ", "0", "~", "[]", "{}", "null", "{a: b}", "[[x]]"]
+        )
+    )
     try:
         Rulebook.from_files(BASE | {name: text[:start] + put + text[end:]})
     except RulebookError as e:

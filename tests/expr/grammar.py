@@ -54,7 +54,9 @@ def texts(depth: int, text: bool) -> st.SearchStrategy[str]:
     base = _pick(TEXTS)
     if depth == 0 or not text:
         return base | st.tuples(base, base | _word).map(lambda p: f"coalesce({p[0]}, {p[1]})")
-    return base | base.map(lambda s: f"prefix({s}, 1)") | st.tuples(base, _word).map(lambda p: f"coalesce({p[0]}, {p[1]})")
+    return (
+        base | base.map(lambda s: f"prefix({s}, 1)") | st.tuples(base, _word).map(lambda p: f"coalesce({p[0]}, {p[1]})")
+    )
 
 
 def conditions(depth: int, text: bool) -> st.SearchStrategy[str]:
@@ -82,17 +84,25 @@ def conditions(depth: int, text: bool) -> st.SearchStrategy[str]:
         return leaf
     c = conditions(depth - 1, text)
     joined = st.tuples(c, _pick(["and", "or"]), c).map(lambda p: f"({p[0]} {p[1]} {p[2]})")
-    return leaf | joined | c.map(lambda a: f"(not {a})") | st.tuples(c, c, c).map(lambda p: f"({p[0]} and {p[1]} or not {p[2]})")
+    return (
+        leaf
+        | joined
+        | c.map(lambda a: f"(not {a})")
+        | st.tuples(c, c, c).map(lambda p: f"({p[0]} and {p[1]} or not {p[2]})")
+    )
 
 
 _number = st.none() | _pick([0.0, 1.0, -1.0, 2.5, 0.5, 3.0, 1e3, 7.0, -2.5, 1e-3, 1e300]) | st.floats(-1e6, 1e6)
 _time = st.none() | st.integers(0, 4_000_000_000_000).map(float) | _pick([0.0, 1767225600000.0])
 EVENTS = st.fixed_dictionaries(
     {
-        **{n: _number for n in NUMBERS},
+        **dict.fromkeys(NUMBERS, _number),
         **{n: st.none() | st.booleans() for n in BOOLS},
-        **{n: st.none() | _pick([w.replace("''", "'") for w in WORDS]) | st.text(max_size=4, alphabet="abü%_'") for n in TEXTS},
-        **{n: _time for n in TIMES},
+        **{
+            n: st.none() | _pick([w.replace("''", "'") for w in WORDS]) | st.text(max_size=4, alphabet="abü%_'")
+            for n in TEXTS
+        },
+        **dict.fromkeys(TIMES, _time),
         "type": _pick(["login", "order"]),
         "tags": st.none() | st.lists(_pick(["a", "b", "ü"]), max_size=3),
     }

@@ -15,7 +15,12 @@ from tests.expr.grammar import BOOLS, EVENTS, NUMBERS, SCOPE, TEXTS, TIMES, cond
 from tests.expr.reference import evaluate
 
 nan = float("nan")
-quick = settings(max_examples=int(os.environ.get("EXAMPLES", 150)), deadline=None, suppress_health_check=list(HealthCheck), derandomize="EXAMPLES" not in os.environ)
+quick = settings(
+    max_examples=int(os.environ.get("EXAMPLES", 150)),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize="EXAMPLES" not in os.environ,
+)
 CODES = {"label": 0, "login": 1, "order": 2}
 
 

@@ -83,7 +83,9 @@ def test_simhash_of_near_texts_is_near():
 
 
 def test_geo_km_from_berlin_to_paris():
-    assert python("geo_km(lat, lon, lat2, lon2)", lat=52.52, lon=13.405, lat2=48.8566, lon2=2.3522) == pytest.approx(877.46, abs=0.01)
+    assert python("geo_km(lat, lon, lat2, lon2)", lat=52.52, lon=13.405, lat2=48.8566, lon2=2.3522) == pytest.approx(
+        877.46, abs=0.01
+    )
     assert python("geo_km(lat, lon, lat2, lon2)", lat=91.0, lon=0.0, lat2=0.0, lon2=0.0) is None
     assert python("geo_km(lat, lon, lat2, lon2)", lat=1.0, lon=0.0, lat2=0.0) is None
 
@@ -100,7 +102,14 @@ def test_local_time_knows_summer_time():
 def test_missing_in_missing_out(function):
     f = FUNCTIONS[function]
     missing = {"string": "s", "number": "x", "time": "ts", "list": "tags", "bool": "x"}
-    constants = {"prefix": "2", "round": "2", "matches": "'a*'", "hour": "'Europe/Berlin'", "weekday": "'UTC'", "day": "'Asia/Tokyo'"}
+    constants = {
+        "prefix": "2",
+        "round": "2",
+        "matches": "'a*'",
+        "hour": "'Europe/Berlin'",
+        "weekday": "'UTC'",
+        "day": "'Asia/Tokyo'",
+    }
     args = [constants[function] if i in f.constant else missing[p[0]] for i, p in enumerate(f.params)]
     assert python(f"{function}({', '.join(args)})") is None
 
@@ -160,7 +169,9 @@ def test_distances_agree_with_duckdb(lat, lon, lat2, lon2):
 # --- no text takes long -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", ["domain(s)", "digits(s)", 'matches(s, "*a?b*a?b*a?b*c")', "lower(s)", "ip64(s)", "simhash(s)"])
+@pytest.mark.parametrize(
+    "source", ["domain(s)", "digits(s)", 'matches(s, "*a?b*a?b*a?b*c")', "lower(s)", "ip64(s)", "simhash(s)"]
+)
 @pytest.mark.parametrize("unit", ["a", "@", "a@", "ab", "é", "1:", " "])
 def test_a_million_characters_come_back(source, unit):
     """Where anything quadratic or backtracking would run for hours."""

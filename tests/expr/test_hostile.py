@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import random
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,13 @@ from shopward.expr.nodes import Node
 from shopward.expr.place import Place
 
 SCOPE = Scope(
-    fields={"amount": Known("number"), "ok": Known("bool"), "s": Known("string"), "email": Known("string", pii=True), "ts": Known("time")},
+    fields={
+        "amount": Known("number"),
+        "ok": Known("bool"),
+        "s": Known("string"),
+        "email": Known("string", pii=True),
+        "ts": Known("time"),
+    },
     features={"x_7d": "number"},
     lists={"bad": ()},
     lookups={"bins_country": ("bins", "country", "string", "string")},
@@ -39,7 +46,9 @@ def assert_harmless(expr: Expr) -> None:
     """The generated Python holds only names we put there, no attributes but text tests, nothing that loops."""
     allowed = {*SCOPE.fields, *SCOPE.features, *HELPERS, *(f"f_{name}" for name in FUNCTIONS)}
     for n in ast.walk(ast.parse(to_python(expr, mode="value"), mode="eval")):
-        assert not isinstance(n, ast.Lambda | ast.Subscript | ast.ListComp | ast.GeneratorExp | ast.Await | ast.NamedExpr)
+        assert not isinstance(
+            n, ast.Lambda | ast.Subscript | ast.ListComp | ast.GeneratorExp | ast.Await | ast.NamedExpr
+        )
         assert not isinstance(n, ast.Name) or n.id in allowed, n.id
         assert not isinstance(n, ast.Attribute) or n.attr in ("startswith", "endswith")
     to_sql_or_not_yet(expr)
@@ -162,6 +171,12 @@ def test_a_million_characters_are_refused_unread():
     problems: list = []
     check("ok or " * 1_000_000 + "ok", SCOPE, problems=problems)
     assert [p.message for p in problems] == ["the expression is 6000002 characters long; the limit is 8000"]
+
+
+def test_of_many_faults_twenty_are_told():
+    problems: list = []
+    check(" or ".join(f"amont{i}" for i in range(500)), SCOPE, problems=problems)
+    assert len(problems) == 20
 
 
 def test_generated_code_stays_small():

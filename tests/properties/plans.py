@@ -172,7 +172,7 @@ share_of_quiet: {ratio: [failed_share_1h, quiet_1h]}
 jump: {expr: amount / s_1h}
 balance: {expr: (s_1h - change) * 2 + n_1h % 3}
 odd: {expr: '-(n_1h // 2) + coalesce(quiet_1h, -1)'}
-least: {expr: 'min(amount, score_raw)'}
+lesser: {expr: 'min(amount, score_raw)'}
 of_shape: {expr: jump + failed_share_1h}
 """)
 

@@ -1,7 +1,8 @@
 """A disk in memory that, when the power fails, forgets whatever was not forced to it.
 
 After `crash` each unforced write may be there, gone, or half there, in any combination; the same for names that were created,
-renamed or removed without forcing their folder. It can also run full (`capacity` bytes) or refuse to force (`sync_error`).
+renamed or removed without forcing their folder. It can also be cut off in the middle
+of an operation (`operations_left`), run full (`capacity` bytes) or refuse to force (`sync_error`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from pathlib import Path
 from random import Random
 
 from shopward.errors import UsageError
+
+
+class PowerCut(BaseException):
+    """The machine dies in the middle of an operation."""
 
 
 class Inode:
@@ -95,6 +100,7 @@ class ForgetfulFile:
 
     def append(self, parts: Sequence[bytes]) -> None:
         assert not self.closed, "written after close"
+        self.disk.tick()
         data = b"".join(bytes(part) for part in parts)
         room = self.disk.room()
         self.inode.write(len(self.inode.seen), data[:room])
@@ -103,6 +109,7 @@ class ForgetfulFile:
 
     def sync(self) -> None:
         assert not self.closed, "synced after close"
+        self.disk.tick()
         if self.disk.sync_error:
             raise OSError(self.disk.sync_error, os.strerror(self.disk.sync_error))
         self.disk.syncs += 1
@@ -110,6 +117,7 @@ class ForgetfulFile:
 
     def truncate(self, size: int) -> None:
         assert not self.closed, "cut after close"
+        self.disk.tick()
         self.inode.truncate(size)
 
     def size(self) -> int:
@@ -125,6 +133,12 @@ class ForgetfulDisk:
         self.folders: dict[Path, Folder] = {}
         self.locks: set[Path] = set()
         self.capacity, self.sync_error, self.syncs = capacity, 0, 0
+        self.operations_left = -1      # until the power is cut; negative: it never is
+
+    def tick(self) -> None:
+        if self.operations_left == 0:
+            raise PowerCut
+        self.operations_left -= 1
 
     def room(self) -> int:
         used = sum(len(inode.seen) for folder in self.folders.values() for inode in folder.seen.values())
@@ -151,6 +165,7 @@ class ForgetfulDisk:
     def appending(self, path: Path) -> ForgetfulFile:
         folder = self.folders[path.parent]
         if path.name not in folder.seen:
+            self.tick()
             folder.change("link", path.name, Inode())
         return ForgetfulFile(self, folder.seen[path.name])
 
@@ -171,18 +186,22 @@ class ForgetfulDisk:
         return sorted([*below, *(self.folders[folder].seen if folder in self.folders else ())])
 
     def make_folder(self, folder: Path) -> None:
-        self.folders.setdefault(folder, Folder())
+        for path in (folder, *folder.parents):
+            self.folders.setdefault(path, Folder())
 
     def rename(self, old: Path, new: Path) -> None:
         assert old.parent == new.parent, "a rename within one folder is atomic; between two it is not modelled"
         self._inode(old)
+        self.tick()
         self.folders[old.parent].change("rename", old.name, new.name)
 
     def remove(self, path: Path) -> None:
         self._inode(path)
+        self.tick()
         self.folders[path.parent].change("remove", path.name)
 
     def sync_folder(self, folder: Path) -> None:
+        self.tick()
         self.folders[folder].force()
 
     def lock(self, path: Path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
-from forgetful import ForgetfulDisk
+from forgetful import ForgetfulDisk, PowerCut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -150,7 +151,7 @@ def test_background_runs_are_not_missed(tmp_path):
     batches=st.lists(
         st.tuples(
             st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1)), min_size=1, max_size=6),
-            st.sampled_from(["", "sync", "sync", "crash"]),
+            st.sampled_from(["", "sync", "sync", "sync", "cut", "crash"]),
             st.integers(0, DAY * 2),
         ),
         max_size=40,
@@ -174,10 +175,14 @@ def test_any_stream_and_any_crash_agree_with_a_plain_dict(batches, seed):
                 known[id] = (len(history), content, clock)
                 expected.append((NEW, len(history)))
                 history.append((id, content, clock))
-        assert store.take(ids, contents, [clock] * len(ids)) == expected
+        if then == "cut":
+            disk.operations_left = chance.randrange(12)
+        with suppress(PowerCut):
+            assert store.take(ids, contents, [clock] * len(ids)) == expected
+            store.log.sync() if then == "cut" else None
         if then == "sync":
             store.log.sync()
-        elif then == "crash":
+        elif then in ("crash", "cut"):
             disk = disk.crash(chance)
             store = Store(disk)
             del history[store.log.next_seq :]

@@ -11,7 +11,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from forgetful import ForgetfulDisk
+from forgetful import ForgetfulDisk, PowerCut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -311,7 +311,7 @@ def test_a_real_full_file_system(tmp_path):
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("append"), st.integers(0, 5)),
-            st.tuples(st.sampled_from(["sync", "sync", "crash", "kill", "dies in sync", "reader", "full"]), st.just(0)),
+            st.tuples(st.sampled_from(["sync", "sync", "crash", "kill", "dies in sync", "cut", "reader", "full"]), st.just(0)),
         ),
         max_size=40,
     ),
@@ -346,7 +346,11 @@ def test_no_crash_loses_an_acknowledged_event_or_repeats_one(steps, seed, segmen
                 with suppress(CorruptStore):
                     log.sync()
                 disk.sync_error = 0
-            disk = disk.crash(chance) if step == "crash" else disk.kill()
+            if step == "cut":
+                disk.operations_left = chance.randrange(6)
+                with suppress(PowerCut):
+                    log.sync()
+            disk = disk.crash(chance) if step in ("crash", "cut") else disk.kill()
             log = Log.open(HERE, disk, segment_bytes)
             recovered = ids_in(log)
             assert recovered == appended[: len(recovered)]

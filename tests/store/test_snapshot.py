@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
-from forgetful import ForgetfulDisk
+from forgetful import ForgetfulDisk, PowerCut
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,12 +94,11 @@ def test_after_a_crash_the_last_finished_snapshot_or_a_newer_whole_one_is_there(
     chance, disk, finished = Random(seed), ForgetfulDisk(), 0
     for seq in range(1, rounds + 1):
         disk.capacity = (1 << 40) if chance.random() < 0.7 else chance.randrange(40_000)
-        try:
+        disk.operations_left = chance.randrange(-6, 12)
+        with suppress(StoreFull, PowerCut):
             snapshot.save(HERE, {"x": np.full(chance.randrange(2_000), seq)}, Meta(seq=seq, frame=seq), disk)
             finished = seq
-        except StoreFull:
-            pass
-        if chance.random() < 0.5:
+        if disk.operations_left == 0 or chance.random() < 0.5:
             disk = disk.crash(chance)
             disk.make_folder(HERE)
             found = snapshot.load(HERE, disk)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shopward.market.campaigns.identities import fresh_accounts, log_in, raise_accounts, sign_up
-from shopward.market.campaigns.script import Script
+from shopward.market.campaigns.script import Fields, Script
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE
 from shopward.market.rows import CATEGORY, HOUR, REASON, SECOND
 
@@ -46,7 +46,7 @@ def plan(script: Script) -> None:
     """Open accounts, test, then spend what lives."""
     way, rng = (QUIET if script.hard else LOUD), script.rng
     basket = float(np.sqrt(way.basket[0] * way.basket[1])) * 1.15
-    spent = max(3, round(script.target / basket))
+    spent = max(2, round(script.target / basket))
     live = max(spent, round(spent / rng.uniform(0.35, 0.7)))  # the rest is sold on
     tested = round(live / rng.uniform(*way.live))
     guessed = rng.random() < 0.4 and not script.hard
@@ -88,25 +88,34 @@ def _test(script: Script, way: Way, cards: np.ndarray, alive: np.ndarray) -> lis
     return proven
 
 
-def _accounts(script: Script, way: Way, n: int) -> list[dict[str, int]]:
+def _accounts(script: Script, way: Way, n: int) -> list[Fields]:
     """Accounts with the device and address they act from: fresh ones, or a stock raised over months."""
-    rng, world = script.rng, script.world
+    rng = script.rng
     country = script.countries(n)
     devices = script.devices(-(-n // way.accounts_per_device), phones=way.warm)[np.arange(n) // way.accounts_per_device]
-    exits = script.homes(country) if way.warm else np.where(rng.random(n) < 0.5, script.servers(n), script.homes(country))
+    exits = (
+        script.homes(country) if way.warm else np.where(rng.random(n) < 0.5, script.servers(n), script.homes(country))
+    )
     exits = exits[np.arange(n) // way.accounts_per_ip * way.accounts_per_ip]
-    account = raise_accounts(script, country, devices) if way.warm else fresh_accounts(script, country, devices, way.disposable)
+    account = (
+        raise_accounts(script, country, devices)
+        if way.warm
+        else fresh_accounts(script, country, devices, way.disposable)
+    )
     for kind, codes in (("account", account), ("device", devices), ("ip", exits)):
         script.actor(kind, codes, "tester")
     script.books.pay(n * (6.0 if way.warm else 0.4), "accounts")
-    return [{"account": a, "device": d, "ip": i} for a, d, i in zip(account.tolist(), devices.tolist(), exits.tolist(), strict=True)]
+    return [
+        {"account": a, "device": d, "ip": i}
+        for a, d, i in zip(account.tolist(), devices.tolist(), exits.tolist(), strict=True)
+    ]
 
 
 def _one_account(
-    script: Script, way: Way, person: dict[str, int], t: int, cards: list[int], alive: list[bool]
+    script: Script, way: Way, person: Fields, t: int, cards: list[int], alive: list[bool]
 ) -> list[tuple[int, int]]:
     rng, proven = script.rng, []
-    who = {**person, "session": script.session()}
+    who: Fields = {**person, "session": script.session()}
     found = t + script.later(20, 140)  # the acquirer's early warning
     t = log_in(script, t, who, "F1012", known=found) if way.warm else sign_up(script, t, who, "T1585", known=found)
     address = int(script.world.accounts.address[who["account"]])
@@ -119,7 +128,9 @@ def _one_account(
             script.consequences(order, payment)
             proven.append((card, int(t)))
         else:
-            script.decline(t, order, card, REASON[str(rng.choice(DECLINES, p=_MIX))], "F1012", known=max(found, t + HOUR))
+            script.decline(
+                t, order, card, REASON[str(rng.choice(DECLINES, p=_MIX))], "F1012", known=max(found, t + HOUR)
+            )
         t = int(t + rng.uniform(*way.pause) * SECOND)
         who["session"] = script.session() if way.warm else who["session"]
     return proven
@@ -138,8 +149,8 @@ def _spend(script: Script, way: Way, proven: list[tuple[int, int]]) -> None:
     script.actor("address", drops, "drop")
     for (card, tested), buyer in zip(proven, buyers, strict=True):
         t = tested + (script.later(8, 120) if script.hard else script.later(0.3, 30))
-        who = {**buyer, "session": script.session()}
-        label = {"source": "chargeback", "known": script.chargeback_at(t)}
+        who: Fields = {**buyer, "session": script.session()}
+        label: Fields = {"source": "chargeback", "known": script.chargeback_at(t)}
         t = log_in(script, t, who, "F1028", **label) if way.warm else sign_up(script, t, who, "T1585", **label)
         product = int(script.goods(*way.basket, GOODS, 1)[0])
         script.uses("SW-1043")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shopward.market.campaigns.identities import fresh_accounts, log_in, sign_up
-from shopward.market.campaigns.script import Script
-from shopward.market.rows import CATEGORY, DAY, HOUR, MINUTE, REASON
+from shopward.market.campaigns.script import Fields, Script
+from shopward.market.rows import CATEGORY, DAY, HOUR, REASON
 from shopward.market.sessions import WELCOME, WELCOME_OFF
 
 RESALE = 0.86  # of the shop price: new, sealed, small goods
@@ -51,19 +51,32 @@ def plan(script: Script) -> None:
     cards = world.new_cards(rng, np.full(-(-n // way.accounts_per_card), land[0]))
     begins = script.start + np.sort(rng.uniform(0, rng.uniform(*way.hours) * HOUR, n)).astype(np.int64)
     script.uses("SW-1003", "SW-1005", *(() if script.hard else ("SW-1006",)))
-    for kind, codes in (("account", accounts), ("device", phones), ("ip", exits), ("card", cards), ("address", addresses)):
+    for kind, codes in (
+        ("account", accounts),
+        ("device", phones),
+        ("ip", exits),
+        ("card", cards),
+        ("address", addresses),
+    ):
         script.actor(kind, codes, "ring")
     for i, begin in enumerate(begins.tolist()):
-        who = {"account": int(accounts[i]), "device": int(phones[phone_of[i]]), "ip": int(exits[exit_of[i]])}
-        _one(script, way, who, begin, int(cards[i // way.accounts_per_card]), int(addresses[i // way.accounts_per_address]))
+        who: Fields = {"account": int(accounts[i]), "device": int(phones[phone_of[i]]), "ip": int(exits[exit_of[i]])}
+        _one(
+            script,
+            way,
+            who,
+            begin,
+            int(cards[i // way.accounts_per_card]),
+            int(addresses[i // way.accounts_per_address]),
+        )
     script.books.pay(n * PER_ACCOUNT + len(phones) * PER_PHONE, "numbers and phones")
 
 
-def _one(script: Script, way: Way, base: dict[str, int], t: int, card: int, address: int) -> None:
+def _one(script: Script, way: Way, base: Fields, t: int, card: int, address: int) -> None:
     """One of the ring's customers."""
     rng = script.rng
-    who = {**base, "session": script.session()}
-    label = {"source": "promo_audit", "known": t + script.later(*way.wait) + int(rng.uniform(2, 14) * DAY)}
+    who: Fields = {**base, "session": script.session()}
+    label: Fields = {"source": "promo_audit", "known": t + script.later(*way.wait) + int(rng.uniform(2, 14) * DAY)}
     t = sign_up(script, t, who, "SW-1003", **label)
     wait = script.later(*way.wait)
     if wait > HOUR:
@@ -72,14 +85,16 @@ def _one(script: Script, way: Way, base: dict[str, int], t: int, card: int, addr
     else:
         t += wait
     script.add("coupon_claim", t, "SW-1011.001", coupon=WELCOME, **who, **label)
-    t += int(rng.integers(MINUTE // 3, 4 * MINUTE))
+    t += script.pause(50)
     if rng.random() < 0.06:
         return  # forgotten, or asked for a code that did not come
     product = int(script.goods(25, 48, GOODS, 1)[0])
-    gross = int(script.world.products.price[product])
+    gross = script.price(product)
     off = WELCOME_OFF if gross >= 2 * WELCOME_OFF else gross // 3
     t = script.browse(t, who, product, "SW-1011.001", 0.25, **label)
-    order, t = script.purchase(t, who, product, address, "SW-1011.001", amount=gross - off, discount=off, coupon=WELCOME, **label)
+    order, t = script.purchase(
+        t, who, product, address, "SW-1011.001", amount=gross - off, discount=off, coupon=WELCOME, **label
+    )
     if rng.random() < 0.05:
         script.decline(t, order, card, REASON["insufficient_funds"], "SW-1011.001", **label)
         return

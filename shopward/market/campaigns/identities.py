@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from shopward.market.campaigns.script import Script
-from shopward.market.rows import DAY, METHOD, MINUTE, SECOND, START
+from shopward.market.campaigns.script import Fields, Script
+from shopward.market.rows import DAY, METHOD, START
 from shopward.market.texts import DISPOSABLE
 
 
@@ -16,7 +18,9 @@ def fresh_accounts(script: Script, country: np.ndarray, devices: np.ndarray, dis
     domains = np.where(throwaway, rng.choice(DISPOSABLE, n), rng.integers(0, 6, n))
     if disposable:
         script.uses("SW-1003.001")
-    return world.strangers(rng, n, country=country, first=devices, email=world.new_emails(rng, n, domains), card=-1, reg=START)
+    return world.strangers(
+        rng, n, country=country, first=devices, email=world.new_emails(rng, n, domains), card=-1, reg=START
+    )
 
 
 def raise_accounts(script: Script, country: np.ndarray, devices: np.ndarray) -> np.ndarray:
@@ -31,16 +35,20 @@ def raise_accounts(script: Script, country: np.ndarray, devices: np.ndarray) -> 
     )  # fmt: skip
 
 
-def sign_up(script: Script, t: int, who: dict[str, int], technique: str, **label: object) -> int:
+def sign_up(script: Script, t: int, who: Fields, technique: str, **label: Any) -> int:
     """Register a fresh account at `t`; returns the moment it is ready."""
     world = script.world
     world.accounts.reg[who["account"]] = t
-    contact = {"email": int(world.accounts.email[who["account"]]), "phone": int(world.accounts.phone[who["account"]])}
-    script.add("register", t, technique, method=METHOD["password"], **contact, **who, **label)
-    return t + int(script.rng.integers(15 * SECOND, 2 * MINUTE))
+    contact: Fields = {
+        "email": int(world.accounts.email[who["account"]]),
+        "phone": int(world.accounts.phone[who["account"]]),
+    }
+    method = METHOD["password" if script.rng.random() < 0.72 else "otp"]
+    script.add("register", t, technique, method=method, **contact, **who, **label)
+    return t + script.pause(35)
 
 
-def log_in(script: Script, t: int, who: dict[str, int], technique: str, new: int = 0, **label: object) -> int:
+def log_in(script: Script, t: int, who: Fields, technique: str, new: int = 0, **label: Any) -> int:
     email = int(script.world.accounts.email[who["account"]])
     script.add("login", t, technique, email=email, method=METHOD["password"], success=1, new_device=new, **who, **label)
-    return t + int(script.rng.integers(10 * SECOND, 90 * SECOND))
+    return t + script.pause(20)

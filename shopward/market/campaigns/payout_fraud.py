@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shopward.market.campaigns.identities import fresh_accounts, log_in, raise_accounts, sign_up
-from shopward.market.campaigns.script import Script
+from shopward.market.campaigns.script import Fields, Script
 from shopward.market.payouts import HOLD_DAYS, SELLER_SHARE
-from shopward.market.rows import CATEGORY, CHANGE, DAY, DRAIN, HOUR, METHOD, MINUTE, REASON, SECOND, START
+from shopward.market.rows import CATEGORY, CHANGE, DAY, DRAIN, HOUR, METHOD, REASON, START
 from shopward.market.world import add_products, sell_accounts
 
 MULE_SHARE = 0.35
@@ -50,14 +50,14 @@ def plan(script: Script) -> None:
 
 
 def _hijack(script: Script, way: Way) -> None:
-    world, rng = script.world, script.rng
+    world = script.world
     shops = _worth_it(script)
     mules = world.take("bank", max(1, len(shops) if script.hard else (len(shops) + 1) // 2))
     script.uses("T1660", "SW-1009")
     script.actor("bank_account", mules, "mule")
     for i, shop in enumerate(shops):
         day = _eve_of_payday(script, int(world.sellers.weekday[shop]))
-        _one_shop(script, way, shop, START + day * DAY, int(mules[i % len(mules)]))
+        _one_shop(script, way, shop, START + day * DAY, int(mules[i % len(mules)]), sure=i == 0)
     script.books.pay(KIT + 25 * len(shops), "phishing, proxies")
 
 
@@ -66,7 +66,11 @@ def _worth_it(script: Script) -> list[int]:
     world, rng = script.world, script.rng
     n = int(rng.integers(1, 4))
     takings = world.sellers.weekly / 100 * SELLER_SHARE / 100
-    worth = np.where((world.sellers.reg < START) & (world.sellers.rate > 0), np.abs(np.log((takings + 1) / (script.target / n + 1))), np.inf)
+    worth = np.where(
+        (world.sellers.reg < START) & (world.sellers.rate > 0),
+        np.abs(np.log((takings + 1) / (script.target / n + 1))),
+        np.inf,
+    )
     best = np.argsort(worth, kind="stable")[: 6 * n]
     return rng.choice(best, min(n, len(best)), replace=False).tolist()
 
@@ -78,7 +82,8 @@ def _eve_of_payday(script: Script, weekday: int) -> int:
     return int(min(day, script.world.days - 1))
 
 
-def _one_shop(script: Script, way: Way, shop: int, morning: int, mule: int) -> None:
+def _one_shop(script: Script, way: Way, shop: int, morning: int, mule: int, sure: bool) -> None:
+    """Log in as the owner, pass the challenge (`sure`: with certainty; who fails everywhere runs no campaign), redirect, draw."""
     world, rng = script.world, script.rng
     owner = int(world.sellers.account[shop])
     country = world.accounts.country[[owner]].astype(np.int64)
@@ -89,32 +94,52 @@ def _one_shop(script: Script, way: Way, shop: int, morning: int, mule: int) -> N
     script.actor("ip", ip, "hijacker")
     wait = script.later(*way.wait)
     t = max(script.start, morning + int(rng.uniform(0, 20) * HOUR) - wait)
-    who = {"account": owner, "device": device, "ip": ip, "session": script.session()}
-    label = {"source": "seller_report", "known": t + wait + script.later(6, 90)}
+    who: Fields = {"account": owner, "device": device, "ip": ip, "session": script.session()}
+    label: Fields = {"source": "seller_report", "known": t + wait + script.later(6, 90)}
     t = log_in(script, t, who, "F1006.002", new=1, **label)
     if rng.random() < 0.6:
-        passed = rng.random() < way.challenge_passed
+        passed = sure or rng.random() < way.challenge_passed
         script.add("challenge_result", t, "T1111", method=METHOD["sms"], success=int(passed), **who, **label)
         if not passed:
             return
-        t += int(rng.integers(20 * SECOND, 3 * MINUTE))
+        t += script.pause(45)
     if rng.random() < way.new_email:
         fresh = int(world.new_emails(rng, 1)[0])
         script.add("profile_change", t, "F1005.004", changed=CHANGE["email"], email=fresh, new_device=1, **who, **label)
-        t += int(rng.integers(30 * SECOND, 5 * MINUTE))
-    script.add("profile_change", t, "SW-1034", changed=CHANGE["bank_account"], bank=mule, seller=owner, new_device=1, **who, **label)
+        t += script.pause(80)
+    script.add(
+        "profile_change",
+        t,
+        "SW-1034",
+        changed=CHANGE["bank_account"],
+        bank=mule,
+        seller=owner,
+        new_device=1,
+        **who,
+        **label,
+    )
     _draw(script, way, t + wait, who, mule, label, expected=int(world.sellers.weekly[shop] * SELLER_SHARE // 100))
 
 
-def _draw(script: Script, way: Way, t: int, who: dict[str, int], mule: int, label: dict[str, object], expected: int) -> None:
+def _draw(script: Script, way: Way, t: int, who: Fields, mule: int, label: Fields, expected: int) -> None:
     """Take the balance out, in one go or in parts."""
     for part in range(way.parts):
         last = part == way.parts - 1
-        seat = {**who, "session": script.session()}
+        seat: Fields = {**who, "session": script.session()}
         t = log_in(script, t, seat, "F1006.002", **label)
         method = METHOD["instant_card"] if script.rng.random() < 0.35 else METHOD["bank_transfer"]
         amount = DRAIN if last else int(expected * script.rng.uniform(0.35, 0.55))
-        script.add("seller_payout", t, "SW-1009", seller=who["account"], bank=mule, amount=amount, method=method, **seat, **label)
+        script.add(
+            "seller_payout",
+            t,
+            "SW-1009",
+            seller=who["account"],
+            bank=mule,
+            amount=amount,
+            method=method,
+            **seat,
+            **label,
+        )
         t += script.later(2, 14)
     script.books.earn(1, expected / 100 * (1 - MULE_SHARE))
 
@@ -134,34 +159,59 @@ def _front(script: Script, way: Way) -> None:
         _self_deal(script, way, int(t), buyer, card, products, joined)
     script.books.pay(PAPERS + STOLEN_CARD * len(cards), "papers and cards")
     payday = until + HOLD_DAYS * DAY + script.later(5, 40)
-    audit = {"source": "payout_audit", "known": payday + int(rng.uniform(4, 21) * DAY)}
+    audit: Fields = {"source": "payout_audit", "known": payday + int(rng.uniform(4, 21) * DAY)}
     bank = int(world.sellers.bank[shop])
-    seat = {**who, "session": script.session()}
+    seat: Fields = {**who, "session": script.session()}
     t = log_in(script, payday, seat, "SW-1033", **audit)
-    script.add("seller_payout", t, "SW-1033", seller=who["account"], bank=bank, amount=DRAIN, method=METHOD["instant_card"], **seat, **audit)
+    script.add(
+        "seller_payout",
+        t,
+        "SW-1033",
+        seller=who["account"],
+        bank=bank,
+        amount=DRAIN,
+        method=METHOD["instant_card"],
+        **seat,
+        **audit,
+    )
     script.books.earn(1, script.target * (1 - MULE_SHARE))
 
 
-def _open_shop(script: Script, way: Way) -> tuple[int, dict[str, int], np.ndarray, int]:
+def _open_shop(script: Script, way: Way) -> tuple[int, Fields, np.ndarray, int]:
     world, rng = script.world, script.rng
     owner = sell_accounts(world, rng, 1, reg=START)
     country = world.accounts.country[owner].astype(np.int64)
     ip = int(script.homes(country)[0])
-    who = {"account": int(owner[0]), "device": int(world.accounts.first[owner[0]]), "ip": ip, "session": script.session()}
-    label = {"source": "payout_audit", "known": script.start + int(rng.uniform(14, 35) * DAY)}
+    who: Fields = {
+        "account": int(owner[0]),
+        "device": int(world.accounts.first[owner[0]]),
+        "ip": ip,
+        "session": script.session(),
+    }
+    label: Fields = {"source": "payout_audit", "known": script.start + int(rng.uniform(14, 35) * DAY)}
     t = sign_up(script, script.start, who, "T1585", **label) + int(rng.uniform(0.2, 20) * HOUR)
     bank = world.take("bank", 1)
     seller = who["account"]
-    shop = int(world.sellers.add(1, account=seller, reg=t, bank=bank, weekday=-1, hour=0.0, automatic=0, rate=0.0, weekly=0.0)[0])
-    contact = {"email": int(world.accounts.email[seller]), "phone": int(world.accounts.phone[seller]), "address": int(world.accounts.address[seller])}
+    shop = int(
+        world.sellers.add(1, account=seller, reg=t, bank=bank, weekday=-1, hour=0.0, automatic=0, rate=0.0, weekly=0.0)[
+            0
+        ]
+    )
+    contact: Fields = {
+        "email": int(world.accounts.email[seller]),
+        "phone": int(world.accounts.phone[seller]),
+        "address": int(world.accounts.address[seller]),
+    }
     script.add("seller_onboard", t, "F1021", seller=seller, bank=int(bank[0]), **contact, **who, **label)
     n = int(rng.integers(4, 12))
     categories = rng.choice([CATEGORY["electronics"], CATEGORY["fashion"], CATEGORY["home"]], n)
     products = add_products(world, rng, np.full(n, shop), categories)
     world.products.price[products] = (rng.uniform(*way.basket, n).astype(np.int64) + 1) * 100 - 1
+    listed = t
     for k, product in enumerate(products.tolist()):
+        listed += script.pause(150)
         script.add(
-            "listing", t + (k + 1) * int(rng.integers(MINUTE, 9 * MINUTE)), "F1021", seller=seller, product=product, category=int(categories[k]),
+            "listing", listed, "F1021", seller=seller, product=product, category=int(categories[k]),
             amount=int(world.products.price[product]), quantity=int(rng.integers(20, 500)), text=1000 + int(world.take("text", 1)[0]), **who, **label,
         )  # fmt: skip
     for kind, code in (("account", seller), ("device", who["device"]), ("ip", ip), ("bank_account", bank)):
@@ -169,32 +219,43 @@ def _open_shop(script: Script, way: Way) -> tuple[int, dict[str, int], np.ndarra
     return shop, who, products, t
 
 
-def _buyers(script: Script, way: Way, orders: int) -> list[dict[str, int]]:
+def _buyers(script: Script, way: Way, orders: int) -> list[Fields]:
     """Who buys: one entry per order, accounts of the operator, several orders each."""
-    rng, sizes = script.rng, []
+    rng = script.rng
+    sizes: list[int] = []
     while sum(sizes) < orders:
         sizes.append(min(int(rng.integers(way.orders_per_buyer[0], way.orders_per_buyer[1] + 1)), orders - sum(sizes)))
     n = len(sizes)
     country = script.countries(n)
     devices = script.devices(-(-n // way.buyers_per_device))[np.arange(n) // way.buyers_per_device]
-    accounts = raise_accounts(script, country, devices) if script.hard else fresh_accounts(script, country, devices, 0.2)
+    accounts = (
+        raise_accounts(script, country, devices) if script.hard else fresh_accounts(script, country, devices, 0.2)
+    )
     exits = script.homes(country)
     addresses = script.world.take("address", -(-n // (1 if script.hard else 3)))
     for kind, codes in (("account", accounts), ("device", devices), ("ip", exits), ("address", addresses)):
         script.actor(kind, codes, "straw_buyer")
     people = [
-        {"account": int(accounts[i]), "device": int(devices[i]), "ip": int(exits[i]), "address": int(addresses[i % len(addresses)])} for i in range(n)
+        {
+            "account": int(accounts[i]),
+            "device": int(devices[i]),
+            "ip": int(exits[i]),
+            "address": int(addresses[i % len(addresses)]),
+        }
+        for i in range(n)
     ]
     order_of = np.repeat(np.arange(n), sizes)
     rng.shuffle(order_of)
     return [people[i] for i in order_of]
 
 
-def _self_deal(script: Script, way: Way, t: int, buyer: dict[str, int], card: int, products: np.ndarray, joined: set[int]) -> None:
+def _self_deal(
+    script: Script, way: Way, t: int, buyer: Fields, card: int, products: np.ndarray, joined: set[int]
+) -> None:
     """One order of the shop at itself: a stolen card, an empty letter."""
     rng, address = script.rng, buyer["address"]
-    who = {name: buyer[name] for name in ("account", "device", "ip")} | {"session": script.session()}
-    label = {"source": "chargeback", "known": script.chargeback_at(t)}
+    who: Fields = {name: buyer[name] for name in ("account", "device", "ip")} | {"session": script.session()}
+    label: Fields = {"source": "chargeback", "known": script.chargeback_at(t)}
     fresh = not script.hard and who["account"] not in joined
     joined.add(who["account"])
     t = sign_up(script, t, who, "T1585", **label) if fresh else log_in(script, t, who, "SW-1039", **label)

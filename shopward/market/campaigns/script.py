@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE
-from shopward.market.rows import DAY, HOUR, METHOD, MINUTE, SOURCE, START, block, stack
-from shopward.market.sessions import chargebacks, shipments
+from shopward.market.rows import DAY, HOUR, METHOD, SOURCE, START, block, stack
+from shopward.market.sessions import chargebacks, postage, shipments
 from shopward.market.world import DESK_AGENTS, PHONE_AGENTS, World
 
 # Every technique a campaign of this market uses; ids are MITRE F3 / ATT&CK, and SW- for what they lack.
@@ -24,6 +24,8 @@ TECHNIQUES = (
     "SW-1042", "SW-1043", "T1660",
 )  # fmt: skip
 TECHNIQUE = {name: code for code, name in enumerate(TECHNIQUES)}
+
+Fields = dict[str, Any]  # some columns of a row: who acts from where, or what is known of a label
 
 
 @dataclass(slots=True)
@@ -69,7 +71,16 @@ class Script:
     blocks: list[np.ndarray] = field(default_factory=list)
 
     def add(
-        self, kind: str, t: Any, technique: str, *, n: int = 1, source: str = "security", known: Any = None, loss: Any = 0, **columns: Any
+        self,
+        kind: str,
+        t: Any,
+        technique: str,
+        *,
+        n: int = 1,
+        source: str = "security",
+        known: Any = None,
+        loss: Any = 0,
+        **columns: Any,
     ) -> np.ndarray:
         """`n` fraudulent rows. `known` is when their label arrives (ms); by default one to four days after they happened."""
         rows = block(kind, n, t=t, campaign=self.code, label=1, source=SOURCE[source], loss=loss, **columns)
@@ -126,7 +137,12 @@ class Script:
         products = np.arange(world.first_products)
         price = world.products.price[: world.first_products] / 100
         old = world.sellers.reg[world.products.seller[: world.first_products]] < START
-        fit = products[(price >= low) & (price <= high) & np.isin(world.products.category[: world.first_products], categories) & old]
+        fit = products[
+            (price >= low)
+            & (price <= high)
+            & np.isin(world.products.category[: world.first_products], categories)
+            & old
+        ]
         if not len(fit):  # a small market may lack the wish: take what is nearest in price
             fit = products[old][np.argsort(np.abs(price[old] - (low + high) / 2), kind="stable")[:8]]
         return self.rng.choice(fit, n)
@@ -136,29 +152,42 @@ class Script:
         hours = np.exp(self.rng.uniform(np.log(low), np.log(high), n))
         return (hours * HOUR).astype(np.int64) if n is not None else int(hours * HOUR)
 
-    def browse(self, t: int, who: dict[str, int], product: int, technique: str, chance: float, **label: Any) -> int:
+    def browse(self, t: int, who: Fields, product: int, technique: str, chance: float, **label: Any) -> int:
         """Look at a product on the way, as far as the sample of views shows it; returns when that is over."""
         world = self.world
         seller = int(world.sellers.account[world.products.seller[product]])
         if self.rng.random() < chance:
             category = int(world.products.category[product])
             self.add("session_view", t, technique, product=product, seller=seller, category=category, **who, **label)
-        return t + int(self.rng.integers(10_000, 3 * MINUTE))
+        return t + self.pause(70)
 
-    def purchase(self, t: int, who: dict[str, int], product: int, address: int, technique: str, **more: Any) -> tuple[np.ndarray, int]:
+    def pause(self, median: float) -> int:
+        """How long somebody takes for a step, in ms: log-normal around `median` seconds, as for everybody else."""
+        return int(1000 * (1 + median * self.rng.lognormal(0, 0.75)))
+
+    def purchase(
+        self, t: int, who: Fields, product: int, address: int, technique: str, **more: Any
+    ) -> tuple[np.ndarray, int]:
         """An order of one `product` at `t`; returns its row and the moment of paying."""
         world = self.world
-        columns: dict[str, Any] = {
+        columns: Fields = {
             "order": int(world.take("order", 1)[0]), "seller": int(world.sellers.account[world.products.seller[product]]),
-            "product": product, "category": int(world.products.category[product]), "items": 1, "amount": int(world.products.price[product]),
+            "product": product, "category": int(world.products.category[product]), "items": 1, "amount": self.price(product),
             "address": address, **who, **more,
         }  # fmt: skip
         row = self.add("order", t, technique, **columns)
-        return row, t + int(self.rng.integers(8_000, 2 * MINUTE))
+        return row, t + self.pause(38)
 
-    def pay(self, t: int, order: np.ndarray, card: int, technique: str, loss: int | None = None, **label: Any) -> np.ndarray:
+    def price(self, product: int) -> int:
+        """Price with postage, minor units."""
+        products = self.world.products
+        return int(products.price[product] + postage(self.rng, products.category[[product]])[0])
+
+    def pay(
+        self, t: int, order: np.ndarray, card: int, technique: str, loss: int | None = None, **label: Any
+    ) -> np.ndarray:
         """Pay an order by card, or by the account's wallet (card -1); by default its whole amount is the loss."""
-        columns = _carried(order, card)
+        columns: Fields = _carried(order, card)
         return self.add("payment", t, technique, loss=columns["amount"] if loss is None else loss, **columns, **label)
 
     def decline(self, t: int, order: np.ndarray, card: int, reason: int, technique: str, **label: Any) -> np.ndarray:
@@ -176,6 +205,10 @@ class Script:
         return t + int(np.clip(self.rng.gamma(2.6, 5.2), 5, 45) * DAY) + int(self.rng.integers(0, DAY))
 
 
-def _carried(order: np.ndarray, card: int) -> dict[str, int]:
+def _carried(order: np.ndarray, card: int) -> Fields:
     names = ("account", "seller", "order", "amount", "address", "device", "ip", "session")
-    return {**{name: int(order[name][0]) for name in names}, "card": card, "method": METHOD["card" if card >= 0 else "wallet"]}
+    return {
+        **{name: int(order[name][0]) for name in names},
+        "card": card,
+        "method": METHOD["card" if card >= 0 else "wallet"],
+    }

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shopward.market.campaigns.script import Script
-from shopward.market.rows import CATEGORY, CHANGE, HOUR, METHOD, MINUTE, REASON, SECOND
+from shopward.market.campaigns.script import Fields, Script
+from shopward.market.rows import CATEGORY, CHANGE, HOUR, METHOD, REASON
 
 RESALE = 0.52  # of the shop price, after the reshipper's share
 PER_TRY = 0.0031  # dollars: list, residential traffic, captcha
@@ -43,7 +43,7 @@ def plan(script: Script) -> None:
     """Stuff until enough accounts fit, then cash out the best of them."""
     way, rng = (QUIET if script.hard else LOUD), script.rng
     basket = float(np.sqrt(way.price[0] * way.price[1])) * 1.25
-    wanted = max(3, round(script.target / (basket * 1.15)))
+    wanted = max(2, round(script.target / (basket * 1.15)))
     victims = script.people(max(wanted, round(wanted / rng.uniform(0.35, 0.6))))
     hits = _stuffing(script, way, victims)
     drops = script.world.take("address", max(1, wanted // (2 if script.hard else 4)))
@@ -114,41 +114,53 @@ def _cash_out(script: Script, way: Way, victim: int, fits: int, device: int, dro
     t = fits + script.later(*way.wait)
     home = accounts.country[[victim]].astype(np.int64)
     ip = int(script.homes(home if rng.random() < way.local else script.countries(1))[0])
-    who = {"account": victim, "device": device, "ip": ip, "session": script.session()}
+    who: Fields = {"account": victim, "device": device, "ip": ip, "session": script.session()}
     report = t + script.later(9, 130)  # the owner sees a mail, a statement, a parcel that is not theirs
-    label = {"source": "account_report", "known": report}
+    label: Fields = {"source": "account_report", "known": report}
     script.actor("ip", ip, "cash_out_exit")
-    script.add("login", t, "F1006.002", email=int(accounts.email[victim]), method=METHOD["password"], success=1, new_device=1, **who, **label)
+    script.add(
+        "login",
+        t,
+        "F1006.002",
+        email=int(accounts.email[victim]),
+        method=METHOD["password"],
+        success=1,
+        new_device=1,
+        **who,
+        **label,
+    )
     if rng.random() < 0.5:
-        t += int(rng.integers(20 * SECOND, 3 * MINUTE))
+        t += script.pause(50)
         passed = rng.random() < (0.6 if script.hard else 0.4)  # a read mailbox, a talked-out code
         script.add("challenge_result", t, "T1111", method=METHOD["sms"], success=int(passed), **who, **label)
         if not passed:
             return 0
-    t += int(rng.integers(30 * SECOND, 4 * MINUTE))
+    t += script.pause(60)
     t = _change(script, way, t, who, label)
     return _buy(script, way, t, who, drops, report)
 
 
-def _change(script: Script, way: Way, t: int, who: dict[str, int], label: dict[str, object]) -> int:
+def _change(script: Script, way: Way, t: int, who: Fields, label: Fields) -> int:
     """A new mail address keeps the owner uninformed."""
     if script.rng.random() < way.new_email:
         fresh = int(script.world.new_emails(script.rng, 1)[0])
         script.add("profile_change", t, "F1005.004", changed=CHANGE["email"], email=fresh, new_device=1, **who, **label)
-        t += int(script.rng.integers(20 * SECOND, 3 * MINUTE))
+        t += script.pause(45)
     return t
 
 
-def _buy(script: Script, way: Way, t: int, who: dict[str, int], drops: np.ndarray, report: int) -> int:
+def _buy(script: Script, way: Way, t: int, who: Fields, drops: np.ndarray, report: int) -> int:
     rng, accounts, bought = script.rng, script.world.accounts, 0
     victim = who["account"]
     address, home = int(rng.choice(drops)), int(accounts.address[victim])
     if rng.random() < way.new_address:
-        label = {"source": "account_report", "known": report}
-        script.add("profile_change", t, "F1005.004", changed=CHANGE["address"], address=address, new_device=1, **who, **label)
-        t += int(rng.integers(30 * SECOND, 3 * MINUTE))
+        label: Fields = {"source": "account_report", "known": report}
+        script.add(
+            "profile_change", t, "F1005.004", changed=CHANGE["address"], address=address, new_device=1, **who, **label
+        )
+        t += script.pause(55)
     card = int(accounts.card[victim]) if rng.random() < 0.7 else -1
-    label = {"source": "account_report", "known": report}
+    label: Fields = {"source": "account_report", "known": report}
     for product in script.goods(*way.price, GOODS, 1 + int(rng.random() < 0.35)).tolist():
         t = script.browse(t, who, product, "F1028", 0.3, **label)
         digital = script.world.products.category[product] == CATEGORY["gift_cards"]
@@ -156,11 +168,17 @@ def _buy(script: Script, way: Way, t: int, who: dict[str, int], drops: np.ndarra
         order, t = script.purchase(t, who, product, home if digital else address, "F1028", **label)
         if rng.random() < 0.14:
             script.decline(t, order, card, REASON["do_not_honor"], "F1028", **label)
-            t += int(rng.integers(MINUTE, 4 * MINUTE))
+            t += script.pause(90)
             continue
         by_bank = rng.random() < 0.35 and card >= 0
-        payment = script.pay(t, order, card, "F1028", **({"source": "chargeback", "known": script.chargeback_at(t)} if by_bank else label))
+        payment = script.pay(
+            t,
+            order,
+            card,
+            "F1028",
+            **({"source": "chargeback", "known": script.chargeback_at(t)} if by_bank else label),
+        )
         script.consequences(order, payment)
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
-        bought, t = 1, t + int(rng.integers(2 * MINUTE, 20 * MINUTE))
+        bought, t = 1, t + script.pause(300)
     return bought

@@ -1,0 +1,347 @@
+"""Reads NDJSON and CSV as blocks of bytes, whatever their size: plain, gzip or zstandard, from a file, a pipe or memory.
+
+A block ends wherever the bytes end; what the scanner could not finish is carried into the next one. A record larger than a record
+may be is thrown away up to its end, so memory stays bounded even for a line of a gigabyte.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import sys
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+
+from shopward.errors import BadData, BadEvent
+from shopward.event import MAX_DEPTH, MAX_RECORD
+from shopward.ingest.assemble import Assembler, Raw, Spans
+from shopward.ingest.dead import mask_text
+from shopward.ingest.scan import NEWLINE, OVERSIZE, PADDING, line_end, measure, scan_csv, scan_ndjson
+
+BLOCK = 4 << 20
+ROWS = 4096
+BOM = b"\xef\xbb\xbf"
+PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+STDIN = "-"
+
+
+# ---- bytes
+
+
+class Input:
+    """Where bytes come from. `name` is what messages call it; `prefix()` names records that have no id of their own."""
+
+    def __init__(self, name: str, stream: BinaryIO, path: Path | None = None, content: bytes | None = None):
+        self.name, self.stream, self._path, self._content = name, stream, path, content
+        self._prefix: str | None = None
+        self._head = b""
+
+    def read_into(self, view: memoryview) -> int:
+        """Fills as much of the view as there is; 0 at the end."""
+        done = 0
+        while done < len(view):
+            got = self.stream.readinto(view[done:]) or 0  # type: ignore[attr-defined]
+            if not got:
+                break
+            done += got
+        if not self._head and done:
+            self._head = bytes(view[: min(done, BLOCK)])
+        return done
+
+    def prefix(self) -> str:
+        """12 hex digits of the whole content; of a pipe, which cannot be read twice, of its first block."""
+        if self._prefix is None:
+            if self._path is not None:
+                with self._path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256")
+            else:
+                digest = hashlib.sha256(self._head if self._content is None else self._content)
+            self._prefix = digest.hexdigest()[:12]
+        return self._prefix
+
+
+def open_input(path: Path | str) -> Input:
+    """A file (packed ones are unpacked on the way), or `-` for what is piped in."""
+    if str(path) == STDIN:
+        return Input("stdin", sys.stdin.buffer)
+    path = Path(path)
+    with path.open("rb") as file:
+        head = file.read(4)
+    for magic, codec in PACKED.items():
+        if head.startswith(magic):
+            import pyarrow as pa
+
+            return Input(str(path), _Arrow(pa.input_stream(str(path), compression=codec)), path)
+    return Input(str(path), path.open("rb", buffering=0), path)
+
+
+class _Arrow(io.RawIOBase):
+    """An Arrow stream as a raw Python one; damaged packed data is BadData."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, view: Any) -> int:
+        try:
+            got = self._stream.read(len(view))
+        except OSError as wrong:
+            raise BadData(f"damaged compressed data: {wrong}") from None
+        view[: len(got)] = got
+        return len(got)
+
+
+class _Window:
+    """A sliding window over an Input: `buf[at:end]` is what is not read yet, padded with newlines."""
+
+    def __init__(self, source: Input):
+        self.source = source
+        self.buf = np.full(PADDING, NEWLINE, np.uint8)
+        self.at = self.end = 0
+        self.finished = False
+
+    def more(self) -> None:
+        """Moves what is left to a new buffer (the old one may still be looked at) and reads on."""
+        left = self.end - self.at
+        buf = np.empty(left + BLOCK + PADDING, np.uint8)
+        buf[:left] = self.buf[self.at : self.end]
+        got = self.source.read_into(memoryview(buf)[left : left + BLOCK])
+        self.buf, self.at, self.end = buf, 0, left + got
+        buf[self.end : self.end + PADDING] = NEWLINE
+        self.finished = got < BLOCK
+
+    def skip_mark(self) -> None:
+        if bytes(self.buf[self.at : self.at + 3]) == BOM:
+            self.at += 3
+
+    def drop_line(self) -> int:
+        """Throws away everything up to the next newline; returns how many bytes."""
+        dropped = 0
+        while True:
+            end = int(line_end(self.buf, self.at, self.end))
+            dropped += end - self.at
+            self.at = end
+            if end < self.end or self.finished:
+                return dropped
+            self.more()
+
+
+class _Fields:
+    """The arrays a scanner fills, used again for every chunk."""
+
+    def __init__(self, fields: int):
+        self.starts = np.empty((fields, ROWS), np.int32)
+        self.stops = np.empty((fields, ROWS), np.int32)
+        self.forms = np.zeros((fields, ROWS), np.uint8)
+        self.status = np.empty(ROWS, np.uint8)
+        self.lines = np.empty((3, ROWS), np.int64)
+
+    def columns(self, names: Mapping[str, int], buf: np.ndarray, n: int) -> dict:
+        """The fields that occur at all."""
+        found = self.forms[:, :n].any(axis=1)
+        return {
+            name: Spans(buf, self.starts[i, :n], self.stops[i, :n], self.forms[i, :n])
+            for name, i in names.items()
+            if found[i]
+        }
+
+
+# ---- NDJSON
+
+
+def ndjson(source: Input, assembler: Assembler) -> Iterator[Raw]:
+    """The records of NDJSON, some thousand at a time."""
+    words, window = assembler.words, _Window(source)
+    fields = _Fields(len(assembler.keys))
+    guess = np.full(len(words.lengths) + 1, -1, np.int32)
+    seen = np.empty(len(assembler.keys), np.int64)
+    line = 1
+
+    def load(raw: np.ndarray) -> dict[str, Any]:
+        return load_json(raw, assembler.columns)
+
+    window.more()
+    window.skip_mark()
+    while True:
+        rows, at, breaks = scan_ndjson(
+            window.buf, window.at, window.end, window.finished, words.text, words.stride, words.lengths, words.values, words.heads,
+            words.slots, guess, fields.starts, fields.stops, fields.forms, seen, fields.status, fields.lines,
+        )  # fmt: skip
+        if rows:
+            yield _raw_lines(source, assembler, fields, window.buf, rows, line, load)
+        line += breaks
+        window.at = at
+        if rows or breaks:
+            continue
+        if window.finished:
+            return
+        if window.end - window.at > MAX_RECORD:
+            size = window.drop_line()
+            assembler.dead.put(source.name, line, _oversize(size))
+        else:
+            window.more()
+
+
+def _oversize(size: int) -> BadEvent:
+    return BadEvent(f"larger than a record may be ({size:,} bytes; at most {MAX_RECORD:,})")
+
+
+def _raw_lines(
+    source: Input, assembler: Assembler, fields: _Fields, buf: np.ndarray, n: int, line: int, load: Any
+) -> Raw:
+    starts, stops = fields.lines[0, :n].copy(), fields.lines[1, :n].copy()
+    sizes = fields.status[:n] == OVERSIZE
+
+    def row(i: int) -> Mapping[str, Any]:
+        if sizes[i]:
+            raise _oversize(int(stops[i] - starts[i]))
+        return load(buf[starts[i] : stops[i]])
+
+    def outline(i: int) -> str:
+        return mask_text(buf[starts[i] : min(stops[i], starts[i] + 1000)].tobytes())
+
+    odd = (fields.status[:n] > 0).astype(np.uint8)
+    columns = fields.columns(assembler.keys, buf, n)
+    return Raw(source.name, n, columns, odd, line + fields.lines[2, :n], row, outline, source.prefix)
+
+
+def load_json(raw: np.ndarray, known: Container[str]) -> dict[str, Any]:
+    """One JSON object from its bytes; BadEvent when it is none, too deep, or names a field twice that somebody reads."""
+    pairs, depth = measure(raw, 0, len(raw))
+    if depth > MAX_DEPTH:
+        raise BadEvent(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        record = msgspec.json.decode(raw.tobytes())
+    except UnicodeDecodeError:
+        raise BadEvent("not valid UTF-8") from None
+    except msgspec.MsgspecError as wrong:
+        raise BadEvent(_json_reason(str(wrong), raw)) from None
+    if not isinstance(record, dict):
+        raise BadEvent("expected a JSON object")
+    if pairs != _pairs(record):
+        _find_twins(raw.tobytes(), known)
+    return record
+
+
+def _json_reason(reason: str, raw: np.ndarray) -> str:
+    words = raw.tobytes()
+    hint = "; NaN and Infinity are no JSON, write null" if b"NaN" in words or b"Infinity" in words else ""
+    return f"not JSON: {reason.removeprefix('JSON is malformed: ')}{hint}"
+
+
+def _pairs(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(_pairs(v) for v in value.values() if v.__class__ in (dict, list))
+    return sum(_pairs(v) for v in value if v.__class__ in (dict, list))
+
+
+def _find_twins(text: bytes, known: Container[str]) -> None:
+    """Raises BadEvent for a field that stands twice, since readers differ on which of them counts. Of plain fields at the top that
+    nobody reads the last one is kept."""
+    import json
+
+    objects: list[dict[str, Any]] = []
+
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        objects.append({name: value for name, value in pairs if name in found or found.update({name: value})})
+        return found
+
+    json.loads(text, object_pairs_hook=collect)
+    for twins in objects:
+        for name, value in twins.items():
+            if twins is not objects[-1] or name in known or isinstance(value, dict):
+                raise BadEvent("stands twice in the record", field=name[:80])
+
+
+# ---- CSV
+
+
+def csv_rows(source: Input, assembler: Assembler) -> Iterator[Raw]:
+    """The records of CSV with a header line; cells are text, an empty one is null."""
+    window = _Window(source)
+    window.more()
+    window.skip_mark()
+    if window.at == window.end:
+        return
+    header, comma = _header(window, source.name)
+    fields = _Fields(len(assembler.keys))
+    columns = np.array([assembler.keys.get(assembler.columns.get(name, ""), -1) for name in header], np.int64)
+    lists = frozenset(f.name for f in assembler.fields.values() if f.type == "list")
+    targets = assembler.columns
+
+    def load(raw: np.ndarray) -> dict[str, Any]:
+        return _csv_record(raw.tobytes(), header, chr(comma), lists, targets)
+
+    line = 2
+    while True:
+        rows, at, breaks = scan_csv(
+            window.buf, window.at, window.end, window.finished, comma, columns, fields.starts, fields.stops, fields.forms,
+            fields.status, fields.lines,
+        )  # fmt: skip
+        if rows:
+            yield _raw_lines(source, assembler, fields, window.buf, rows, line, load)
+        line += breaks
+        window.at = at
+        if rows or breaks:
+            continue
+        if window.finished:
+            return
+        if window.end - window.at > MAX_RECORD:
+            assembler.dead.put(source.name, line, _oversize(window.drop_line()))
+        else:
+            window.more()
+
+
+def _header(window: _Window, name: str) -> tuple[list[str], int]:
+    end = int(line_end(window.buf, window.at, window.end))
+    if end - window.at > MAX_RECORD:
+        raise BadData(f"{name}: the first line names the columns, this one is {end - window.at:,} bytes long")
+    try:
+        text = window.buf[window.at : end].tobytes().decode().rstrip("\r")
+    except UnicodeDecodeError:
+        raise BadData(f"{name}: the header is not UTF-8") from None
+    window.at = min(end + 1, window.end)
+    comma = max(",;\t", key=text.count)
+    names = [cell.strip() for cell in next(csv.reader([text], delimiter=comma), [])]
+    twins = sorted({cell for cell in names if names.count(cell) > 1})
+    if twins:
+        raise BadData(f"{name}: column `{twins[0]}` stands twice in the header")
+    return names, ord(comma)
+
+
+def _csv_record(
+    raw: bytes, header: list[str], comma: str, lists: frozenset[str], targets: Mapping[str, str]
+) -> dict[str, Any]:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise BadEvent("not valid UTF-8") from None
+    try:
+        cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=comma, strict=True))
+    except (csv.Error, StopIteration) as wrong:
+        raise BadEvent(f"not CSV: {wrong}") from None
+    if len(cells) != len(header):
+        raise BadEvent(f"{len(cells)} cells where the header has {len(header)}")
+    return {
+        name: _cell(cell, targets.get(name) in lists) for name, cell in zip(header, cells, strict=True) if cell != ""
+    }
+
+
+def _cell(cell: str, is_list: bool) -> Any:
+    """A cell's value; lists are JSON or separated by `|`."""
+    if not is_list:
+        return cell
+    if not cell.startswith("["):
+        return cell.split("|")
+    try:
+        return msgspec.json.decode(cell.encode())
+    except msgspec.MsgspecError:
+        raise BadEvent("expected a JSON list, or values separated by |") from None

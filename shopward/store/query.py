@@ -1,0 +1,165 @@
+"""Everything a data folder holds, as SQL: the views `events`, `decisions`, `findings`, `lists`, `labels` and `cases`.
+
+What is not yet in the lake is read from the log, so a query sees every event that was acknowledged. The vault is never a view.
+An empty folder gives empty views with their columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from shopward.errors import UsageError
+from shopward.store import lake as lakes
+from shopward.store import rows
+from shopward.store import tables as t
+from shopward.store.lake import DATASETS
+from shopward.store.rows import Gathered
+from shopward.store.tables import Tables
+
+if TYPE_CHECKING:
+    import duckdb
+
+TAIL_EVENTS = 200_000      # a longer tail of the log is compacted first
+
+LABELS = """
+    SELECT label_event AS event_id, label, ts AS label_ts, label_source AS source, NULL::DOUBLE AS amount, seq
+    FROM events WHERE type = 'label'
+    UNION ALL BY NAME SELECT * FROM shared_labels WHERE seq NOT IN (SELECT seq FROM events WHERE type = 'label')
+"""
+CASES = pa.schema(
+    {
+        "id": pa.int64(), "entity": pa.string(), "title": pa.string(), "state": pa.string(), "severity": pa.string(),
+        "owner": pa.string(), "opened": rows.TIME, "closed": rows.TIME, "evidence": pa.string(),
+    }
+)  # fmt: skip
+SHARED_LABELS = pa.schema(
+    {
+        "event_id": pa.string(), "label": pa.float64(), "label_ts": rows.TIME, "source": pa.string(), "amount": pa.float64(),
+        "seq": pa.int64(),
+    }
+)  # fmt: skip
+
+
+def connect(data: Path | str, db: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with the views of a data folder; `db` is the URL of shared tables, if they are not in the folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as data, connect(data) as db:
+    ...     db.execute("SELECT count(*) FROM events WHERE type = 'login'").fetchall(), db.sql("SELECT * FROM decisions").columns[:5]
+    ([(0,)], ['seq', 'event_id', 'ts', 'type', 'action'])
+    """
+    import duckdb
+
+    data = Path(data)
+    commit, tail, columns = _tail(data)
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    young = _young(tail, columns)
+    for name in DATASETS:
+        files = [p for p in sorted((data / "lake" / name).rglob("part-*.parquet")) if lakes.belongs(p.name, commit)]
+        _view(connection, name, files, young[name])
+    _shared(connection, data, db)
+    connection.execute(f"CREATE VIEW labels AS {LABELS}")
+    return connection
+
+
+def sql(data: Path | str, text: str, db: str | None = None) -> pa.Table:
+    """The answer to one query over a data folder, as an Arrow table. Raises UsageError when the query is wrong."""
+    import duckdb
+
+    with connect(data, db) as connection:
+        try:
+            relation = connection.sql(text)
+            return pa.table({}) if relation is None else relation.to_arrow_table()
+        except duckdb.Error as error:
+            raise UsageError(f"the query failed: {error}") from None
+
+
+def _tail(data: Path) -> tuple[lakes.Commit | None, Gathered, rows.Columns]:
+    """What the lake lacks; if that is a lot, the lake is brought up to date first."""
+    for last_try in (False, True):
+        commit = lakes.last_commit(data / "lake", published=True)
+        gathered, frames = Gathered(), []
+        for frame in lakes.tail(data, commit):
+            gathered.add(frame)
+            frames.append(frame)
+            if gathered.count > TAIL_EVENTS and not last_try:
+                break
+        if last_try or gathered.count <= TAIL_EVENTS:
+            return commit, gathered, lakes.known_columns(frames, commit)
+        with suppress(UsageError):      # another process compacts already
+            lakes.compact(data)
+    raise AssertionError("the second try returns")
+
+
+def _young(gathered: Gathered, columns: rows.Columns) -> dict[str, pa.Table]:
+    """The tail as one table a view, with the partition columns that the lake has in its paths."""
+    schema = rows.events_schema(columns)
+    makers = {
+        "events": lambda found: rows.events_table(found, schema),
+        "decisions": rows.decisions_table,
+        "findings": rows.findings_table,
+        "lists": rows.lists_table,
+    }
+    parts = {name: getattr(gathered, name) for name in DATASETS}
+    return {name: _stacked(name, parts[name], make) for name, make in makers.items()}
+
+
+def _stacked(name: str, parts: dict[str, list], make: Any) -> pa.Table:
+    nowhere = "type=none/date=1970-01-01" if name == "events" else "date=1970-01-01"
+    found = [(nowhere, []), *parts.items()]
+    return pa.concat_tables([_placed(make(some), folder.split("/")) for folder, some in found])
+
+
+def _placed(table: pa.Table, folders: Sequence[str]) -> pa.Table:
+    from urllib.parse import unquote
+
+    for name, value in (folder.split("=", 1) for folder in folders):
+        column = pa.array([unquote(value)] * table.num_rows, pa.string())
+        table = table.append_column(name, column.cast(pa.date32()) if name == "date" else column)
+    return table
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path], young: pa.Table) -> None:
+    connection.register(f"young_{name}", young)
+    query = f"SELECT * FROM young_{name}"
+    if files:
+        listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+        hive = "{'type': VARCHAR, 'date': DATE}" if name == "events" else "{'date': DATE}"
+        read = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {hive}, union_by_name = true)"
+        query = f"SELECT * FROM {read} UNION ALL BY NAME {query}"
+    connection.execute(f"CREATE VIEW {'written_lists' if name == 'lists' else name} AS {query}")
+
+
+def _shared(connection: duckdb.DuckDBPyConnection, data: Path, db: str | None) -> None:
+    """Views of what people share: lists written by hand, labels, cases."""
+    entries, labels, cases = _read_shared(data, db)
+    connection.register("shared_lists", rows.lists_table([(e["seq"], e) for e in entries]))
+    connection.register("shared_labels", _table(labels, SHARED_LABELS))
+    connection.register("cases", _table(cases, CASES))
+    columns = ", ".join(rows.LISTS.names)
+    connection.execute(
+        f"CREATE VIEW lists AS SELECT {columns} FROM written_lists UNION ALL SELECT {columns} FROM shared_lists"
+    )
+
+
+def _read_shared(data: Path, db: str | None) -> tuple[list[dict], list[dict], list[dict]]:
+    path = data / "shopward.db"
+    if db is None and not path.exists():
+        return [], [], []
+    shared = Tables.open(db or path)
+    try:
+        by_hand = sa.select(t.lists).where(t.lists.c.frame.is_(None)).order_by(t.lists.c.id)
+        return shared.rows(by_hand), shared.rows(sa.select(t.labels)), shared.rows(sa.select(t.cases))
+    finally:
+        shared.close()
+
+
+def _table(found: list[dict], schema: pa.Schema) -> pa.Table:
+    return pa.table({name: [row[name] for row in found] for name in schema.names}, schema=schema)
