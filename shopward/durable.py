@@ -115,6 +115,8 @@ class Journal:
         content = np.array([_content(line) for line in lines], np.int64)
         ids = hash_strings([event["event_id"] for event in events], self.seed)
         now = np.full(len(events), engine.clock.now(), np.int64)
+        if not engine.clock.server:
+            now = np.maximum(now, np.array([event["ts"] for event in events], np.int64))
         status, seqs = self.dedup.check(ids, content, now, self.log.next_seq)
         fresh = np.flatnonzero(status == NEW).tolist()
         decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh]) if fresh else []

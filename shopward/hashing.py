@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir
-from numba import int64, intp, njit, uint64
+from numba import int64, njit, uint64
 from numba.extending import intrinsic
 
 if TYPE_CHECKING:
@@ -100,17 +100,28 @@ def _rounds_plain(v: list[int], times: int) -> None:
 
 
 @intrinsic
-def load64(typingctx, array, index):
-    """The 8 bytes of a uint8 array from `index` on as a little-endian word, at any alignment; the caller knows they exist."""
+def load64(typingctx, address):
+    """The 8 bytes at an address as a little-endian word, at any alignment; the caller knows they exist.
+
+    Addresses instead of arrays: compiled code then neither copies array headers nor counts references in its inner loops.
+    """
 
     def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        at = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(64).as_pointer())
-        word = builder.load(at)
+        word = builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
         word.align = 1
         return word
 
-    return uint64(array, intp), codegen
+    return uint64(int64), codegen
+
+
+@intrinsic
+def load8(typingctx, address):
+    """The byte at an address."""
+
+    def codegen(context, builder, signature, args):
+        return builder.zext(builder.load(builder.inttoptr(args[0], ir.IntType(8).as_pointer())), ir.IntType(64))
+
+    return int64(int64), codegen
 
 
 @njit(inline="always")
@@ -167,30 +178,36 @@ def sip_end(v0, v1, v2, v3):
 
 
 @njit(inline="always")
-def tail_word(buf, at, stop):
-    """The last 0 to 7 bytes as a word, zero-padded; never reads outside the array."""
+def tail_word(address, at, stop):
+    """The last 0 to 7 of `stop` bytes as a word, zero-padded; never reads outside them."""
     rest = stop - at
     if rest == 0:
         return uint64(0)
     if stop >= 8:
-        return load64(buf, stop - 8) >> uint64(64 - 8 * rest)
+        return load64(address + stop - 8) >> uint64(64 - 8 * rest)
     word = uint64(0)
     for i in range(rest):
-        word |= uint64(buf[at + i]) << uint64(8 * i)
+        word |= uint64(load8(address + at + i)) << uint64(8 * i)
     return word
+
+
+@njit(inline="always")
+def sip_bytes(address, start, stop, k0, k1):
+    """The hash of the bytes from address + start to address + stop; the memory from `address` on is readable."""
+    v0, v1, v2, v3 = sip_start(k0, k1)
+    at = start
+    while at + 8 <= stop:
+        v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, load64(address + at))
+        at += 8
+    length = uint64((stop - start) & 255) << uint64(56)
+    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, tail_word(address, at, stop) | length)
+    return sip_end(v0, v1, v2, v3)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def siphash128_nb(buf, start, stop, k0, k1):
     """SipHash-1-3-128 of the bytes buf[start:stop] as (int64, int64); `buf` is a contiguous uint8 array."""
-    v0, v1, v2, v3 = sip_start(k0, k1)
-    at = start
-    while at + 8 <= stop:
-        v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, load64(buf, at))
-        at += 8
-    length = uint64((stop - start) & 255) << uint64(56)
-    v0, v1, v2, v3 = sip_word(v0, v1, v2, v3, tail_word(buf, at, stop) | length)
-    return sip_end(v0, v1, v2, v3)
+    return sip_bytes(int64(buf.ctypes.data), int64(start), int64(stop), k0, k1)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -230,18 +247,20 @@ def _combine_rows(parts, k0, k1, out):
 @njit(nogil=True, error_model="numpy", cache=True)
 def hash_slices(buf, starts, stops, k0, k1, out):
     """out[i] = hash of buf[starts[i]:stops[i]]; a negative start is null."""
+    address = int64(buf.ctypes.data)
     for i in range(out.shape[0]):
         if starts[i] < 0:
             out[i, 0] = 0
             out[i, 1] = 0
         else:
-            out[i, 0], out[i, 1] = siphash128_nb(buf, int64(starts[i]), int64(stops[i]), k0, k1)
+            out[i, 0], out[i, 1] = sip_bytes(address, int64(starts[i]), int64(stops[i]), k0, k1)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def _hash_offsets(buf, offsets, k0, k1, out):
+    address = int64(buf.ctypes.data)
     for i in range(out.shape[0]):
-        out[i, 0], out[i, 1] = siphash128_nb(buf, int64(offsets[i]), int64(offsets[i + 1]), k0, k1)
+        out[i, 0], out[i, 1] = sip_bytes(address, int64(offsets[i]), int64(offsets[i + 1]), k0, k1)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -285,7 +304,8 @@ def _hash_ints(values, k0, k1, out):
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def _siphash_bytes(data, k0, k1):
-    return siphash128_nb(data, int64(0), int64(len(data)), k0, k1)
+    buf = np.frombuffer(data, np.uint8)
+    return sip_bytes(int64(buf.ctypes.data), int64(0), int64(len(data)), k0, k1)
 
 
 # ---- one value

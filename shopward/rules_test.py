@@ -77,7 +77,7 @@ def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:
         for i, event in enumerate(test.events):
             event = {"event_id": f"test-{i}", **event}
             if event.get("type") == LABEL_TYPE:
-                engine.decide_batch(engine.batch([event]))  # truth moves state and is not decided on
+                engine.decide_batch(engine.batch([engine.normaliser(event)]))  # truth moves state and is not decided on
             else:
                 decision = engine.decide(event)
     except BadEvent as error:

@@ -33,6 +33,9 @@ _KINDS = {
 }
 
 
+Types = dict[str, Type | None]
+
+
 @dataclass(slots=True)
 class Draft:
     """A feature whose expressions are not checked yet."""
@@ -42,7 +45,6 @@ class Draft:
     kind: str
     feature: Feature | None = None
     reads: tuple[str, ...] = ()  # other features, for ratio and expr
-    type: Type = "number"
 
 
 @dataclass(slots=True)
@@ -58,7 +60,7 @@ class Tables:
         every = [(t, c, kind) for t in self.lookups.values() for c, kind in t.columns.items()]
         return {f"{t.name}_{c}": (t.name, c, t.key, kind) for t, c, kind in every}
 
-    def scope(self, features: dict[str, Type], builtins: Iterable[str] = ()) -> Scope:
+    def scope(self, features: Types, builtins: Iterable[str] = ()) -> Scope:
         """What rules and `expr` features read; labels reach them through features only."""
         why = "only label events carry it: aggregate it in a feature, for example mean(label)"
         return Scope(
@@ -72,19 +74,16 @@ class Tables:
         )
 
 
-def read_features(
-    files: list[At], tables: Tables, problems: list[Problem]
-) -> tuple[dict[str, Feature], dict[str, Type]]:
-    """The features in declared order, and the types of all names (also of those with problems, so one error does not cause ten)."""
+def read_features(files: list[At], tables: Tables, problems: list[Problem]) -> tuple[dict[str, Feature], Types]:
+    """The features in declared order, and the types of all declared names (None for wrong ones: one error must not cause ten)."""
     drafts = _drafts(files, tables.schema, problems)
     for d in drafts.values():
         _first_pass(d, tables, drafts)
-    ordered = _in_order(drafts, problems)
-    types: dict[str, Type] = {name: d.type for name, d in drafts.items()}
-    for name in ordered:
+    types: Types = {name: d.feature.type if d.feature else None for name, d in drafts.items()}
+    for name in _in_order(drafts, problems):
         d = drafts[name]
         d.feature = _second_pass(d, tables, types, drafts)
-        types[name] = d.feature.type if d.feature else types[name]
+        types[name] = d.feature.type if d.feature else None
     done = {name: d.feature for name, d in drafts.items() if d.feature}
     return done, types
 
@@ -141,9 +140,9 @@ def _first_pass(d: Draft, tables: Tables, drafts: dict[str, Draft]) -> None:
     if d.kind == "measure":
         d.feature = _measured(d, base, tables.schema, drafts)
     elif d.kind == "sequence":
-        d.feature, d.type = _sequence(d, base, tables.schema, drafts), "bool"
+        d.feature = _sequence(d, base, tables.schema, drafts)
     elif d.kind == "list":
-        d.feature, d.type = _listed(d, base, tables), "bool"
+        d.feature = _listed(d, base, tables)
     elif d.kind == "lookup":
         d.feature = _looked_up(d, base, tables)
     elif d.kind == "ratio":
@@ -154,8 +153,6 @@ def _first_pass(d: Draft, tables: Tables, drafts: dict[str, Draft]) -> None:
         node = d.form.get("expr")
         found = names_in(node.text) if isinstance(node, Scalar) else set()
         d.reads = tuple(sorted(n for n in found if n in drafts))
-    if d.feature:
-        d.type = d.feature.type
 
 
 def _measured(d: Draft, base: Feature, schema: Schema, drafts: dict[str, Draft]) -> Feature | None:
@@ -169,11 +166,9 @@ def _measured(d: Draft, base: Feature, schema: Schema, drafts: dict[str, Draft])
     where = form.expr("where", raw_scope(schema, drafts), "bool")
     flag = form.flag("before")
     if len(form.problems) > before:
-        d.type = _result_type(measure, arg)
         return None
-    digits = arg.digits if arg else 0
-    name = arg.name if arg else None
-    kind = _result_type(measure, arg)
+    digits, name = (arg.digits, arg.name) if arg else (0, None)
+    kind: Type = arg.expr_type if arg and measure in ("first", "last") else "number"
     return replace(
         base,
         entity=entity,
@@ -293,10 +288,6 @@ def _unfit(measure: str, f: Field) -> tuple[str, str] | None:
     return None
 
 
-def _result_type(measure: str, arg: Field | None) -> Type:
-    return arg.expr_type if arg and measure in ("first", "last") else "number"
-
-
 def _over(form: Form, measure: str) -> int | None:
     if not form.required("over"):
         return None
@@ -373,7 +364,6 @@ def _looked_up(d: Draft, base: Feature, tables: Tables) -> Feature | None:
             "lookup", f"lookup `{name}` has no column `{column}`", suggest(column, table.columns, "a column")
         )
     kind = table.columns[column]
-    d.type = kind
     for part in key:
         if part in tables.schema.fields and tables.schema.fields[part].pii:
             form.wrong(
@@ -415,7 +405,7 @@ def _circle(names: list[str], drafts: dict[str, Draft], problems: list[Problem])
     problems.append(d.key.problem(f"feature `{names[0]}` reads itself", way if len(names) > 1 else ""))
 
 
-def _second_pass(d: Draft, tables: Tables, types: dict[str, Type], drafts: dict[str, Draft]) -> Feature | None:
+def _second_pass(d: Draft, tables: Tables, types: Types, drafts: dict[str, Draft]) -> Feature | None:
     base = Feature(d.key.text, (), d.kind, doc=d.form.text("doc"), file=d.key.source.file, line=d.key.line)
     if d.kind == "ratio":
         return _ratio(d, base, types, drafts)
@@ -427,10 +417,12 @@ def _second_pass(d: Draft, tables: Tables, types: dict[str, Type], drafts: dict[
     return replace(base, expr=expr, type=expr.type, portable=not why, why_not_portable=why)
 
 
-def _ratio(d: Draft, base: Feature, types: dict[str, Type], drafts: dict[str, Draft]) -> Feature | None:
+def _ratio(d: Draft, base: Feature, types: Types, drafts: dict[str, Draft]) -> Feature | None:
     if len(d.reads) != 2 or any(r not in drafts for r in d.reads):
         return None
     for word in d.form.words("ratio"):
+        if types[word.text] is None:
+            return None
         if types[word.text] not in ("number", "bool"):
             return d.form.wrong(word, f"`{word.text}` is a {types[word.text]}, a ratio needs numbers")
     why = _inherited(d.reads, drafts)

@@ -11,7 +11,7 @@ import hashlib
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from shopward.declare.features import Tables, read_features
+from shopward.declare.features import Tables, Types, read_features
 from shopward.declare.lists import read_lists
 from shopward.declare.lookups import MAX_CSV, read_lookup
 from shopward.declare.policy import read_policy
@@ -102,7 +102,7 @@ class Rulebook:
         if problems:
             raise RulebookError(problems, self.path)
 
-    def _rules(self, nodes: list[At], tables: Tables, types: dict, problems: list[Problem]) -> dict[str, Rule]:
+    def _rules(self, nodes: list[At], tables: Tables, types: Types, problems: list[Problem]) -> dict[str, Rule]:
         rules: dict[str, Rule] = {}
         for node in nodes:
             rule = read_rule(node, tables, types, problems)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from shopward.declare.features import Tables, list_key_fits
+from shopward.declare.features import Tables, Types, list_key_fits
 from shopward.declare.form import Form, check_name
 from shopward.declare.schema import LABEL_FIELDS, RESERVED
 from shopward.declare.tree import At, Mapping, Scalar, data
 from shopward.declare.types import ACTIONS, ListWrite, Rule, RuleTest
 from shopward.errors import Problem
-from shopward.expr import Type
 from shopward.expr.place import suggest
 
 SEVERITIES = ("low", "medium", "high", "critical")
@@ -34,7 +33,7 @@ _KEYS = (
 )
 
 
-def read_rule(node: At, tables: Tables, features: dict[str, Type], problems: list[Problem]) -> Rule | None:
+def read_rule(node: At, tables: Tables, features: Types, problems: list[Problem]) -> Rule | None:
     """The Rule of one file, or None when something in it is wrong (then `problems` says what)."""
     if not isinstance(node, Mapping):
         problems.append(node.problem("a rule must be a mapping"))

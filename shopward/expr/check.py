@@ -43,7 +43,7 @@ class Known:
 class Scope:
     """What an expression may read.
 
-    fields    name -> Known                       features  name -> type
+    fields    name -> Known                       features  name -> type, None when its declaration is wrong (told elsewhere)
     lists     name -> entity kinds of its keys    lookups   function name (`bins_country`) -> (table, column, key type, type)
     builtins  `score`, `risk` where a rule stands
     types     the event types `type` is compared with
@@ -53,7 +53,7 @@ class Scope:
     """
 
     fields: Mapping[str, Known] = field(default_factory=dict)
-    features: Mapping[str, Type] = field(default_factory=dict)
+    features: Mapping[str, Type | None] = field(default_factory=dict)
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lookups: Mapping[str, tuple[str, str, Type, Type]] = field(default_factory=dict)
     builtins: frozenset[str] = frozenset()
@@ -161,8 +161,9 @@ class _Checker:
             self.fields.add(name)
             return replace(n, type=scope.fields[name].type, kind="field")
         if name in scope.features:
+            kind = scope.features[name]
             self.features.add(name)
-            return replace(n, type=scope.features[name], kind="feature")
+            return None if kind is None else replace(n, type=kind, kind="feature")
         if name in scope.builtins:
             return replace(n, type="number", kind="builtin")
         return self.unknown(n)

@@ -120,7 +120,7 @@ def test_it_has_the_fifteen_features_of_the_handbook(rulebook):
 def test_what_the_payment_itself_says(ours, sample):
     payments = sample.payments
     same(ours.payment_amount, payments.TX_AMOUNT)
-    same(ours.payment_weekend, payments.TX_DATETIME.dt.weekday >= 5)
+    same(ours.payment_weekend, payments.TX_DATETIME.dt.day_of_week >= 5)
     same(ours.payment_night, payments.TX_DATETIME.dt.hour <= 6)
 
 

@@ -10,8 +10,6 @@ from shopward import Engine, Rulebook, techniques
 from shopward.decision import Decision
 from shopward.rules_test import run_tests
 
-INSULTS = ("deny", "hold", "challenge")  # what an honest customer would notice
-
 
 @pytest.fixture(scope="module")
 def rulebook() -> Rulebook:
@@ -38,8 +36,8 @@ class Shop:
         self.decisions.append(decision)
         return decision
 
-    def insults(self) -> list[tuple[str, tuple[str, ...]]]:
-        return [(d.event_id, d.reasons) for d in self.decisions if d.action in INSULTS]
+    def actions(self) -> set[str]:
+        return {d.action for d in self.decisions}
 
 
 @pytest.fixture
@@ -84,35 +82,16 @@ def test_the_four_promised_attacks_are_covered(rulebook):
 
 
 def test_a_family_on_one_tablet_is_never_bothered(shop):
-    family = ("mum", "dad", "son", "daughter")
     for week in range(3):
-        for person in family:
-            shop("login", account=person, device="tablet", ip="198.51.100.20", success=False, new_device=week == 0)
-            shop.after(minutes=1)(
-                "login", account=person, device="tablet", ip="198.51.100.20", success=True, new_device=week == 0
-            )
-            shop(
-                "coupon_claim",
-                account=person,
-                device="tablet",
-                ip="198.51.100.20",
-                coupon=f"week{week}",
-                discount="5.00",
-            )
-            shop.after(minutes=9)(
-                "order",
-                account=person,
-                device="tablet",
-                ip="198.51.100.20",
-                seller="shop1",
-                address="home",
-                amount="40.00",
-                discount="5.00",
-            )
-            shop("payment", account=person, device="tablet", ip="198.51.100.20", card=f"card-{person}", amount="40.00")
+        for person in ("mum", "dad", "son", "daughter"):
+            who = {"account": person, "device": "tablet", "ip": "198.51.100.20"}
+            shop("login", **who, success=False, new_device=week == 0)
+            shop.after(minutes=1)("login", **who, success=True, new_device=week == 0)
+            shop("coupon_claim", **who, coupon=f"week{week}", discount="5.00")
+            shop.after(minutes=9)("order", **who, seller="shop1", address="home", amount="40.00", discount="5.00")
+            shop("payment", **who, card=f"card-{person}", amount="40.00")
         shop.after(days=7)
-    assert shop.insults() == []
-    assert {d.action for d in shop.decisions} == {"allow"}
+    assert shop.actions() == {"allow"}
 
 
 def test_a_campus_in_a_flash_sale_is_never_bothered(shop):
@@ -141,8 +120,7 @@ def test_a_campus_in_a_flash_sale_is_never_bothered(shop):
     shop.after(hours=12)(
         "seller_payout", account="flash-shop", seller="flash-shop", bank_account="b1", amount="2400.00"
     )
-    assert shop.insults() == []
-    assert {d.action for d in shop.decisions} == {"allow"}
+    assert shop.actions() == {"allow"}
 
 
 def test_a_customer_with_a_new_phone_who_forgot_the_password_is_never_bothered(shop):
@@ -156,7 +134,7 @@ def test_a_customer_with_a_new_phone_who_forgot_the_password_is_never_bothered(s
     shop.after(minutes=1)("login", **new, success=True, new_device=True)
     shop("order", **new, seller="shop1", address="home", amount="140.00", discount="0.00")
     shop("payment", **new, card="c1", amount="140.00")
-    assert {d.action for d in shop.decisions} == {"allow"}
+    assert shop.actions() == {"allow"}
 
 
 def test_a_seller_who_changes_bank_at_the_usual_desk_is_paid(shop):

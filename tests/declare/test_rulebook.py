@@ -87,10 +87,10 @@ def test_problems_come_ordered_by_place_and_all_at_once():
 def test_one_wrong_feature_does_not_accuse_the_rules_that_read_it():
     with pytest.raises(RulebookError) as e:
         book(
-            features_x="w_7d: {entity: account, measure: sum(weight), over: 7d}\nv: {expr: w_7d * 2}",
-            rules_r=RULE.format("v > w_7d"),
+            features_x="w_7d: {entity: account, measure: sum(weight), over: 7d}\nv: {expr: w_7d * 2}\nl: {entity: account, measure: last(devise), over: 1h}\nr: {ratio: [w_7d, v]}",
+            rules_r=RULE.format("v > w_7d and l == 'x'"),
         )
-    assert [p.file for p in e.value.problems] == ["features/x.yaml"]
+    assert [(p.file, p.line) for p in e.value.problems] == [("features/x.yaml", 1), ("features/x.yaml", 3)]
 
 
 def test_the_shipped_rulebook_checks_and_its_live_rules_have_tests():

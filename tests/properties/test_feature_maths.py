@@ -99,7 +99,7 @@ def test_line_03_a_lag_moves_both_ends_back():
         "n: {entity: account, measure: count, over: 1h, lag: 1h}",
         ev("09:59:59.999"), ev("10:00"), ev("10:30"), ev("11:00"), ev("11:00:00.001"), ev("12:00"),
     )  # fmt: skip
-    assert found["n"] == [0, 0, 0, 1, 2, 3]
+    assert found["n"] == [0, 0, 0, 2, 2, 3]
 
 
 def test_line_03_ever_has_no_beginning():

@@ -1,0 +1,105 @@
+"""The SQL as its readers and callers meet it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from shopward.declare.rulebook import Rulebook
+from shopward.errors import NotYet, UsageError
+from shopward.features import sql
+from tests.properties.agree import differences, table_of
+from tests.properties.plans import LABELS, SCHEMA, book
+from tests.properties.reference import compute
+from tests.properties.stories import ev, rulebook, told
+
+AWKWARD = ["clock", "carried", "replaced", "key0", "n", "x0", "p0", "d0", "v0", "w0", "tick", "here", "start0", "e", "x", "k", "f0", "of_e", "events"]
+
+
+def test_fields_may_have_the_names_of_our_own_columns():
+    fields = "\n".join(f"  {name}: {{type: string, entity: {name}}}" for name in AWKWARD)
+    features = "\n".join(
+        f"f_{name}: {{entity: {name}, via: [{name}], measure: distinct({other}), over: 1h, where: {other} != 'z'}}\n"
+        f"g_{name}: {{entity: [{name}, {other}], measure: last({other}), over: 1h}}\n"
+        f"h_{name}: {{entity: {name}, measure: count, over: 1h, lag: 1m, where: type == 'label' or {other} == 'y'}}"
+        for name, other in zip(AWKWARD, AWKWARD[1:] + AWKWARD[:1], strict=True)
+    )
+    events = [ev(f"10:0{i}", **{name: "xyz"[(i + len(name)) % 3] for name in AWKWARD}) for i in range(4)]
+    found = told(features, *events, schema=f"types: [login]\nfields:\n  account: {{type: string, entity: account}}\n{fields}")
+    assert len(found) == 3 * len(AWKWARD)
+
+
+def test_features_may_have_them_too():
+    names = [name for name in AWKWARD if name != "events"]
+    features = "\n".join(f"{name}: {{entity: account, measure: count, over: {i + 1}m, where: type == 'login'}}" for i, name in enumerate(names))
+    features += "\nlast_of: {entity: account, measure: last(device), over: 1h}\nall_of: {entity: account, measure: count, over: 1h}"
+    found = told(features, ev("10:00", device="d"), ev("10:03"), ev("10:06"))
+    assert [found[name][-1] for name in names[:7]] == [1, 1, 2, 2, 2, 3, 3] and found["last_of"] == [None, "d", "d"]
+
+
+def test_words_of_sql_are_quoted():
+    fields = "types: [select]\nfields: {order: {type: string, entity: order}, group: money, table: bool}"
+    features = "'from': {entity: order, measure: sum(group), over: 1h, where: table and type == 'select'}"
+    try:
+        found = told(features, {"type": "select", "ts": 0, "order": "o'\"", "group": 150, "table": True}, schema=fields)
+    except Exception as refused:  # the language keeps `from` for itself
+        assert "from" in str(refused)
+        found = told(features.replace("'from'", "having"), {"type": "select", "ts": 0, "order": "o'\"", "group": 150, "table": True}, schema=fields)
+    assert list(found.values()) == [[1.5]]
+
+
+def test_a_field_called_seq_is_refused_by_name():
+    fields = "types: [login]\nfields: {account: {type: string, entity: account}, seq: number}"
+    with pytest.raises(UsageError, match="`seq` is a column that every event table has"):
+        sql.to_sql(rulebook("n: {entity: account, measure: count, over: 1h}", fields))
+
+
+def test_what_reads_a_list_is_refused_and_so_is_what_reads_that():
+    files = {
+        "schema.yaml": SCHEMA,
+        "lists/l.yaml": "watched: {kind: watch, entity: device}",
+        "features/f.yaml": """
+            seen: {list: watched, entity: device}
+            n_1h: {entity: account, measure: count, over: 1h}
+            seen_much: {expr: coalesce(n_1h, 0) * 2}
+            seen_now: {expr: 'n_1h if seen else 0'}
+        """.replace("            seen_now: {expr: 'n_1h if seen else 0'}\n", ""),
+    }
+    files["features/f.yaml"] += "    both: {ratio: [n_1h, seen_much]}\n"
+    found = Rulebook.from_files(files)
+    assert list(sql.refused(found)) == ["seen"]
+    assert "seen_much" in sql.to_sql(found) and '"seen"' not in sql.to_sql(found)
+    with pytest.raises(NotYet, match="`seen` has no SQL: it reads a list"):
+        sql.to_sql(found, features=["seen"])
+
+
+def test_no_events_give_no_rows_but_every_column():
+    empty = table_of([], LABELS.schema)
+    found = sql.run(empty, LABELS)
+    assert found.num_rows == 0 and found.column_names == ["event_id", *LABELS.features]
+
+
+def test_numbers_come_as_doubles_and_texts_as_texts():
+    of = book("n: {entity: account, measure: count, over: 1h}\nd: {entity: account, measure: last(device), over: 1h}\n"
+              "b: {entity: account, sequence: {first: success, then: success, within: 1h}}")  # fmt: skip
+    types = sql.run(table_of([], of.schema), of).schema.types
+    assert types == [pa.string(), pa.float64(), pa.string(), pa.float64()]
+
+
+def test_the_simpler_statements_say_the_same_where_they_may_be_used():
+    """Without label events, and with no event labelled twice, the statement is simpler; it must not be another one."""
+    events = [ev(f"10:0{i}", "order", seller="s", device="d") | {"seq": i, "event_id": f"e{i}"} for i in range(4)]
+    verdicts = [
+        ev(f"10:1{i}", "label", label=i % 2, label_event=f"e{i}", device="d") | {"seq": 4 + i, "event_id": f"v{i}"} for i in range(3)
+    ]
+    later = [ev("10:30", "order", device="d") | {"seq": 9, "event_id": "last"}]
+    for stream, holds in ((events + later, "none"), (events + verdicts + later, "once")):
+        for e in stream:
+            e["t"] = e["ts"]
+        table = table_of(stream, LABELS.schema)
+        assert sql.labels_in(table) == holds
+        rows = [e for e in stream if e["type"] != "label"]
+        truth = compute(stream, LABELS.features.values(), LABELS.schema)
+        keep = [i for i, e in enumerate(stream) if e["type"] != "label"]
+        found = sql.run(table, LABELS).drop_columns("event_id").to_pydict()
+        assert differences({n: [c[i] for i in keep] for n, c in truth.items()}, found, rows) == []
