@@ -11,6 +11,7 @@ from shopward.declare.durations import parse_duration
 from shopward.declare.tree import At, Mapping, Scalar, Sequence_
 from shopward.errors import Problem
 from shopward.expr import FUNCTIONS, Expr, Scope, Type, check
+from shopward.expr.parse import comment_in
 from shopward.expr.place import suggest
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,79}")
@@ -19,6 +20,7 @@ _GENERATED = frozenset(("t", "nan", "div", "mod", "floor", "round_even", "least"
 RESERVED_WORDS = frozenset(keyword.kwlist) | _LANGUAGE | _GENERATED | {f"f_{name}" for name in FUNCTIONS}
 
 
+_COMMENTS = "comments may stand in a block that starts with `|`"
 ENOUGH = 500  # problems of one rulebook; then expressions are no longer looked at
 
 
@@ -163,6 +165,10 @@ class Form:
         if not isinstance(node, Scalar):
             return self.wrong(node, f"`{key}` must be an expression", "put it in quotes")
         if len(self.problems) > ENOUGH:
+            return None
+        note = comment_in(node.text) if node.style != "|" else None
+        if note is not None:  # line ends are folded away, so the comment would swallow the lines after it
+            self.problems.append(node.place().problem(note, len(node.text), "a comment inside this expression", _COMMENTS))
             return None
         return check(node.text, scope, want=want, place=node.place, problems=self.problems)
 

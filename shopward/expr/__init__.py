@@ -6,6 +6,7 @@ from shopward.expr.functions import FUNCTIONS, runtime
 from shopward.expr.nodes import Expr, Node, Type
 from shopward.expr.parse import names_in
 from shopward.expr.sql import to_sql
+from shopward.expr.words import describe
 
 __all__ = [
     "FUNCTIONS",
@@ -15,6 +16,7 @@ __all__ = [
     "Scope",
     "Type",
     "check",
+    "describe",
     "names_in",
     "runtime",
     "to_kernel",

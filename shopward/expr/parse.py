@@ -73,6 +73,15 @@ def names_in(source: str) -> set[str]:
     return {n.id for n in ast.walk(body) if isinstance(n, ast.Name)} if body else set()
 
 
+def comment_in(source: str) -> int | None:
+    """Where the first comment starts, if there is one.
+
+    >>> comment_in("a == '#1' # note"), comment_in("a == '#1'")
+    (10, None)
+    """
+    return next((p.start() for p in _PIECES.finditer(source[:MAX_LENGTH]) if p.lastgroup == "comment"), None)
+
+
 # --- before Python's parser sees it ---------------------------------------------------------------------------------------------
 
 

@@ -561,6 +561,8 @@ class _FamilyText:
         for f, (v, top) in enumerate(r.distinct_fields()):
             with self.when(f"{self.named(v, prefix)} != 0", v != ring.only):
                 self.count_value(r, f, v, top, prefix, position)
+            where = f"S{r.j}, {r.base}, {r.mask}, {r.stride}, {r.lanes[v]}, {position}, {r.head(top)}"
+            w(f"settle({where}, X{r.j}_{f}, H{r.j}_{f}, k)")
         for queue in ring.queues:
             self.enter_queue(r, queue, prefix, position)
         w(f"count{r.j} += 1") if ring.ever_count else None
@@ -591,7 +593,6 @@ class _FamilyText:
         with w.block("else:"):
             for window in windows:
                 w(f"{r.lane('distinct', v, window)} += 1")
-        w(f"settle({where}, X{r.j}_{f}, H{r.j}_{f}, k)")
 
     def enter_queue(self, r: RingNames, queue: tuple[Value, str], prefix: str, position: str) -> None:
         v, kind = queue

@@ -15,7 +15,7 @@ from shopward.errors import NotYet, UsageError
 from shopward.features.plan import DERIVED, reads
 from shopward.features.sql_meaning import carrying, indented, measured, statement
 from shopward.features.sql_windows import Family
-from shopward.features.sql_words import FieldNames, expression, quoted, takes_labels, why_not
+from shopward.features.sql_words import expression, field_names, quoted, takes_labels, why_not
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +64,9 @@ def feature_sql(feature: Feature, rulebook: Rulebook, table: str = "events") -> 
     return statement(feature, rulebook.schema, table)
 
 
-def to_sql(rulebook: Rulebook, table: str = "events", *, features: list[str] | None = None, labels: Labels = "replaced") -> str:
+def to_sql(
+    rulebook: Rulebook, table: str = "events", *, features: list[str] | None = None, labels: Labels = "replaced"
+) -> str:
     """One SELECT: `event_id` and every portable feature in declared order (or just `features`), for all events that are not labels.
 
     `labels` says what the table holds: "replaced" anything, "once" no event that is labelled twice, "none" no label events; the less,
@@ -126,7 +128,9 @@ def check(rulebook: Rulebook) -> None:
     """Two columns of the event table are ours."""
     taken = [name for name in (*rulebook.schema.fields, *rulebook.features) if name in RESERVED]
     if taken:
-        raise UsageError(f"`{taken[0]}` is a column that every event table has: SQL needs another name for your field or feature")
+        raise UsageError(
+            f"`{taken[0]}` is a column that every event table has: SQL needs another name for your field or feature"
+        )
 
 
 # --- the statement ------------------------------------------------------------------------------------------------------------------
@@ -164,27 +168,18 @@ def gathered(sources: list[str], windowed: list[Feature], derived: list[Feature]
     columns = ["seq", "event_id", *map(quoted, sorted(fields)), *(quoted(f.name) for f in windowed)]
     joins = "".join(f"\nLEFT JOIN {quoted(source)} USING (seq)" for source in sources)
     text = f"SELECT {', '.join(columns)}\nFROM {quoted(table)}{joins}\nWHERE {quoted(table)}.type <> 'label'"
-    names = FeatureNames(schema, {f.name: f for f in (*windowed, *derived)})
+    names = field_names(schema) | {f.name: feature_name(f) for f in (*windowed, *derived)}
     for f in derived:
         text = f"SELECT *, {worked_out(f, names)} AS {quoted(f.name)}\nFROM (\n{indented(text)}\n)"
     return text
 
 
-class FeatureNames(FieldNames):
-    """How expressions name fields and features; a true/false feature is 1 or 0."""
-
-    def __init__(self, schema: Schema, features: dict[str, Feature]):
-        super().__init__(schema)
-        self.features = features
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        f = self.features.get(name)
-        if f is None:
-            return super().get(name, default)
-        return f"({quoted(name)} <> 0)" if f.type == "bool" else quoted(name)
+def feature_name(f: Feature) -> str:
+    """How an expression names a feature: a true/false one is 1 or 0 in its column."""
+    return f"({quoted(f.name)} <> 0)" if f.type == "bool" else quoted(f.name)
 
 
-def worked_out(f: Feature, names: FeatureNames) -> str:
+def worked_out(f: Feature, names: dict[str, str]) -> str:
     """A ratio or an expression over an event's fields and features."""
     if f.of:
         return f"{quoted(f.of[0])} / nullif({quoted(f.of[1])}, 0)"
@@ -196,7 +191,13 @@ def worked_out(f: Feature, names: FeatureNames) -> str:
 # --- running it ---------------------------------------------------------------------------------------------------------------------
 
 
-def run(events: pa.Table | Iterable[Batch], rulebook: Rulebook, *, features: list[str] | None = None, threads: int | None = None) -> pa.Table:
+def run(
+    events: pa.Table | Iterable[Batch],
+    rulebook: Rulebook,
+    *,
+    features: list[str] | None = None,
+    threads: int | None = None,
+) -> pa.Table:
     """`event_id` and a column per feature, in arrival order: numbers and true/false (1/0) as doubles, texts as strings.
 
     `events` is a table as `as_table` makes it, or batches that keep their records.

@@ -16,8 +16,8 @@ from shopward.features.sql_words import (
     major,
     number,
     quoted,
-    takes_labels,
     spread,
+    takes_labels,
     unused,
 )
 
@@ -43,7 +43,9 @@ def sentence(feature: Feature) -> str:
         return " ".join(feature.doc.split())
     if feature.a and feature.b:
         within = format_duration(feature.within or 0)
-        return f"{feature.a.source} {feature.measure} {feature.b.source} by {' and '.join(feature.entity)} within {within}"
+        return (
+            f"{feature.a.source} {feature.measure} {feature.b.source} by {' and '.join(feature.entity)} within {within}"
+        )
     what = f"{feature.measure}({feature.arg})" if feature.arg else feature.measure
     over = f" over {format_duration(feature.over)}" if feature.over else ""
     ago = f", {format_duration(feature.lag)} ago" if feature.lag else ""
@@ -62,7 +64,9 @@ def carrying(feature: Feature, schema: Schema, table: str, labels: bool) -> str:
     shown = [f"max(t) OVER (PARTITION BY {by} ORDER BY seq) AS {unused('clock', schema)}"]
     if labels:
         later = f"lead(seq) OVER (PARTITION BY type, label_event, {by} ORDER BY seq)"
-        shown.append(f"CASE WHEN type = 'label' AND label_event IS NOT NULL THEN {later} END AS {unused('replaced', schema)}")
+        shown.append(
+            f"CASE WHEN type = 'label' AND label_event IS NOT NULL THEN {later} END AS {unused('replaced', schema)}"
+        )
     carried = " AND ".join(f"{k} IS NOT NULL" for k in key)
     return "SELECT *,\n       " + ",\n       ".join(shown) + f"\nFROM {source}\nWHERE {carried}"
 

@@ -127,7 +127,10 @@ class Family:
     def keys(self) -> tuple[list[str], str]:
         if self.via:
             key = unused("key0", self.schema)
-            return [f"{key} AS key0", f"coalesce({key} = {column(self.entity[0])}, false) AS here"], f"{key} IS NOT NULL"
+            return [
+                f"{key} AS key0",
+                f"coalesce({key} = {column(self.entity[0])}, false) AS here",
+            ], f"{key} IS NOT NULL"
         named = [f"{column(role)} AS key{i}" for i, role in enumerate(self.entity)]
         return named, " AND ".join(f"{column(role)} IS NOT NULL" for role in self.entity)
 
@@ -164,7 +167,9 @@ class Family:
         found, named = [f"{call} AS w{i}" for call, i in self.picks.items()], []
         for at, frame in enumerate(self.frames):
             end = upto(frame.lag) if frame.lag else "CURRENT ROW"
-            named.append(f"f{at} AS (PARTITION BY {self.by} ORDER BY tick RANGE BETWEEN {since(frame.over + frame.lag)} AND {end})")
+            named.append(
+                f"f{at} AS (PARTITION BY {self.by} ORDER BY tick RANGE BETWEEN {since(frame.over + frame.lag)} AND {end})"
+            )
             found.append(f"first_value({struct(frame.starts)}) OVER f{at} AS start{at}")
             found += [f"last_value({struct(frame.ends)}) OVER f{at} AS end{at}"] if frame.ends else []
         ticks = f"(SELECT *, clock::HUGEINT * {TICK} + n AS tick FROM {source})"

@@ -6,9 +6,7 @@ each field: text as VARCHAR, numbers as DOUBLE, true/false as BOOLEAN, times as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from shopward.declare.schema import field_of
+from shopward.declare.schema import IMPLICIT, field_of
 from shopward.declare.types import Feature, Field, Schema
 from shopward.errors import NotYet
 from shopward.expr.nodes import Bool, Compare, Const, Expr, In, Name, Node
@@ -44,31 +42,25 @@ def column(name: str, table: str = "") -> str:
     return f"{table}.{quoted(name)}" if table else quoted(name)
 
 
-class FieldNames(Mapping[str, str]):
-    """How an expression names the fields of `table`: money and decimals in major units."""
+def field_names(schema: Schema, table: str = "") -> dict[str, str]:
+    """How an expression names the fields of `table`: money and decimals are in major units there.
 
-    def __init__(self, schema: Schema, table: str = ""):
-        self.schema, self.table = schema, table
-
-    def __getitem__(self, name: str) -> str:
-        field = self.schema.fields.get(name)
-        text = column(name, self.table)
-        return text if field is None else {"money": f"({text} / {10**field.digits})", "decimal": decimal(text, field)}.get(field.type, text)
-
-    def __iter__(self):
-        return iter(self.schema.fields)
-
-    def __len__(self) -> int:
-        return len(self.schema.fields)
+    >>> field_names(Schema(("label",), {"amount": Field("amount", "money", digits=2)}), "x")["amount"]
+    '(x.amount / 100)'
+    """
+    every = {**IMPLICIT, **schema.fields}
+    return {name: in_major_units(column(name, table), field) for name, field in every.items()}
 
 
-def decimal(text: str, field: Field) -> str:
+def in_major_units(text: str, field: Field) -> str:
+    if field.type not in ("money", "decimal") or field.name == "label":
+        return text
     return f"({text} / {10**field.digits})" if field.digits else f"{text}::DOUBLE"
 
 
 def condition(expr: Expr | None, schema: Schema, table: str = "") -> str | None:
     """An expression over the fields of `table`."""
-    return None if expr is None else expression(expr, FieldNames(schema, table))
+    return None if expr is None else expression(expr, field_names(schema, table))
 
 
 def number(x: float) -> str:
@@ -131,7 +123,10 @@ def counting(feature: Feature, expr: Expr | None, schema: Schema, table: str = "
 def may_be_label(node: Node) -> bool:
     """False when the condition can only be true for other event types."""
     match node:
-        case Compare(op="==", a=Name(name="type"), b=Const(value=v)) | Compare(op="==", a=Const(value=v), b=Name(name="type")):
+        case (
+            Compare(op="==", a=Name(name="type"), b=Const(value=v))
+            | Compare(op="==", a=Const(value=v), b=Name(name="type"))
+        ):
             return v == "label"
         case In(x=Name(name="type"), items=items, negated=False):
             return any(i.value == "label" for i in items)

@@ -214,7 +214,7 @@ def _raw_lines(
 
 def load_json(raw: np.ndarray, known: Container[str]) -> dict[str, Any]:
     """One JSON object from its bytes; BadEvent when it is none, too deep, or names a field twice that somebody reads."""
-    pairs, depth = measure(raw, 0, len(raw))
+    pairs, depth = measure(np.ascontiguousarray(raw))
     if depth > MAX_DEPTH:
         raise BadEvent(f"nested deeper than {MAX_DEPTH} levels")
     try:

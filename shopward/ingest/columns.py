@@ -7,11 +7,11 @@ a time in another form, ...) marks its record odd; nothing is rounded here that 
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, njit, uint64
+from numba import int64, njit
 
 from shopward.batch import NULL
 from shopward.event import LAST_MS, MAX_TEXT
-from shopward.hashing import load64
+from shopward.hashing import load8, load64
 from shopward.ingest.money import LIMIT
 from shopward.ingest.scan import (
     ABSENT,
@@ -25,7 +25,6 @@ from shopward.ingest.scan import (
     WHOLE,
     ZERO,
     find_word,
-    high_bytes,
 )
 
 POWERS = tuple(10**i for i in range(19))
@@ -39,17 +38,17 @@ HOW = {None: AS_IS, "lower": LOWER, "e164": E164, "ip64": IP64}
 
 
 @njit(inline="always")
-def _decimal(buf, start, stop):
+def _decimal(start, stop):
     """(digits as a whole number, how many follow the point, is it negative, is it plain): at most 15 digits count as plain."""
     p = start
-    negative = buf[p] == MINUS
+    negative = load8(p) == MINUS
     if negative:
         p += 1
     value = int64(0)
     digits = 0
     behind = int64(-1)
     while p < stop:
-        c = int64(buf[p])
+        c = load8(p)
         if ZERO <= c <= NINE:
             value = value * 10 + (c - ZERO)
             digits += 1
@@ -66,13 +65,14 @@ def _decimal(buf, start, stop):
 @njit(nogil=True, error_model="numpy", cache=True)
 def read_numbers(buf, starts, stops, forms, out, odd):
     """Plain numbers as float64; null is NaN."""
+    base = int64(buf.ctypes.data)
     for i in range(out.shape[0]):
         out[i] = np.nan
         form = forms[i]
         if form == ABSENT:
             continue
         if form in (WHOLE, DECIMAL, TEXT):
-            value, behind, negative, plain = _decimal(buf, int64(starts[i]), int64(stops[i]))
+            value, behind, negative, plain = _decimal(base + int64(starts[i]), base + int64(stops[i]))
             if plain:
                 number = float(value) / _FLOAT_TENS[behind] + 0.0
                 out[i] = 0.0 - number if negative else number
@@ -83,13 +83,14 @@ def read_numbers(buf, starts, stops, forms, out, odd):
 @njit(nogil=True, error_model="numpy", cache=True)
 def read_fixed(buf, starts, stops, forms, digits, signed, out, odd):
     """Money and decimal(n) as whole minor units, half to even; null is NULL."""
+    base = int64(buf.ctypes.data)
     for i in range(out.shape[0]):
         out[i] = NULL
         form = forms[i]
         if form == ABSENT:
             continue
         if form in (WHOLE, DECIMAL, TEXT):
-            value, behind, negative, plain = _decimal(buf, int64(starts[i]), int64(stops[i]))
+            value, behind, negative, plain = _decimal(base + int64(starts[i]), base + int64(stops[i]))
             if plain and (digits <= behind or value <= LIMIT // _TENS[digits - behind]):
                 if digits >= behind:
                     minor = value * _TENS[digits - behind]
@@ -115,6 +116,7 @@ def major_units(minor, scale, out):
 @njit(nogil=True, error_model="numpy", cache=True)
 def read_bools(buf, starts, stops, forms, out, odd):
     """true and false, also written 1 and 0, as 1.0 and 0.0; null is NaN."""
+    base = int64(buf.ctypes.data)
     for i in range(out.shape[0]):
         out[i] = np.nan
         form = forms[i]
@@ -122,21 +124,21 @@ def read_bools(buf, starts, stops, forms, out, odd):
             out[i] = 1.0
         elif form == FALSE:
             out[i] = 0.0
-        elif form in (WHOLE, TEXT) and stops[i] - starts[i] == 1 and buf[starts[i]] in (48, 49):
-            out[i] = float(buf[starts[i]] - 48)
-        elif form == TEXT and stops[i] - starts[i] == 4 and load64(buf, int64(starts[i])) & _FOUR == _WORD_TRUE:
+        elif form in (WHOLE, TEXT) and stops[i] - starts[i] == 1 and load8(base + starts[i]) in (48, 49):
+            out[i] = float(load8(base + starts[i]) - 48)
+        elif form == TEXT and stops[i] - starts[i] == 4 and load64(base + int64(starts[i])) & _FOUR == _WORD_TRUE:
             out[i] = 1.0
-        elif form == TEXT and stops[i] - starts[i] == 5 and load64(buf, int64(starts[i])) & _FIVE == _WORD_FALSE:
+        elif form == TEXT and stops[i] - starts[i] == 5 and load64(base + int64(starts[i])) & _FIVE == _WORD_FALSE:
             out[i] = 0.0
         elif form != ABSENT:
             odd[i] = 1
 
 
 @njit(inline="always")
-def _two(buf, p):
+def _two(p):
     """The two digits at p as a number, negative when they are none."""
-    a = int64(buf[p]) - ZERO
-    b = int64(buf[p + 1]) - ZERO
+    a = load8(p) - ZERO
+    b = load8(p + 1) - ZERO
     return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else int64(-10_000)
 
 
@@ -157,49 +159,49 @@ def _month_length(year, month):
     return 30 if month in (4, 6, 9, 11) else 31
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
-def iso_time(buf, start, stop):
+@njit(inline="always")
+def _iso_time(start, stop):
     """Epoch ms of `2026-01-31`, or of `2026-01-31T12:00:00` with a fraction and Z or an offset like +01:00; -1 when it is neither."""
     n = stop - start
     bad = int64(-1)
-    if n < 10 or buf[start + 4] != MINUS or buf[start + 7] != MINUS:
+    if n < 10 or load8(start + 4) != MINUS or load8(start + 7) != MINUS:
         return bad
-    year = _two(buf, start) * 100 + _two(buf, start + 2)
-    month = _two(buf, start + 5)
-    day = _two(buf, start + 8)
+    year = _two(start) * 100 + _two(start + 2)
+    month = _two(start + 5)
+    day = _two(start + 8)
     if not (1970 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= _month_length(year, month)):
         return bad
     ms = _days(year, month, day) * 86_400_000
     if n == 10:
         return ms
-    separator = buf[start + 10]
-    if n < 19 or (separator != 84 and separator != 32) or buf[start + 13] != 58 or buf[start + 16] != 58:
+    separator = load8(start + 10)
+    if n < 19 or (separator != 84 and separator != 32) or load8(start + 13) != 58 or load8(start + 16) != 58:
         return bad
-    hour = _two(buf, start + 11)
-    minute = _two(buf, start + 14)
-    second = _two(buf, start + 17)
+    hour = _two(start + 11)
+    minute = _two(start + 14)
+    second = _two(start + 17)
     if not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59):
         return bad
     ms += ((hour * 60 + minute) * 60 + second) * 1000
     p = start + 19
-    if p < stop and buf[p] == DOT:
+    if p < stop and load8(p) == DOT:
         p += 1
         unit = 100
         first = p
-        while p < stop and ZERO <= buf[p] <= NINE:
-            ms += (int64(buf[p]) - ZERO) * unit
+        while p < stop and ZERO <= load8(p) <= NINE:
+            ms += (load8(p) - ZERO) * unit
             unit //= 10
             p += 1
         if p == first or p - first > 9:
             return bad
-    if p == stop or (p + 1 == stop and buf[p] == 90):
+    if p == stop or (p + 1 == stop and load8(p) == 90):
         return ms
-    if p + 6 == stop and (buf[p] == 43 or buf[p] == MINUS) and buf[p + 3] == 58:
-        hours = _two(buf, p + 1)
-        minutes = _two(buf, p + 4)
+    if p + 6 == stop and (load8(p) == 43 or load8(p) == MINUS) and load8(p + 3) == 58:
+        hours = _two(p + 1)
+        minutes = _two(p + 4)
         if 0 <= hours <= 18 and 0 <= minutes <= 59:
             shift = (hours * 60 + minutes) * 60_000
-            ms = ms - shift if buf[p] == 43 else ms + shift
+            ms = ms - shift if load8(p) == 43 else ms + shift
             return ms if ms >= 0 else bad
     return bad
 
@@ -207,18 +209,19 @@ def iso_time(buf, start, stop):
 @njit(nogil=True, error_model="numpy", cache=True)
 def read_times(buf, starts, stops, forms, out, odd):
     """Times as epoch ms; null is NULL."""
+    base = int64(buf.ctypes.data)
     for i in range(out.shape[0]):
         out[i] = NULL
         form = forms[i]
         if form == ABSENT:
             continue
-        start = int64(starts[i])
-        stop = int64(stops[i])
+        start = base + int64(starts[i])
+        stop = base + int64(stops[i])
         if form in (WHOLE, TEXT):
-            if form == TEXT and stop - start >= 10 and buf[start + 4] == MINUS:
-                ms = iso_time(buf, start, stop)
+            if form == TEXT and stop - start >= 10 and load8(start + 4) == MINUS:
+                ms = _iso_time(start, stop)
             else:
-                ms, behind, negative, plain = _decimal(buf, start, stop)
+                ms, behind, negative, plain = _decimal(start, stop)
                 if negative or not plain or behind > 0 or ms > LAST_MS:
                     ms = int64(-1)
             if ms >= 0:
@@ -230,42 +233,48 @@ def read_times(buf, starts, stops, forms, out, odd):
 @njit(nogil=True, error_model="numpy", cache=True)
 def read_texts(buf, starts, stops, forms, how, key, out, odd):
     """Where each text starts in `out`, -1 for null; a whole number is its own text, an empty key is null."""
+    base = int64(buf.ctypes.data)
     for i in range(out.shape[0]):
         out[i] = -1
         form = forms[i]
         if form == ABSENT:
             continue
-        start = int64(starts[i])
-        stop = int64(stops[i])
-        if form == TEXT and stop - start <= MAX_TEXT and _final(buf, start, stop, how):
+        start = base + int64(starts[i])
+        stop = base + int64(stops[i])
+        if form == TEXT and stop - start <= MAX_TEXT and _final(start, stop, how):
             if stop > start or not key:
-                out[i] = start
-        elif form == WHOLE and how == AS_IS and stop - start <= 18 and (buf[start] != MINUS or buf[start + 1] != ZERO):
-            out[i] = start
+                out[i] = starts[i]
+        elif (
+            form == WHOLE
+            and how == AS_IS
+            and stop - start <= 18
+            and (load8(start) != MINUS or load8(start + 1) != ZERO)
+        ):
+            out[i] = starts[i]
         else:
             odd[i] = 1
 
 
 @njit(inline="always")
-def _final(buf, start, stop, how):
+def _final(start, stop, how):
     """Would normalising leave this text as it is? When in doubt, no."""
     if how == AS_IS:
         return True
     if how == LOWER:
         for p in range(start, stop):
-            c = buf[p]
+            c = load8(p)
             if c <= 32 or c >= 128 or 65 <= c <= 90:
                 return False
         return True
     if how == E164:
-        if not 8 <= stop - start <= 16 or buf[start] != 43:
+        if not 8 <= stop - start <= 16 or load8(start) != 43:
             return False
         for p in range(start + 1, stop):  # noqa: SIM110  (compiled code)
-            if not ZERO <= buf[p] <= NINE:
+            if not ZERO <= load8(p) <= NINE:
                 return False
         return True
     for p in range(start, stop):  # noqa: SIM110
-        if buf[p] == 58:
+        if load8(p) == 58:
             return False
     return True
 
@@ -273,13 +282,15 @@ def _final(buf, start, stop, how):
 @njit(nogil=True, error_model="numpy", cache=True)
 def read_words(buf, starts, stops, forms, text, stride, lengths, heads, slots, out, odd):
     """The number of each value in a table of words (event types); what is in none of them is odd."""
+    base = int64(buf.ctypes.data)
+    table = int64(text.ctypes.data)
     for i in range(out.shape[0]):
         form = forms[i]
         if form == ABSENT:
             continue
         word = int64(-1)
         if form == TEXT:
-            word = find_word(buf, int64(starts[i]), int64(stops[i]), text, stride, lengths, heads, slots)
+            word = find_word(base + int64(starts[i]), base + int64(stops[i]), table, stride, lengths, heads, slots)
         if word < 0:
             odd[i] = 1
         else:
@@ -287,12 +298,12 @@ def read_words(buf, starts, stops, forms, text, stride, lengths, heads, slots, o
 
 
 @njit(inline="always")
-def _is_ipv4(buf, start, stop):
+def _is_ipv4(start, stop):
     """Is it an IPv4 address in its usual form: four numbers up to 255 without leading zeros?"""
     dots = 0
     value = int64(-1)
     for p in range(start, stop):
-        c = int64(buf[p])
+        c = load8(p)
         if ZERO <= c <= NINE:
             if value == 0:
                 return False
@@ -310,22 +321,25 @@ def _is_ipv4(buf, start, stop):
 @njit(nogil=True, error_model="numpy", cache=True)
 def part_ip64(buf, starts, stops, doubt):
     """What ip64() gives of plain IPv4 addresses is themselves; all others are in doubt."""
+    base = int64(buf.ctypes.data)
     for i in range(starts.shape[0]):
-        if starts[i] < -1 or (starts[i] >= 0 and not _is_ipv4(buf, int64(starts[i]), int64(stops[i]))):
+        if starts[i] < -1 or (starts[i] >= 0 and not _is_ipv4(base + int64(starts[i]), base + int64(stops[i]))):
             doubt[i] = 1
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def part_domain(buf, starts, stops, doubt):
     """What domain() gives of plain addresses is what follows their last @; others are in doubt."""
+    base = int64(buf.ctypes.data)
     for i in range(starts.shape[0]):
         if starts[i] < 0:
             doubt[i] = starts[i] < -1
             continue
         p = int64(stops[i]) - 1
         plain = True
-        while p >= starts[i] and buf[p] != 64:
-            plain = plain and buf[p] < 128 and not 65 <= buf[p] <= 90
+        while p >= starts[i] and load8(base + p) != 64:
+            c = load8(base + p)
+            plain = plain and c < 128 and not 65 <= c <= 90
             p -= 1
         if plain and p >= starts[i] and p + 1 < stops[i]:
             starts[i] = p + 1
@@ -338,20 +352,6 @@ def mark_present(forms, odd):
     """Every record that has this field at all is odd."""
     for i in range(odd.shape[0]):
         if forms[i] != ABSENT:
-            odd[i] = 1
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def mark_other(buf, starts, stops, forms, wanted, odd):
-    """Every record whose field is there and is not the text `wanted` is odd."""
-    for i in range(odd.shape[0]):
-        if forms[i] == ABSENT:
-            continue
-        same = forms[i] == TEXT and stops[i] - starts[i] == wanted.shape[0]
-        if same:
-            for k in range(wanted.shape[0]):
-                same = same and buf[starts[i] + k] == wanted[k]
-        if not same:
             odd[i] = 1
 
 
@@ -372,38 +372,29 @@ def read_reals(values, valid, digits, signed, out, odd):
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def all_ascii(buf, start, stop):
-    """Is every byte below 128? The buffer has 32 readable bytes behind it."""
-    p = start
-    while p + 32 <= stop:
-        if high_bytes(buf, p) != uint64(0):
-            return False
-        p += 32
-    while p < stop:
-        if buf[p] >= 128:
-            return False
-        p += 1
-    return True
+def mark_other(buf, starts, stops, wanted, odd):
+    """Every record whose text is there and is not `wanted` is odd."""
+    base = int64(buf.ctypes.data)
+    for i in range(odd.shape[0]):
+        if starts[i] == -1:
+            continue
+        same = starts[i] >= 0 and stops[i] - starts[i] == wanted.shape[0]
+        if same:
+            for k in range(wanted.shape[0]):
+                same = same and load8(base + starts[i] + k) == wanted[k]
+        if not same:
+            odd[i] = 1
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def copy_spans(buf, starts, stops, out, offsets):
     """Puts the spans one behind the other: offsets[i] to offsets[i + 1] of `out`. Negative starts are empty."""
+    base = int64(buf.ctypes.data)
     at = int64(0)
     for i in range(starts.shape[0]):
         offsets[i] = at
         if starts[i] >= 0:
-            start = int64(starts[i])
-            length = int64(stops[i]) - start
-            p = int64(0)
-            while p + 8 <= length and at + p + 8 <= out.shape[0]:
-                word = load64(buf, start + p)
-                for k in range(8):
-                    out[at + p + k] = (word >> uint64(8 * k)) & uint64(255)
-                p += 8
-            while p < length:
-                out[at + p] = buf[start + p]
-                p += 1
-            at += length
+            for p in range(base + int64(starts[i]), base + int64(stops[i])):
+                out[at] = load8(p)
+                at += 1
     offsets[starts.shape[0]] = at
-    return at

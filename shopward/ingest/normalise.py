@@ -18,7 +18,7 @@ from shopward.entity import normalise_id
 from shopward.errors import BadEvent
 from shopward.event import LAST_MS, MAX_FIELDS, MAX_TEXT, flatten, name_of, parse_time
 from shopward.hashing import canonical_text
-from shopward.ingest.money import Rates, decimal_of, minor_of
+from shopward.ingest.money import LIMIT, Rates, decimal_of, minor_of
 from shopward.label import truth
 
 ORIGINAL = "_original"  # `amount_original` keeps an amount in its own currency, and says that `amount` is converted
@@ -219,7 +219,9 @@ class Normaliser:
         if value.__class__ is float and -1e9 < value < 1e9 and digits <= 4:
             minor = value * scale
             whole = round(minor)
-            if abs(minor - whole) < 0.49 and (signed or whole > 0):  # nowhere near a tie: the nearest is the right one
+            if (
+                abs(minor - whole) < 0.49 and -LIMIT < whole < LIMIT and (signed or whole > 0)
+            ):  # nowhere near a tie: the nearest is the right one
                 return whole / scale
         exact = decimal_of(value)
         if exact is None:

@@ -27,7 +27,6 @@ from shopward.ingest.weave import Labels, Weaver
 from shopward.label import label_columns
 
 if TYPE_CHECKING:
-
     from shopward.declare.rulebook import Rulebook
 
 LINES = {".ndjson": ndjson, ".jsonl": ndjson, ".csv": csv_rows}

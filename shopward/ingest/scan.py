@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from llvmlite import ir
-from numba import int64, intp, njit, uint64
+from numba import int64, njit, uint64
 from numba.extending import intrinsic
 
 from shopward.event import MAX_FIELDS, MAX_RECORD
-from shopward.hashing import load64
+from shopward.hashing import load8, load64
 
 # forms of a value
 ABSENT, TEXT, WHOLE, DECIMAL, FALSE, TRUE, ODD = 0, 1, 2, 3, 4, 5, 6
@@ -41,21 +41,24 @@ _NULL, _TRUE, _ALSE = (int.from_bytes(word, "little") for word in (b"null", b"tr
 
 
 def _wide_mask(compare):
-    """An intrinsic (array, index) -> uint64 whose bit i says whether byte index + i of the next 32 is one `compare` looks for."""
+    """An intrinsic (address) -> uint64 whose bit i says whether byte i of the 32 there is one `compare` looks for."""
 
     @intrinsic
-    def mask(typingctx, array, index):
+    def mask(typingctx, address):
         def codegen(context, builder, signature, args):
             lanes = ir.VectorType(ir.IntType(8), WIDE)
-            data = context.make_array(signature.args[0])(context, builder, args[0]).data
-            word = builder.load(builder.bitcast(builder.gep(data, [args[1]]), lanes.as_pointer()))
-            word.align = 1
-            bits = builder.bitcast(compare(builder, word, lanes), ir.IntType(WIDE))
+            bits = builder.bitcast(compare(builder, _load(builder, args[0], lanes), lanes), ir.IntType(WIDE))
             return builder.zext(bits, ir.IntType(64))
 
-        return uint64(array, intp), codegen
+        return uint64(int64), codegen
 
     return mask
+
+
+def _load(builder, address, lanes):
+    word = builder.load(builder.inttoptr(address, lanes.as_pointer()))
+    word.align = 1
+    return word
 
 
 def _all(lanes, byte):
@@ -72,25 +75,22 @@ def _ends_text(builder, word, lanes):
 text_stops = _wide_mask(_ends_text)
 quotes = _wide_mask(lambda b, word, lanes: b.icmp_unsigned("==", word, _all(lanes, QUOTE)))
 newlines = _wide_mask(lambda b, word, lanes: b.icmp_unsigned("==", word, _all(lanes, NEWLINE)))
+other_than_digits = _wide_mask(
+    lambda b, word, lanes: b.icmp_unsigned(">", b.sub(word, _all(lanes, ZERO)), _all(lanes, NINE - ZERO))
+)
 high_bytes = _wide_mask(lambda b, word, lanes: b.icmp_unsigned(">=", word, _all(lanes, 128)))
 
 
 @intrinsic
-def same32(typingctx, a, i, b, j):
-    """Bit k: do a[i + k] and b[j + k] agree, for 32 bytes."""
+def same32(typingctx, a, b):
+    """Bit k: do the bytes at addresses a + k and b + k agree, for 32 bytes."""
 
     def codegen(context, builder, signature, args):
         lanes = ir.VectorType(ir.IntType(8), WIDE)
-        words = []
-        for array, index, kind in ((args[0], args[1], signature.args[0]), (args[2], args[3], signature.args[2])):
-            data = context.make_array(kind)(context, builder, array).data
-            word = builder.load(builder.bitcast(builder.gep(data, [index]), lanes.as_pointer()))
-            word.align = 1
-            words.append(word)
-        bits = builder.bitcast(builder.icmp_unsigned("==", *words), ir.IntType(WIDE))
-        return builder.zext(bits, ir.IntType(64))
+        same = builder.icmp_unsigned("==", _load(builder, args[0], lanes), _load(builder, args[1], lanes))
+        return builder.zext(builder.bitcast(same, ir.IntType(WIDE)), ir.IntType(64))
 
-    return uint64(a, intp, b, intp), codegen
+    return uint64(int64, int64), codegen
 
 
 @intrinsic
@@ -152,48 +152,53 @@ def _slot(head, length, mask):
 
 
 @njit(inline="always")
-def find_word(buf, start, stop, text, stride, lengths, heads, slots):
-    """The number of the word buf[start:stop], -1 when it is none of them. Reads up to 32 bytes behind `stop`."""
+def find_word(start, stop, table, stride, lengths, heads, slots):
+    """The number of the word from address `start` to `stop`, -1 when it is none of them. Reads up to 32 bytes behind `stop`.
+
+    `table` is the address of the words' text."""
     length = stop - start
-    head = load64(buf, start)
+    head = load64(start)
     if length < 8:
         head &= (uint64(1) << uint64(8 * length)) - uint64(1)
     at = _slot(head, length, int64(slots.shape[0] - 1))
+    found = int64(-1)
     while slots[at] >= 0:
         word = int64(slots[at])
-        if heads[word] == head and lengths[word] == length and _same(buf, start, text, word * stride, length):
-            return word
+        if heads[word] == head and lengths[word] == length and _same(start, table + word * stride, length):
+            found = word
+            break
         at = (at + 1) & int64(slots.shape[0] - 1)
-    return int64(-1)
+    return found
 
 
 @njit(inline="always")
-def _same(buf, start, text, at, length):
+def _same(a, b, length):
+    """Do the words of this length agree behind their first 8 bytes?"""
     done = int64(8)
-    while done < length:
+    same = True
+    while same and done < length:
         left = length - done
         wanted = uint64(0xFFFFFFFF) if left >= WIDE else (uint64(1) << uint64(left)) - uint64(1)
-        if same32(buf, start + done, text, at + done) & wanted != wanted:
-            return False
+        same = same32(a + done, b + done) & wanted == wanted
         done += WIDE
-    return True
+    return same
 
 
 # ---- pieces of JSON
 
 
 @njit(inline="always")
-def _skip_blanks(buf, p):
-    while buf[p] == 32 or buf[p] == 9 or buf[p] == 13:
+def _skip_blanks(p):
+    while load8(p) <= 32 and load8(p) in (32, 9, 13):
         p += 1
     return p
 
 
 @njit(inline="always")
-def _text_end(buf, p):
+def _text_end(p):
     """Where the next quote, backslash or control character is, from p on; the padding behind the buffer holds newlines."""
     while True:
-        mask = text_stops(buf, p)
+        mask = text_stops(p)
         if mask != uint64(0):
             return p + lowest(mask)
         p += WIDE
@@ -205,119 +210,134 @@ def _is_hex(byte):
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def _skip_escapes(buf, p):
+def _skip_escapes(p):
     """From a backslash inside a text nobody reads to its closing quote; -1 when the text needs a closer look."""
     while True:
-        if buf[p] == BACKSLASH:
-            escape = buf[p + 1]
+        if load8(p) == BACKSLASH:
+            escape = load8(p + 1)
             if escape == 117:  # \uXXXX; surrogates are left to the slow path
-                if not (_is_hex(buf[p + 2]) and _is_hex(buf[p + 3]) and _is_hex(buf[p + 4]) and _is_hex(buf[p + 5])):
+                if not (
+                    _is_hex(load8(p + 2)) and _is_hex(load8(p + 3)) and _is_hex(load8(p + 4)) and _is_hex(load8(p + 5))
+                ):
                     return int64(-1)
-                if buf[p + 2] == 68 or buf[p + 2] == 100:
+                if load8(p + 2) == 68 or load8(p + 2) == 100:
                     return int64(-1)
                 p += 6
             elif escape in (34, 92, 47, 98, 102, 110, 114, 116):  # " \\ / b f n r t
                 p += 2
             else:
                 return int64(-1)
-        elif buf[p] == QUOTE:
+        elif load8(p) == QUOTE:
             return p
         else:
             return int64(-1)
-        p = _text_end(buf, p)
+        p = _text_end(p)
 
 
 @njit(inline="always")
-def _number_end(buf, p):
+def _digits_end(p):
+    while True:
+        mask = other_than_digits(p)
+        if mask != uint64(0):
+            return p + lowest(mask)
+        p += WIDE
+
+
+@njit(inline="always")
+def _number_end(p):
     """(end, form) of the number at p; form ODD for exponents and for what is no JSON number."""
-    if buf[p] == MINUS:
+    if load8(p) == MINUS:
         p += 1
     first = p
-    while ZERO <= buf[p] <= NINE:
-        p += 1
-    if p == first or (buf[first] == ZERO and p - first > 1):
+    p = _digits_end(p)
+    if p == first or (load8(first) == ZERO and p - first > 1):
         return p, int64(ODD)
     form = int64(WHOLE)
-    if buf[p] == DOT:
+    if load8(p) == DOT:
         p += 1
         first = p
-        while ZERO <= buf[p] <= NINE:
-            p += 1
+        p = _digits_end(p)
         form = int64(DECIMAL) if p > first else int64(ODD)
-    if buf[p] == 101 or buf[p] == 69:
+    if load8(p) == 101 or load8(p) == 69:
         form = int64(ODD)
     return p, form
 
 
 @njit(inline="always")
-def _value(buf, p, known):
+def _value(p, known):
     """(start, stop, form, next) of the value at p. `known`: somebody reads it; else a text only needs to be valid."""
-    c = buf[p]
+    c = load8(p)
     if c == QUOTE:
         start = p + 1
-        p = _text_end(buf, start)
-        if buf[p] == QUOTE:
+        p = _text_end(start)
+        if load8(p) == QUOTE:
             return start, p, int64(TEXT), p + 1
-        if buf[p] != BACKSLASH or known:
+        if load8(p) != BACKSLASH or known:
             return start, p, int64(ODD), p
-        p = _skip_escapes(buf, p)
+        p = _skip_escapes(p)
         return start, p, int64(ODD) if p < 0 else int64(TEXT), p + 1
     if c == MINUS or ZERO <= c <= NINE:
-        stop, form = _number_end(buf, p)
+        stop, form = _number_end(p)
         return p, stop, form, stop
-    word = load64(buf, p) & uint64(0xFFFFFFFF)
+    word = load64(p) & uint64(0xFFFFFFFF)
     if word == uint64(_NULL):
         return p, p + 4, int64(ABSENT), p + 4
     if word == uint64(_TRUE):
         return p, p + 4, int64(TRUE), p + 4
-    if c == 102 and load64(buf, p + 1) & uint64(0xFFFFFFFF) == uint64(_ALSE):
+    if c == 102 and load64(p + 1) & uint64(0xFFFFFFFF) == uint64(_ALSE):
         return p, p + 5, int64(FALSE), p + 5
     return p, p, int64(ODD), p
 
 
 @njit(inline="always")
-def line_end(buf, p, n):
-    """The index of the next newline, n when there is none. Reads up to 32 bytes behind n."""
+def _line_end(p, n):
+    """The address of the next newline, n when there is none. Reads up to 32 bytes behind n."""
     while p < n:
-        mask = newlines(buf, p)
+        mask = newlines(p)
         if mask != uint64(0):
-            found = p + lowest(mask)
-            return found if found < n else n
+            return min(p + lowest(mask), n)
         p += WIDE
     return n
 
 
+@njit(nogil=True, error_model="numpy", cache=True)
+def line_end(buf, begin, n):
+    """The index of the next newline of buf[begin:n], n when there is none; the buffer is padded."""
+    base = int64(buf.ctypes.data)
+    return _line_end(base + begin, base + n) - base
+
+
 @njit(inline="always")
-def _record(buf, p, row, text, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen):
+def _record(p, row, base, table, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen):
     """Reads the object at p; returns where it ends, or -1 when it is odd. `guess[k]` is the key that last followed key k."""
-    if buf[p] != OPEN:
+    if load8(p) != OPEN:
         return int64(-1)
-    p = _skip_blanks(buf, p + 1)
+    p = _skip_blanks(p + 1)
     last = int64(lengths.shape[0])
     pairs = 0
-    if buf[p] == CLOSE:
+    if load8(p) == CLOSE:
         return p + 1
     while True:
-        if buf[p] != QUOTE:
+        if load8(p) != QUOTE:
             return int64(-1)
         p += 1
         word = int64(guess[last])
         length = int64(0) if word < 0 else lengths[word] + 1
         wanted = (uint64(1) << uint64(length)) - uint64(1)
-        if word >= 0 and length <= WIDE and same32(buf, p, text, word * stride) & wanted == wanted:
+        if word >= 0 and length <= WIDE and same32(p, table + word * stride) & wanted == wanted:
             p += length
         else:
-            stop = _text_end(buf, p)
-            if buf[stop] != QUOTE:
+            stop = _text_end(p)
+            if load8(stop) != QUOTE:
                 return int64(-1)
-            word = find_word(buf, p, stop, text, stride, lengths, heads, slots)
+            word = find_word(p, stop, table, stride, lengths, heads, slots)
             guess[last] = word
             p = stop + 1
-        p = _skip_blanks(buf, p)
-        if buf[p] != COLON:
+        p = _skip_blanks(p)
+        if load8(p) != COLON:
             return int64(-1)
-        p = _skip_blanks(buf, p + 1)
-        start, stop, form, p = _value(buf, p, word >= 0)
+        p = _skip_blanks(p + 1)
+        start, stop, form, p = _value(p, word >= 0)
         if form == ODD:
             return int64(-1)
         if word >= 0:
@@ -325,21 +345,21 @@ def _record(buf, p, row, text, stride, lengths, fields, heads, slots, guess, sta
             if seen[field] == row:
                 return int64(-1)
             seen[field] = row
-            starts[field, row] = start
-            stops[field, row] = stop
+            starts[field, row] = start - base
+            stops[field, row] = stop - base
             forms[field, row] = form
             last = word
         else:
             last = int64(lengths.shape[0])
         pairs += 1
-        p = _skip_blanks(buf, p)
+        p = _skip_blanks(p)
         if pairs > MAX_FIELDS:
             return int64(-1)
-        if buf[p] == CLOSE:
+        if load8(p) == CLOSE:
             return p + 1
-        if buf[p] != COMMA:
+        if load8(p) != COMMA:
             return int64(-1)
-        p = _skip_blanks(buf, p + 1)
+        p = _skip_blanks(p + 1)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -351,63 +371,66 @@ def scan_ndjson(
     `last`: the input ends at n, so a line without a newline counts. lines[:, row] = start, stop, line breaks before it (from
     begin). Returns (rows, where it stopped, line breaks passed).
     """
-    p = begin
-    row = 0
-    breaks = 0
+    base = int64(buf.ctypes.data)
+    table = int64(text.ctypes.data)
+    p = base + begin
+    n = base + n
+    row = int64(0)
+    breaks = int64(0)
     capacity = status.shape[0]
     forms[:] = ABSENT
     seen[:] = -1
     while p < n and row < capacity:
-        start = _skip_blanks(buf, p)
-        if start < n and buf[start] == NEWLINE:
+        start = _skip_blanks(p)
+        if start < n and load8(start) == NEWLINE:
             breaks += 1
             p = start + 1
             continue
-        end = _record(buf, start, row, text, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen)
+        end = _record(start, row, base, table, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen)
         status[row] = PLAIN
         if end >= 0:
-            end = _skip_blanks(buf, end)
-        if end < 0 or end > n or (end < n and buf[end] != NEWLINE):
-            end = line_end(buf, p, n)
+            end = _skip_blanks(end)
+        if end < 0 or end > n or (end < n and load8(end) != NEWLINE):
+            end = _line_end(p, n)
             status[row] = STRANGE
         if end == n and not last:
             break
         if end - p > MAX_RECORD:
             status[row] = OVERSIZE
-        if status[row] != PLAIN or not _utf8(buf, p, end):
+        if status[row] != PLAIN or not _utf8(p, end):
             status[row] = max(status[row], STRANGE)
             for field in range(forms.shape[0]):
                 forms[field, row] = ABSENT
         if start < end:
-            lines[0, row] = start
-            lines[1, row] = end
+            lines[0, row] = start - base
+            lines[1, row] = end - base
             lines[2, row] = breaks
             row += 1
         breaks += 1
         p = end + 1
-    return row, min(p, n), breaks
+    return row, min(p, n) - base, breaks
 
 
 @njit(inline="always")
-def _utf8(buf, start, stop):
-    """Is buf[start:stop] valid UTF-8?"""
+def _utf8(start, stop):
+    """Are the bytes from address start to stop valid UTF-8?"""
     p = start
     while p < stop:
-        mask = high_bytes(buf, p)
+        mask = high_bytes(p)
         if mask == uint64(0):
             p += WIDE
             continue
         p += lowest(mask)
         if p >= stop:
             return True
-        c = int64(buf[p])
+        c = load8(p)
         width = 2 if 0xC2 <= c <= 0xDF else 3 if 0xE0 <= c <= 0xEF else 4 if 0xF0 <= c <= 0xF4 else 0
         if width == 0 or p + width > stop:
             return False
         for i in range(1, width):
-            if buf[p + i] & 0xC0 != 0x80:
+            if load8(p + i) & 0xC0 != 0x80:
                 return False
-        second = int64(buf[p + 1])
+        second = load8(p + 1)
         if (c == 0xE0 and second < 0xA0) or (c == 0xED and second > 0x9F):
             return False
         if (c == 0xF0 and second < 0x90) or (c == 0xF4 and second > 0x8F):
@@ -417,15 +440,16 @@ def _utf8(buf, start, stop):
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def measure(buf, start, stop):
+def measure(buf):
     """(name-value pairs, depth) of a JSON text, counted without building it: what a reader of it would have to hold."""
     pairs = 0
     depth = 0
     deepest = 0
     inside = False
-    p = start
+    p = int64(buf.ctypes.data)
+    stop = p + buf.shape[0]
     while p < stop:
-        c = buf[p]
+        c = load8(p)
         if inside:
             if c == BACKSLASH:
                 p += 1
@@ -450,9 +474,11 @@ def measure(buf, start, stop):
 @njit(nogil=True, error_model="numpy", cache=True)
 def scan_csv(buf, begin, n, last, comma, columns, starts, stops, forms, status, lines):
     """Reads CSV records like scan_ndjson; columns[c] is the field of column c, -1 when nobody reads it."""
-    p = begin
-    row = 0
-    breaks = 0
+    base = int64(buf.ctypes.data)
+    p = base + begin
+    n = base + n
+    row = int64(0)
+    breaks = int64(0)
     capacity = status.shape[0]
     forms[:] = ABSENT
     while p < n and row < capacity:
@@ -461,72 +487,72 @@ def scan_csv(buf, begin, n, last, comma, columns, starts, stops, forms, status, 
         column = 0
         line_breaks = 0
         while True:
-            first, stop, form, p, inner = _cell(buf, p, n, comma)
+            first, stop, form, p, inner = _cell(p, n, comma)
             line_breaks += inner
             if form == ODD:
                 status[row] = STRANGE
             elif column < columns.shape[0] and columns[column] >= 0:
-                starts[columns[column], row] = first
-                stops[columns[column], row] = stop
+                starts[columns[column], row] = first - base
+                stops[columns[column], row] = stop - base
                 forms[columns[column], row] = form
             column += 1
-            if p >= n or buf[p] != comma:
+            if p >= n or load8(p) != comma:
                 break
             p += 1
         if p >= n and not last:
             p = start
             break
         stop = p
-        if stop > start and buf[stop - 1] == 13:
+        if stop > start and load8(stop - 1) == 13:
             stop -= 1
         if column != columns.shape[0]:
             status[row] = STRANGE
         if p - start > MAX_RECORD:
             status[row] = OVERSIZE
-        if status[row] != PLAIN or not _utf8(buf, start, stop):
+        if status[row] != PLAIN or not _utf8(start, stop):
             status[row] = max(status[row], STRANGE)
             for field in range(forms.shape[0]):
                 forms[field, row] = ABSENT
         if stop > start:
-            lines[0, row] = start
-            lines[1, row] = stop
+            lines[0, row] = start - base
+            lines[1, row] = stop - base
             lines[2, row] = breaks
             row += 1
         breaks += line_breaks + 1
         p += 1
-    return row, min(p, n), breaks
+    return row, min(p, n) - base, breaks
 
 
 @njit(inline="always")
-def _cell(buf, p, n, comma):
+def _cell(p, n, comma):
     """(start, stop, form, where it ends, line breaks inside) of the cell at p; an empty one is absent."""
     breaks = 0
-    if p < n and buf[p] == QUOTE:
+    if p < n and load8(p) == QUOTE:
         start = p + 1
         p = start
         form = int64(TEXT)
         while True:
-            while p < n and buf[p] != QUOTE:
-                breaks += buf[p] == NEWLINE
+            while p < n and load8(p) != QUOTE:
+                breaks += load8(p) == NEWLINE
                 p += 1
-            if p + 1 < n and buf[p + 1] == QUOTE:
+            if p + 1 < n and load8(p + 1) == QUOTE:
                 form = int64(ODD)
                 p += 2
                 continue
             break
         stop = p
         p += 1
-        if p < n and buf[p] == 13 and p + 1 < n and buf[p + 1] == NEWLINE:
+        if p < n and load8(p) == 13 and p + 1 < n and load8(p + 1) == NEWLINE:
             p += 1
-        if p < n and buf[p] != comma and buf[p] != NEWLINE:
+        if p < n and load8(p) != comma and load8(p) != NEWLINE:
             form = int64(ODD)
-            while p < n and buf[p] != comma and buf[p] != NEWLINE:
+            while p < n and load8(p) != comma and load8(p) != NEWLINE:
                 p += 1
         return start, stop, form if stop > start else int64(ABSENT) if form == TEXT else form, min(p, n), breaks
     start = p
-    while p < n and buf[p] != comma and buf[p] != NEWLINE:
+    while p < n and load8(p) != comma and load8(p) != NEWLINE:
         p += 1
     stop = p
-    if stop > start and buf[stop - 1] == 13 and (p >= n or buf[p] == NEWLINE):
+    if stop > start and load8(stop - 1) == 13 and (p >= n or load8(p) == NEWLINE):
         stop -= 1
     return start, stop, int64(TEXT) if stop > start else int64(ABSENT), p, breaks

@@ -348,7 +348,9 @@ class MadeIds(Column):
         import pyarrow.compute as pc
 
         text = pa.large_string()
-        return pc.binary_join_element_wise(pa.scalar(self.prefix(), text), pa.array(self.rows).cast(text), pa.scalar(":", text))
+        return pc.binary_join_element_wise(
+            pa.scalar(self.prefix(), text), pa.array(self.rows).cast(text), pa.scalar(":", text)
+        )
 
 
 def join(columns: Sequence[Column]) -> Column:

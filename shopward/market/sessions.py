@@ -183,7 +183,7 @@ def _devices(world: World, account: np.ndarray, day: int, rng: np.random.Generat
     slot[(u < 0.24) & (who.second[account] >= 0)] = SECOND_DEVICE
     slot[(u > 0.86) & (who.shared[account] >= 0)] = SHARED
     slot[(u > 0.9) & (who.kiosk[account] >= 0)] = KIOSK
-    slot[(u > 0.55) & (u < 0.8) & (who.gift_day[account] <= day)] = GIFT
+    slot[(u > 0.3) & (u < 0.86) & (who.gift_day[account] <= day)] = GIFT
     slot[(slot == FIRST) & (who.upgrade[account] <= day)] = NEXT
     _forgotten(world, account, slot, rng)
     columns = (who.first, who.second, who.shared, who.next, who.gift, who.kiosk)
@@ -533,7 +533,7 @@ def shipments(
     sent = orders[physical]
     letter = rng.random(len(sent)) < 0.18
     rows = block(
-        "shipment", len(sent), t=at[physical], lag=rng.exponential(90 * SECOND, len(sent)).astype(np.int64), account=sent["seller"],
+        "shipment", len(sent), t=at[physical], lag=rng.exponential(40 * SECOND, len(sent)).astype(np.int64), account=sent["seller"],
         seller=sent["seller"], order=sent["order"], address=sent["address"], items=sent["items"],
         method=np.where(letter, METHOD["letter"], METHOD["parcel"]),
     )  # fmt: skip

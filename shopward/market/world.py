@@ -243,13 +243,13 @@ def _campuses_and_offices(world: World, rng: np.random.Generator, offices: np.nd
 
 
 def _hand_downs(world: World, rng: np.random.Generator) -> None:
-    """One phone in thirty is replaced each month; a sixth of the old ones get a second life with somebody else."""
+    """One phone in thirty is replaced each month; a quarter of the old ones get a second life with somebody else."""
     accounts, n = world.accounts, world.accounts.n
-    upgraders = np.flatnonzero(rng.random(n) < 0.033 * world.days / 30)
+    upgraders = np.flatnonzero(rng.random(n) < 0.035 * world.days / 30)
     day = rng.integers(0, world.days, len(upgraders))
     accounts.upgrade[upgraders] = day
     accounts.next[upgraders] = world.new_devices(rng, len(upgraders), old=0.1)
-    gives = rng.random(len(upgraders)) < 0.17
+    gives = rng.random(len(upgraders)) < 0.27
     takers = rng.integers(0, n, int(gives.sum()))
     same = upgraders[gives] != takers
     givers, takers, day = upgraders[gives][same], takers[same], day[gives][same]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import pytest
 
 from shopward import Engine, Rulebook
 from shopward.rules_test import run_tests
+from shopward.runs import decide_files
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "card-payments"
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "txn_fdh_simulated" / "tx_2018-04_to_07.parquet"
@@ -160,3 +162,19 @@ def test_no_feature_looks_ahead(rulebook, sample, ours, tmp_path):
     """Cut the table in the middle: everything before the cut stays as it was."""
     half = sample.payments.iloc[: len(sample.payments) // 2]
     pd.testing.assert_frame_equal(computed(rulebook, half, tmp_path / "half.parquet"), ours.iloc[: len(half)])
+
+
+@needs_table
+@pytest.mark.slow
+def test_the_whole_table_comes_out_as_the_readme_says(rulebook, tmp_path):
+    said = re.findall(
+        r"^\| (deny|challenge|review|allow) \| ([\d,]+) \| ([\d,]+) \|", (EXAMPLE / "README.md").read_text(), re.M
+    )
+    decide_files([TABLE], rulebook, out=tmp_path / "decisions.parquet")
+    decided = pd.read_parquet(tmp_path / "decisions.parquet", columns=["event_id", "action"])
+    truth = pd.read_parquet(TABLE, columns=["TRANSACTION_ID", "TX_FRAUD"])
+    assert decided.event_id.tolist() == truth.TRANSACTION_ID.astype(str).tolist()
+    found = truth.TX_FRAUD.groupby(decided.action).agg(["size", "sum"])
+    assert {action: (f"{n:,}", f"{frauds:,}") for action, n, frauds in found.itertuples()} == {
+        a: (n, f) for a, n, f in said
+    }

@@ -41,4 +41,7 @@ def table_of(events: list[dict[str, Any]], schema: Schema) -> pa.Table:
 
 def shown(columns: Columns, events: list[dict]) -> dict[str, list[Any]]:
     """Without the rows of label events, which have features but no row in any output."""
-    return {name: [v for v, e in zip(column, events, strict=True) if e["type"] != "label"] for name, column in columns.items()}
+    return {
+        name: [v for v, e in zip(column, events, strict=True) if e["type"] != "label"]
+        for name, column in columns.items()
+    }

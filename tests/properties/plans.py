@@ -200,4 +200,11 @@ c_bool: {entity: account, measure: sum(amount), over: 1h, where: success}
 c_not_bool: {entity: account, measure: sum(amount), over: 1h, where: not success}
 """)
 
-PLANS = {"measures": MEASURES, "edges": EDGES, "keys": KEYS, "labels": LABELS, "shapes": SHAPES, "conditions": CONDITIONS}
+PLANS = {
+    "measures": MEASURES,
+    "edges": EDGES,
+    "keys": KEYS,
+    "labels": LABELS,
+    "shapes": SHAPES,
+    "conditions": CONDITIONS,
+}

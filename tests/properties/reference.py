@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shopward.declare.types import Feature, Field, Schema
@@ -204,7 +204,8 @@ def without(feature, past, now, schema) -> bool:
     """Some A lies in [now - within, now) and no B has arrived after it."""
     for i, (clock, x) in enumerate(past):
         if now - feature.within <= clock < now and passes(feature.a, x, schema):
-            if not any(passes(feature.b, y, schema) for _, y in past[i + 1 :]):
+            ended = any(passes(feature.b, y, schema) for _, y in past[i + 1 :])
+            if not ended:
                 return True
     return False
 
@@ -310,7 +311,7 @@ def skip_null(f):
 
 
 def at(ms: float) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
 
 
 FUNCTIONS = {

@@ -49,7 +49,9 @@ def ev(when: str, kind: str = "login", **fields: Any) -> dict[str, Any]:
     """An event; the account is `a` unless it says otherwise, money is written in major units."""
     event = {"type": kind, "ts": ms(when), "account": "a", **fields}
     digits = {"amount": 2, "change": 2, "weight": 3}
-    return event | {name: int(Decimal(str(event[name])).scaleb(n)) for name, n in digits.items() if event.get(name) is not None}
+    return event | {
+        name: int(Decimal(str(event[name])).scaleb(n)) for name, n in digits.items() if event.get(name) is not None
+    }
 
 
 def verdict(when: str, of: str, label: int, **fields: Any) -> dict[str, Any]:
@@ -61,7 +63,9 @@ def told(features: str, *events: dict[str, Any], schema: str = MARKET) -> dict[s
     """Feature -> its value at each event that is not a label. Events are e0, e1, ... in arrival order."""
     book = rulebook(features, schema)
     stamped = Clock().stamp(np.array([e["ts"] for e in events], np.int64)).tolist()
-    stream = [{"event_id": f"e{i}", "seq": i, "t": t, **e} for i, (e, t) in enumerate(zip(events, stamped, strict=True))]
+    stream = [
+        {"event_id": f"e{i}", "seq": i, "t": t, **e} for i, (e, t) in enumerate(zip(events, stamped, strict=True))
+    ]
     rows = [e for e in stream if e["type"] != "label"]
     truth = compute(stream, sql.needed_for(book.features, book.features), book.schema)
     expected = shown({name: truth[name] for name in book.features}, stream)

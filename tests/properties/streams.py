@@ -14,7 +14,22 @@ DEVICES = ["d1", "d1", "d1", "d2", "d2", "デ\u0000x", None]
 CARDS = ["c1", "c1", "c2", None]
 TYPES = ["login", "order", "payment", "payment_failed", "refund"]
 # Steps of the clock in ms: ties, the edges of 1 ms, 1 minute and 1 hour windows, one more and one less, and long gaps.
-STEPS = [0, 0, 0, 0, 1, 1, 30_000, 30_000, 59_999, 60_000, 60_000, 60_001, 1_800_000, 3_540_000, 3_600_000, 3_600_001, 90_000_000]
+STEPS = [
+    *[0] * 4,
+    1,
+    1,
+    30_000,
+    30_000,
+    59_999,
+    60_000,
+    60_000,
+    60_001,
+    1_800_000,
+    3_540_000,
+    3_600_000,
+    3_600_001,
+    90_000_000,
+]
 LATE = [0, 0, 0, 0, 1, 60_000, 60_001, 1_800_000, 3_600_000]
 AMOUNTS = [None, 0, 1, 2, 285, 1_000, 10_001, 999_999_999_999, 10**12]
 CHANGES = [None, 0, -1, 5, -250_000, 10**12, -(10**12)]
@@ -65,4 +80,10 @@ def label_of(draw, event: dict[str, Any]) -> dict[str, Any]:
     """A label event: it judges an event and carries its keys."""
     keys = {role: event[role] for role in ("account", "seller", "device", "card")}
     source = draw(st.sampled_from([None, "bank", "analyst"]))
-    return {"type": "label", "label": draw(st.integers(0, 1)), "label_event": event["event_id"], "label_source": source, **keys}
+    return {
+        "type": "label",
+        "label": draw(st.integers(0, 1)),
+        "label_event": event["event_id"],
+        "label_source": source,
+        **keys,
+    }

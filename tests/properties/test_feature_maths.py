@@ -42,13 +42,21 @@ def test_line_01_a_value_never_knows_what_arrives_later():
 
 def test_line_02_a_time_further_back_than_an_hour_is_pulled_up_to_it():
     clock = Clock(lateness=HOUR)
-    assert clock.stamp(np.array([ms("10:00"), ms("07:30"), ms("09:30")])).tolist() == [ms("10:00"), ms("09:00"), ms("09:30")]
+    assert clock.stamp(np.array([ms("10:00"), ms("07:30"), ms("09:30")])).tolist() == [
+        ms("10:00"),
+        ms("09:00"),
+        ms("09:30"),
+    ]
 
 
 def test_line_02_a_servers_clock_pulls_times_back_to_five_minutes_ahead(monkeypatch):
     monkeypatch.setattr("shopward.ingest.clock.machine_ms", lambda: ms("10:00"))
     clock = Clock(server=True)
-    assert clock.stamp(np.array([ms("23:00"), ms("10:04"), ms("08:00")])).tolist() == [ms("10:05"), ms("10:04"), ms("09:00")]
+    assert clock.stamp(np.array([ms("23:00"), ms("10:04"), ms("08:00")])).tolist() == [
+        ms("10:05"),
+        ms("10:04"),
+        ms("09:00"),
+    ]
 
 
 def test_line_02_a_keys_clock_never_goes_back():
@@ -67,7 +75,11 @@ def test_line_02_every_event_of_a_key_moves_its_clock_also_those_that_do_not_cou
 
 def test_line_02_other_keys_do_not_move_it():
     found = told(
-        "n_1h: {entity: account, measure: count, over: 1h}", ev("10:00"), ev("12:00", account="b"), ev("11:00"), ev("12:00")
+        "n_1h: {entity: account, measure: count, over: 1h}",
+        ev("10:00"),
+        ev("12:00", account="b"),
+        ev("11:00"),
+        ev("12:00"),
     )
     assert found["n_1h"] == [1, 1, 2, 2]
 
@@ -109,7 +121,9 @@ def test_line_03_ever_has_no_beginning():
         first_device: {entity: account, measure: first(device), over: ever}
         age: {entity: account, measure: since_first, over: ever}
     """
-    found = told(features, ev("10:00", "order", amount=1, device="d1"), ev("300d 10:00", "order", amount=2, device="d2"))
+    found = told(
+        features, ev("10:00", "order", amount=1, device="d1"), ev("300d 10:00", "order", amount=2, device="d2")
+    )
     assert found == {"n": [1, 2], "spend": [1.0, 3.0], "first_device": [None, "d1"], "age": [0, 300 * 86_400]}
 
 
@@ -123,7 +137,9 @@ def test_line_03_only_some_measures_can_look_back_for_ever():
 
 def test_line_04_an_event_counts_for_itself_if_it_passes_the_filter():
     found = told(
-        "orders_1h: {entity: account, measure: count, over: 1h, where: type == 'order'}", ev("10:00", "order"), ev("10:01", "login")
+        "orders_1h: {entity: account, measure: count, over: 1h, where: type == 'order'}",
+        ev("10:00", "order"),
+        ev("10:01", "login"),
     )
     assert found["orders_1h"] == [1, 1]
 
@@ -134,7 +150,9 @@ def test_line_04_first_last_and_since_last_see_only_what_came_before():
         last_1h: {entity: account, measure: last(amount), over: 1h}
         quiet_1h: {entity: account, measure: since_last, over: 1h}
     """
-    found = told(features, ev("10:00", "order", amount=10), ev("10:01", "order", amount=20), ev("10:03", "order", amount=30))
+    found = told(
+        features, ev("10:00", "order", amount=10), ev("10:01", "order", amount=20), ev("10:03", "order", amount=30)
+    )
     assert found == {"first_1h": [None, 10, 10], "last_1h": [None, 10, 20], "quiet_1h": [None, 60, 120]}
 
 
@@ -148,7 +166,9 @@ def test_line_04_before_leaves_the_event_out():
         mean_1h: {entity: account, measure: mean(amount), over: 1h}
         mean_before_1h: {entity: account, measure: mean(amount), over: 1h, before: true}
     """
-    found = told(features, ev("10:00", "order", amount=10), ev("10:00", "order", amount=20), ev("10:01", "order", amount=90))
+    found = told(
+        features, ev("10:00", "order", amount=10), ev("10:00", "order", amount=20), ev("10:01", "order", amount=90)
+    )
     assert found == {"mean_1h": [10, 15, 40], "mean_before_1h": [None, 10, 15]}
 
 
@@ -199,7 +219,10 @@ def test_line_06_without_a_match_counts_and_sums_are_zero_and_all_else_is_null()
 
 def test_line_06_nulls_are_skipped():
     found = told(
-        EVERY, ev("10:00", "order", amount=10, device="d1"), ev("10:01", "order"), ev("10:02", "order", amount=20, device=None)
+        EVERY,
+        ev("10:00", "order", amount=10, device="d1"),
+        ev("10:01", "order"),
+        ev("10:02", "order", amount=20, device=None),
     )
     assert found["m"] == [10, 10, 15] and found["d"] == [1, 1, 1] and found["f"] == [None, "d1", "d1"]
 
@@ -224,7 +247,12 @@ def test_line_06_conditions_know_true_false_and_unknown():
         unknown: {entity: account, measure: count, over: 1h, where: amount is None}
     """
     found = told(features, ev("10:00", amount=11), ev("10:00", amount=9), ev("10:00"), ev("10:00", success=True))
-    assert {name: column[-1] for name, column in found.items()} == {"above": 1, "not_above": 1, "either": 2, "unknown": 2}
+    assert {name: column[-1] for name, column in found.items()} == {
+        "above": 1,
+        "not_above": 1,
+        "either": 2,
+        "unknown": 2,
+    }
 
 
 # --- 7 labels -----------------------------------------------------------------------------------------------------------------------
@@ -243,7 +271,12 @@ def test_line_07_a_later_label_takes_the_earlier_ones_place():
         fraud_1d: {entity: account, measure: sum(label), over: 24h}
     """
     found = told(
-        features, ev("10:00", "order"), verdict("12:00", "e0", 1), ev("12:30", "order"), verdict("13:00", "e0", 0), ev("13:30")
+        features,
+        ev("10:00", "order"),
+        verdict("12:00", "e0", 1),
+        ev("12:30", "order"),
+        verdict("13:00", "e0", 0),
+        ev("13:30"),
     )
     assert found == {"judged_1d": [0, 1, 1], "fraud_1d": [0, 1, 0]}
 
@@ -291,7 +324,9 @@ def test_line_08_a_then_b_looks_at_the_latest_a_before_b():
 
 
 def test_line_08_an_event_is_not_its_own_predecessor():
-    features = "order_after_order: {entity: account, sequence: {first: type == 'order', then: type == 'order', within: 1h}}"
+    features = (
+        "order_after_order: {entity: account, sequence: {first: type == 'order', then: type == 'order', within: 1h}}"
+    )
     assert told(features, ev("10:00", "order"), ev("10:00", "order"))["order_after_order"] == [0, 1]
 
 
@@ -314,7 +349,12 @@ def test_line_09_a_feature_counts_the_role_it_names():
         as_seller: {entity: seller, measure: count, over: 1h}
         as_either: {entity: account, via: [account, seller], measure: count, over: 1h}
     """
-    found = told(features, ev("10:00", account="x", seller="y"), ev("10:01", account="y", seller="x"), ev("10:02", account="x", seller="z"))
+    found = told(
+        features,
+        ev("10:00", account="x", seller="y"),
+        ev("10:01", account="y", seller="x"),
+        ev("10:02", account="x", seller="z"),
+    )
     assert found == {"as_buyer": [1, 1, 2], "as_seller": [1, 1, 1], "as_either": [1, 2, 3]}
 
 
@@ -331,12 +371,29 @@ def test_line_09_a_pair_is_a_key_of_its_own_and_needs_both_halves():
 
 def test_line_09_every_element_of_a_list_is_told_apart():
     features = "tags_1h: {entity: account, measure: distinct(tags), over: 1h}"
-    found = told(features, ev("10:00", tags=["x", "y", "x"]), ev("10:01", tags=[]), ev("10:02"), ev("11:00:00.001", tags=["z", "y"]))
+    found = told(
+        features,
+        ev("10:00", tags=["x", "y", "x"]),
+        ev("10:01", tags=[]),
+        ev("10:02"),
+        ev("11:00:00.001", tags=["z", "y"]),
+    )
     assert found["tags_1h"] == [2, 2, 2, 2]
 
 
 def test_line_09_keys_are_told_apart_by_every_character():
-    keys = ["a", "A", " a", "a ", "\u00e4", "a\u0308", "a\u0000", "\u0430", "'", '"']  # one ä or a with dots, a Latin or Cyrillic a
+    keys = [
+        "a",
+        "A",
+        " a",
+        "a ",
+        "\u00e4",
+        "a\u0308",
+        "a\u0000",
+        "\u0430",
+        "'",
+        '"',
+    ]  # one ä or a with dots, a Latin or Cyrillic a
     found = told("n: {entity: account, measure: count, over: 1h}", *(ev("10:00", account=k) for k in keys + keys))
     assert found["n"] == [1] * len(keys) + [2] * len(keys)
 
@@ -347,7 +404,9 @@ def test_line_09_keys_are_told_apart_by_every_character():
 def test_line_10_money_adds_up_in_whole_cents():
     """In binary fractions 0.1 + 0.2 is 0.30000000000000004; here it is 0.3."""
     found = told(
-        "spend_1h: {entity: account, measure: sum(amount), over: 1h}", ev("10:00", amount="0.1"), ev("10:01", amount="0.2")
+        "spend_1h: {entity: account, measure: sum(amount), over: 1h}",
+        ev("10:00", amount="0.1"),
+        ev("10:01", amount="0.2"),
     )
     assert found["spend_1h"] == [0.1, 0.3]
 
@@ -360,7 +419,9 @@ def test_line_10_what_leaves_a_window_leaves_no_trace():
 
 
 def test_line_10_mean_and_deviation_are_of_the_population():
-    features = "m: {entity: account, measure: mean(amount), over: 1h}\nsd: {entity: account, measure: std(amount), over: 1h}"
+    features = (
+        "m: {entity: account, measure: mean(amount), over: 1h}\nsd: {entity: account, measure: std(amount), over: 1h}"
+    )
     amounts = [2, 4, 4, 4, 5, 5, 7, 9]
     found = told(features, *(ev("10:00", amount=x) for x in amounts))
     assert (found["m"][-1], found["sd"][-1]) == (5.0, 2.0)
@@ -369,19 +430,25 @@ def test_line_10_mean_and_deviation_are_of_the_population():
 def test_line_10_the_deviation_of_huge_amounts_is_exact():
     """Two amounts that differ by two cents deviate by one cent, also at ten billion, where floats see no difference at all."""
     found = told(
-        "sd: {entity: account, measure: std(amount), over: 1h}", ev("10:00", amount="9999999999.97"), ev("10:00", amount="9999999999.99")
+        "sd: {entity: account, measure: std(amount), over: 1h}",
+        ev("10:00", amount="9999999999.97"),
+        ev("10:00", amount="9999999999.99"),
     )
     assert found["sd"] == [0.0, 0.01]
 
 
 def test_line_10_a_rate_divides_by_the_whole_window():
-    found = told("per_second_1m: {entity: account, measure: rate, over: 1m}", ev("10:00"), ev("10:00:03"), ev("10:00:06"))
+    found = told(
+        "per_second_1m: {entity: account, measure: rate, over: 1m}", ev("10:00"), ev("10:00:03"), ev("10:00:06")
+    )
     assert found["per_second_1m"] == [1 / 60, 2 / 60, 3 / 60]
 
 
 def test_line_10_truths_add_up_as_one_and_zero():
     features = "share: {entity: account, measure: mean(success), over: 1h}\nn: {entity: account, measure: sum(success), over: 1h}"
-    found = told(features, ev("10:00", success=True), ev("10:01", success=False), ev("10:02"), ev("10:03", success=True))
+    found = told(
+        features, ev("10:00", success=True), ev("10:01", success=False), ev("10:02"), ev("10:03", success=True)
+    )
     assert found == {"share": [1, 0.5, 0.5, 2 / 3], "n": [1, 1, 1, 2]}
 
 
@@ -391,7 +458,11 @@ def test_line_10_fractions_nobody_declared_cannot_be_added_up():
 
 
 def test_line_10_decimals_add_up_in_their_own_digits():
-    found = told("kg_1h: {entity: account, measure: sum(weight), over: 1h}", ev("10:00", weight="0.001"), ev("10:01", weight="-2.5"))
+    found = told(
+        "kg_1h: {entity: account, measure: sum(weight), over: 1h}",
+        ev("10:00", weight="0.001"),
+        ev("10:01", weight="-2.5"),
+    )
     assert found["kg_1h"] == [0.001, -2.499]
 
 

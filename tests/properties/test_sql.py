@@ -13,7 +13,27 @@ from tests.properties.plans import LABELS, SCHEMA, book
 from tests.properties.reference import compute
 from tests.properties.stories import ev, rulebook, told
 
-AWKWARD = ["clock", "carried", "replaced", "key0", "n", "x0", "p0", "d0", "v0", "w0", "tick", "here", "start0", "e", "x", "k", "f0", "of_e", "events"]
+AWKWARD = [
+    "clock",
+    "carried",
+    "replaced",
+    "key0",
+    "n",
+    "x0",
+    "p0",
+    "d0",
+    "v0",
+    "w0",
+    "tick",
+    "here",
+    "start0",
+    "e",
+    "x",
+    "k",
+    "f0",
+    "of_e",
+    "events",
+]
 
 
 def test_fields_may_have_the_names_of_our_own_columns():
@@ -25,13 +45,18 @@ def test_fields_may_have_the_names_of_our_own_columns():
         for name, other in zip(AWKWARD, AWKWARD[1:] + AWKWARD[:1], strict=True)
     )
     events = [ev(f"10:0{i}", **{name: "xyz"[(i + len(name)) % 3] for name in AWKWARD}) for i in range(4)]
-    found = told(features, *events, schema=f"types: [login]\nfields:\n  account: {{type: string, entity: account}}\n{fields}")
+    found = told(
+        features, *events, schema=f"types: [login]\nfields:\n  account: {{type: string, entity: account}}\n{fields}"
+    )
     assert len(found) == 3 * len(AWKWARD)
 
 
 def test_features_may_have_them_too():
     names = [name for name in AWKWARD if name != "events"]
-    features = "\n".join(f"{name}: {{entity: account, measure: count, over: {i + 1}m, where: type == 'login'}}" for i, name in enumerate(names))
+    features = "\n".join(
+        f"{name}: {{entity: account, measure: count, over: {i + 1}m, where: type == 'login'}}"
+        for i, name in enumerate(names)
+    )
     features += "\nlast_of: {entity: account, measure: last(device), over: 1h}\nall_of: {entity: account, measure: count, over: 1h}"
     found = told(features, ev("10:00", device="d"), ev("10:03"), ev("10:06"))
     assert [found[name][-1] for name in names[:7]] == [1, 1, 2, 2, 2, 3, 3] and found["last_of"] == [None, "d", "d"]
@@ -39,13 +64,13 @@ def test_features_may_have_them_too():
 
 def test_words_of_sql_are_quoted():
     fields = "types: [select]\nfields: {order: {type: string, entity: order}, group: money, table: bool}"
-    features = "'from': {entity: order, measure: sum(group), over: 1h, where: table and type == 'select'}"
-    try:
-        found = told(features, {"type": "select", "ts": 0, "order": "o'\"", "group": 150, "table": True}, schema=fields)
-    except Exception as refused:  # the language keeps `from` for itself
-        assert "from" in str(refused)
-        found = told(features.replace("'from'", "having"), {"type": "select", "ts": 0, "order": "o'\"", "group": 150, "table": True}, schema=fields)
-    assert list(found.values()) == [[1.5]]
+    event = {"type": "select", "ts": 0, "order": "o'\"", "group": 150, "table": True}
+    found = told(
+        "having: {entity: order, measure: sum(group), over: 1h, where: table and type == 'select'}",
+        event,
+        schema=fields,
+    )
+    assert found["having"] == [1.5]
 
 
 def test_a_field_called_seq_is_refused_by_name():
@@ -54,23 +79,18 @@ def test_a_field_called_seq_is_refused_by_name():
         sql.to_sql(rulebook("n: {entity: account, measure: count, over: 1h}", fields))
 
 
-def test_what_reads_a_list_is_refused_and_so_is_what_reads_that():
-    files = {
+def test_what_reads_a_table_is_refused_and_so_is_what_reads_that():
+    of = Rulebook.from_files({
         "schema.yaml": SCHEMA,
-        "lists/l.yaml": "watched: {kind: watch, entity: device}",
-        "features/f.yaml": """
-            seen: {list: watched, entity: device}
-            n_1h: {entity: account, measure: count, over: 1h}
-            seen_much: {expr: coalesce(n_1h, 0) * 2}
-            seen_now: {expr: 'n_1h if seen else 0'}
-        """.replace("            seen_now: {expr: 'n_1h if seen else 0'}\n", ""),
-    }
-    files["features/f.yaml"] += "    both: {ratio: [n_1h, seen_much]}\n"
-    found = Rulebook.from_files(files)
-    assert list(sql.refused(found)) == ["seen"]
-    assert "seen_much" in sql.to_sql(found) and '"seen"' not in sql.to_sql(found)
-    with pytest.raises(NotYet, match="`seen` has no SQL: it reads a list"):
-        sql.to_sql(found, features=["seen"])
+        "lookups/bins.yaml": "{key: string, columns: {limit: number}, rows: [{key: d1, limit: 3, valid_from: 2020-01-01}]}",
+        "features/f.yaml": "limit: {lookup: bins.limit, entity: device}\n"
+                           "n_1h: {entity: account, measure: count, over: 1h}\n"
+                           "used: {ratio: [n_1h, limit]}\n",
+    })  # fmt: skip
+    assert list(sql.refused(of)) == ["limit", "used"]
+    assert sql.run(table_of([], of.schema), of).column_names == ["event_id", "n_1h"]
+    with pytest.raises(NotYet, match="feature `used` has no SQL: it reads `limit`, and it reads a lookup"):
+        sql.to_sql(of, features=["used"])
 
 
 def test_no_events_give_no_rows_but_every_column():
@@ -90,7 +110,8 @@ def test_the_simpler_statements_say_the_same_where_they_may_be_used():
     """Without label events, and with no event labelled twice, the statement is simpler; it must not be another one."""
     events = [ev(f"10:0{i}", "order", seller="s", device="d") | {"seq": i, "event_id": f"e{i}"} for i in range(4)]
     verdicts = [
-        ev(f"10:1{i}", "label", label=i % 2, label_event=f"e{i}", device="d") | {"seq": 4 + i, "event_id": f"v{i}"} for i in range(3)
+        ev(f"10:1{i}", "label", label=i % 2, label_event=f"e{i}", device="d") | {"seq": 4 + i, "event_id": f"v{i}"}
+        for i in range(3)
     ]
     later = [ev("10:30", "order", device="d") | {"seq": 9, "event_id": "last"}]
     for stream, holds in ((events + later, "none"), (events + verdicts + later, "once")):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from tests.properties.agree import differences, shown, table_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from shopward.features import sql
+from tests.properties.agree import differences, shown, table_of
 from tests.properties.plans import PLANS
 from tests.properties.reference import compute
 from tests.properties.streams import streams
-
-from shopward.features import sql
 
 
 def many(examples: int) -> settings:

@@ -152,15 +152,14 @@ def _change(script: Script, way: Way, t: int, who: Fields, label: Fields) -> int
 def _buy(script: Script, way: Way, t: int, who: Fields, drops: np.ndarray, report: int) -> int:
     rng, accounts, bought = script.rng, script.world.accounts, 0
     victim = who["account"]
+    label: Fields = {"source": "account_report", "known": report}
     address, home = int(rng.choice(drops)), int(accounts.address[victim])
     if rng.random() < way.new_address:
-        label: Fields = {"source": "account_report", "known": report}
         script.add(
             "profile_change", t, "F1005.004", changed=CHANGE["address"], address=address, new_device=1, **who, **label
         )
         t += script.pause(55)
     card = int(accounts.card[victim]) if rng.random() < 0.7 else -1
-    label: Fields = {"source": "account_report", "known": report}
     for product in script.goods(*way.price, GOODS, 1 + int(rng.random() < 0.35)).tolist():
         t = script.browse(t, who, product, "F1028", 0.3, **label)
         digital = script.world.products.category[product] == CATEGORY["gift_cards"]
