@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 FOREVER = np.iinfo(np.int64).max
-PART = "\x1f"     # between the parts of a composite key, as text
-Key = str | tuple[str, ...]      # what is on a list: one value, or the parts of a composite key
+PART = "\x1f"  # between the parts of a composite key, as text
+Key = str | tuple[str, ...]  # what is on a list: one value, or the parts of a composite key
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ class ListIndex:
     """
 
     def __init__(self, entries: Iterable[Entry] = ()):
-        self._lists: dict[str, dict[Key, tuple[int, ...]]] = {}   # list -> key -> (from, until, from, until, ...)
+        self._lists: dict[str, dict[Key, tuple[int, ...]]] = {}  # list -> key -> (from, until, from, until, ...)
         self.apply(entries)
 
     def apply(self, entries: Iterable[Entry]) -> None:

@@ -168,7 +168,9 @@ class Form:
             return None
         note = comment_in(node.text) if node.style != "|" else None
         if note is not None:  # line ends are folded away, so the comment would swallow the lines after it
-            self.problems.append(node.place().problem(note, len(node.text), "a comment inside this expression", _COMMENTS))
+            self.problems.append(
+                node.place().problem(note, len(node.text), "a comment inside this expression", _COMMENTS)
+            )
             return None
         return check(node.text, scope, want=want, place=node.place, problems=self.problems)
 

@@ -96,6 +96,15 @@ class Block:
         else:
             self.cells[slot] = _cell(value)
 
+    def set_rows(self, slots_and_rows: np.ndarray, matrix: np.ndarray) -> None:
+        """Point slots at rows of a matrix, all at once."""
+        slots, rows = slots_and_rows
+        if self.compiled:
+            self.words[slots] = _address(matrix) + rows * matrix.strides[0]
+        else:
+            for slot, row in zip(slots.tolist(), rows.tolist(), strict=True):
+                self.cells[slot] = _cell(matrix[row])
+
     def switch(self, compiled: bool) -> None:
         """The same block for the other engine."""
         self.compiled = compiled

@@ -64,7 +64,7 @@ def _foundation() -> str:
     from importlib.metadata import version
 
     here = Path(__file__).parent
-    parts = [here / "lib.py", here / "lib_jit.py", here.parent / "expr" / "kernel.py", here.parent / "hashing.py"]
+    parts = [here / "lib.py", here / "lib_jit.py", here.parent / "expr" / "kernel.py"]
     digest = hashlib.sha256(version("numba").encode())
     for part in parts:
         digest.update(part.read_bytes())

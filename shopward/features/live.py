@@ -8,6 +8,7 @@ cut into batches.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,39 @@ class Block:
 
     values: np.ndarray
     hashes: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Outputs:
+    """Arrays for results, used again once nobody holds them: fresh memory costs more than the features written into it."""
+
+    KEEP = 4
+
+    def __init__(self) -> None:
+        self.kept: list[np.ndarray] = []
+
+    def take(self, features: int, n: int) -> np.ndarray:
+        """An uninitialised float64[features, n]."""
+        size = features * n
+        for array in self.kept:
+            # Three references are ours: the list, the loop and the call; a view of it anywhere would be a fourth.
+            if len(array) >= size and sys.getrefcount(array) <= 3:
+                return array[:size].reshape(features, n)
+        array = np.empty(max(size, 1))
+        self.kept = [array, *self.kept[: self.KEEP - 1]]
+        return array[:size].reshape(features, n)
+
+
+class Scratch:
+    """Columns that only live inside one update, kept from one to the next."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple, np.ndarray] = {}
+
+    def take(self, what: tuple, size: int, dtype: type) -> np.ndarray:
+        array = self.kept.get(what)
+        if array is None or len(array) < size:
+            array = self.kept[what] = np.empty(max(size, 1), dtype)
+        return array
 
 
 class Ids:
@@ -139,6 +173,7 @@ class Stage:
     kernel: Kernel | None = None
     owner: Any = None
     columns: list[tuple[int, tuple]] = field(default_factory=list)  # what changes with every batch
+    outs: np.ndarray = field(default_factory=lambda: np.zeros((2, 0), np.int64))  # words that point at rows of the output
 
 
 class Windows:
@@ -180,6 +215,7 @@ class Windows:
         self.version = 0  # changes whenever blocks were rebuilt
         self.placed: Columns | None = None  # whose columns the blocks point at
         self.fresh: dict[int, np.ndarray] = {}
+        self._outputs, self.scratch = Outputs(), Scratch()
         self._row_texts: dict[str, dict[tuple[int, int], str]] = {}
         self._make_state()
         self._make_stages()
@@ -266,9 +302,13 @@ class Windows:
         self._add_stage(stage)
 
     def _add_stage(self, stage: Stage) -> None:
+        outs = []
         for slot, what in enumerate(stage.slots):
-            if isinstance(what, tuple) and what[0] in BATCH_SLOTS:
+            if isinstance(what, tuple) and what[0] == "out":
+                outs.append((slot, self.names.index(what[1])))
+            elif isinstance(what, tuple) and what[0] in BATCH_SLOTS:
                 stage.columns.append((slot, what))
+        stage.outs = np.array(outs, np.int64).reshape(-1, 2).T.copy()
         self._place(stage)
         self.stages.append(stage)
 
@@ -355,7 +395,7 @@ class Windows:
     def update(self, batch: Batch) -> Block:
         """The features of every event of the batch, as of that event; state moves on behind them."""
         self.look_for_kernels()
-        out = Block(np.empty((len(self.names), batch.n)))
+        out = Block(self._outputs.take(len(self.names), batch.n))
         Columns(self, batch, out).place()
         self._run(batch.seq0, batch.n, batch)
         return out
@@ -400,7 +440,7 @@ class Windows:
         else:
             for memory in stage.owner.rings.values():
                 self._more_slots(memory, tries)
-        self._point_again()
+        self._place(stage)
 
     def _more_ids(self, ids: Ids, tries: int) -> None:
         header = ids.header
@@ -418,6 +458,7 @@ class Windows:
                 if area.room * 3 < header[lib.NEXT] * 4:
                     area.enlarge()
             ids.measure_room()
+            self._point_again()
 
     def _more_slots(self, memory: RingMemory, tries: int) -> None:
         for name, header in memory.index_headers.items():
@@ -659,6 +700,7 @@ class Columns:
                 if what not in self.found:
                     self.found[what] = getattr(self, "get_" + what[0].replace(" ", "_"))(*what[1:])
                 stage.block.set(slot, self.found[what])
+            stage.block.set_rows(stage.outs, self.out.values)
         windows.placed = self
 
     def copy_feature(self, name: str) -> None:
@@ -716,14 +758,14 @@ class Columns:
         found = self.batch.lists.get(name)
         return np.zeros((0, 2), np.int64) if found is None else np.ascontiguousarray(found[1], np.int64)
 
-    def get_composed(self, _domain: int) -> np.ndarray:
-        return np.empty((self.batch.n, 2), np.int64)
+    def get_composed(self, d: int) -> np.ndarray:
+        return self.windows.scratch.take(("composed", d), 2 * self.batch.n, np.int64)
 
     def get_ids(self, d: int) -> np.ndarray:
         domain = self.windows.plan.domains[d]
         if domain.kind == "list":
-            return np.empty(max(1, len(self.get_elements(domain.fields[0]))), np.uint32)
-        return np.empty(max(1, self.batch.n * self.windows.ids[d].columns), np.uint32)
+            return self.windows.scratch.take(("ids", d), len(self.get_elements(domain.fields[0])), np.uint32)
+        return self.windows.scratch.take(("ids", d), self.batch.n * self.windows.ids[d].columns, np.uint32)
 
     def get_value_ids(self, d: int) -> np.ndarray:
         what = ("ids", d)
@@ -731,8 +773,8 @@ class Columns:
             self.found[what] = self.get_ids(d)
         return self.found[what]
 
-    def get_mask(self, _word: int) -> np.ndarray:
-        return np.empty(self.batch.n, np.int64)
+    def get_mask(self, part: int) -> np.ndarray:
+        return self.windows.scratch.take(("mask", part), self.batch.n, np.int64)
 
     def get_rowwise(self, bit: str) -> np.ndarray:
         return self.windows.rowwise[int(bit)](self.batch)
@@ -745,16 +787,14 @@ class Columns:
                     stage.block.set(slot, getattr(self, "get_" + what[0])(*what[1:]))
 
     def get_replaced(self) -> np.ndarray:
-        return np.empty(self.batch.n, np.int64)
+        return self.windows.scratch.take(("replaced",), self.batch.n, np.int64)
 
     def get_fresh(self, d: int) -> np.ndarray:
         if d not in self.windows.kept:
             return np.zeros(2, np.uint32)
-        self.windows.fresh[d] = np.empty(2 * self.batch.n * self.windows.ids[d].columns, np.uint32)
+        size = 2 * self.batch.n * self.windows.ids[d].columns
+        self.windows.fresh[d] = self.windows.scratch.take(("fresh", d), size, np.uint32)
         return self.windows.fresh[d]
-
-    def get_out(self, name: str) -> np.ndarray:
-        return self.out.values[self.row[name]]
 
     def get_names(self, name: str) -> np.ndarray:
         if name not in self.out.hashes:

@@ -126,6 +126,7 @@ class Assembler:
         self.keys = {name: i for i, name in enumerate(self._known())}
         self.words = self._words()
         self.types = words([(name.encode(), code) for code, name in enumerate(self.schema.types)])
+        self.read = self._read_fields()
         self.shown = frozenset({"event_id", "ts", "type"} | {f.name for f in self.fields.values() if not f.pii})
         self.columns = self._column_targets()
 
@@ -133,6 +134,26 @@ class Assembler:
         texts = {f.name for f in self.fields.values() if f.type == "string"}
         wanted = self.needs.hashes | self.needs.text | frozenset(self.schema.roles)
         return frozenset(texts if everything else texts & (wanted | set(self.schema.order)))
+
+    def _read_fields(self) -> frozenset[str]:
+        """Fields that end in a column, or that a derived field reads; of all others it is only checked what they hold."""
+        derived = {name for f, _ in self.normaliser.derived for name in (f.derive.fields if f.derive else ())}
+        currency = {self.schema.currency} if self.normaliser.money else set()
+        needs = self.needs
+        pii = self.normaliser.pii if self.normaliser.pseudonym is not None else ()
+        return frozenset(
+            {
+                *needs.numbers,
+                *needs.minor,
+                *needs.hashes,
+                *needs.lists,
+                *needs.text,
+                *self.kept,
+                *derived,
+                *currency,
+                *pii,
+            }
+        )
 
     def _known(self) -> list[str]:
         """Every field a scanner must find: declared ones, reserved ones, and the label column."""
@@ -186,6 +207,8 @@ class Assembler:
         if f.derive is not None and column is not None and not self.normaliser.settled:
             _mark(column, odd)  # the record brings its own value: rare, and it wins
             column = None
+        if column is None and f.name not in self.read:
+            return
         match f.type:
             case "string":
                 how = cols.AS_IS if self.normaliser.settled else cols.HOW[f.normalise]
@@ -205,6 +228,10 @@ class Assembler:
         """`label`, `label_event` and `label_source` mean something on label events only."""
         raw = work.raw
         others = work.types != LABEL
+        if others.all() and not any(name in raw.columns for name in LABEL_FIELDS):
+            work.minor["label"] = np.full(raw.n, NULL, np.int64)
+            work.texts["label_event"], work.texts["label_source"] = _no_text(raw.n), _no_text(raw.n)
+            return
         doubt = np.zeros(raw.n, np.uint8)
         label = self._bool(raw.columns.get("label"), raw.n, doubt)
         raw.odd[(doubt > 0) & ~others] = 1
@@ -219,13 +246,17 @@ class Assembler:
         for name, value in self.schema.constants.items():
             if name == "type":
                 work.types[work.types == _NO_TYPE] = self.normaliser.codes[value]
-            elif name in work.texts:
+            elif self.fields[name].type == "string":
+                if name not in work.texts:
+                    continue
                 text = self.normaliser.readers[name](value)
                 work.texts[name] = _fill(work.texts[name], text, work.raw.columns.get(name))
             else:
                 self._constant(work, self.fields[name], self.normaliser.readers[name](value))
 
     def _constant(self, work: _Work, f: Field, value: Any) -> None:
+        if f.name not in work.minor and f.name not in work.lists and f.name not in work.values:
+            return
         if f.name in work.minor:
             work.minor[f.name][work.minor[f.name] == NULL] = round(float(value) * 10**f.digits)
         elif f.name in work.lists:
@@ -264,7 +295,7 @@ class Assembler:
     ) -> Column:
         match column:
             case None:
-                return Text(_EMPTY, np.full(n, -1, np.int32), np.zeros(n, np.int32))
+                return _no_text(n)
             case Spans(buf, starts, stops, forms):
                 out = np.empty(n, starts.dtype)
                 cols.read_texts(buf, starts, stops, forms, how, key, out, odd)
@@ -274,7 +305,7 @@ class Assembler:
             case Real(values, valid) if how == cols.AS_IS and _integral(values, valid):
                 return Digits(np.where(valid, values, 0).astype(np.int64), valid & ~np.isnan(values))
         _mark(column, odd)
-        return Text(_EMPTY, np.full(n, -1, np.int32), np.zeros(n, np.int32))
+        return _no_text(n)
 
     def _number(self, name: str, column: RawColumn | None, n: int, odd: np.ndarray) -> np.ndarray:
         out = np.full(n, np.nan)
@@ -329,7 +360,9 @@ class Assembler:
         return out
 
     def _time(self, column: RawColumn | None, n: int, odd: np.ndarray) -> np.ndarray:
-        out = np.full(n, NULL, np.int64)
+        out = np.empty(n, np.int64)
+        if not isinstance(column, Spans):
+            out[:] = NULL
         match column:
             case None:
                 pass
@@ -380,6 +413,8 @@ class Assembler:
 
     def _derive(self, work: _Work) -> None:
         for f, run in self.normaliser.derived:
+            if f.name not in self.read and f.normalise is None:
+                continue
             found = self._shortcut(work, f, run)
             if found is None:
                 self._derive_rows(work, f, run)
@@ -584,6 +619,11 @@ class Assembler:
 
 _EMPTY = np.zeros(64, np.uint8)
 _NO_TYPE = -1
+
+
+def _no_text(n: int) -> Text:
+    missing = np.full(n, -1, np.int32)
+    return Text(_EMPTY, missing, missing)
 
 
 def _mark(column: RawColumn, odd: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from shopward.ingest.assemble import Assembler, Raw, Spans
 from shopward.ingest.dead import mask_text
 from shopward.ingest.scan import NEWLINE, OVERSIZE, PADDING, line_end, measure, scan_csv, scan_ndjson
 
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 ROWS = 4096
 BOM = b"\xef\xbb\xbf"
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -50,7 +50,7 @@ class Input:
                 break
             done += got
         if not self._head and done:
-            self._head = bytes(view[: min(done, BLOCK)])
+            self._head = bytes(view[:done])
         return done
 
     def prefix(self) -> str:
@@ -110,7 +110,7 @@ class _Window:
     def more(self) -> None:
         """Moves what is left to a new buffer (the old one may still be looked at) and reads on."""
         left = self.end - self.at
-        buf = np.empty(left + BLOCK + PADDING, np.uint8)
+        buf = np.empty(MAX_RECORD + 2 * BLOCK, np.uint8)  # one size, so that memory given back is used again
         buf[:left] = self.buf[self.at : self.end]
         got = self.source.read_into(memoryview(buf)[left : left + BLOCK])
         self.buf, self.at, self.end = buf, 0, left + got

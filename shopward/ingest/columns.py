@@ -283,14 +283,17 @@ def _final(start, stop, how):
 def read_words(buf, starts, stops, forms, text, stride, lengths, heads, slots, out, odd):
     """The number of each value in a table of words (event types); what is in none of them is odd."""
     base = int64(buf.ctypes.data)
-    table = int64(text.ctypes.data)
+    table, size = int64(text.ctypes.data), int64(slots.shape[0])
+    lengths_at, heads_at, slots_at = int64(lengths.ctypes.data), int64(heads.ctypes.data), int64(slots.ctypes.data)
     for i in range(out.shape[0]):
         form = forms[i]
         if form == ABSENT:
             continue
         word = int64(-1)
         if form == TEXT:
-            word = find_word(base + int64(starts[i]), base + int64(stops[i]), table, stride, lengths, heads, slots)
+            word = find_word(
+                base + int64(starts[i]), base + int64(stops[i]), table, stride, lengths_at, heads_at, slots_at, size
+            )
         if word < 0:
             odd[i] = 1
         else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from llvmlite import ir
-from numba import int64, njit, uint64
+from numba import int64, njit, uint64, void
 from numba.extending import intrinsic
 
 from shopward.event import MAX_FIELDS, MAX_RECORD
@@ -103,6 +103,34 @@ def lowest(typingctx, word):
     return int64(word), codegen
 
 
+def _store(width):
+    """An intrinsic (address, int64) that writes the low `width` bits there."""
+
+    @intrinsic
+    def store(typingctx, address, value):
+        def codegen(context, builder, signature, args):
+            cell = builder.inttoptr(args[0], ir.IntType(width).as_pointer())
+            builder.store(builder.trunc(args[1], ir.IntType(width)) if width < 64 else args[1], cell)
+            return context.get_dummy_value()
+
+        return void(int64, int64), codegen
+
+    return store
+
+
+store8, store32, store64 = (_store(width) for width in (8, 32, 64))
+
+
+@intrinsic
+def load32(typingctx, address):
+    """The int32 at an address."""
+
+    def codegen(context, builder, signature, args):
+        return builder.sext(builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer())), ir.IntType(64))
+
+    return int64(int64), codegen
+
+
 # ---- known words: field names and event types
 
 
@@ -152,23 +180,23 @@ def _slot(head, length, mask):
 
 
 @njit(inline="always")
-def find_word(start, stop, table, stride, lengths, heads, slots):
+def find_word(start, stop, table, stride, lengths, heads, slots, size):
     """The number of the word from address `start` to `stop`, -1 when it is none of them. Reads up to 32 bytes behind `stop`.
 
-    `table` is the address of the words' text."""
+    `table`, `lengths`, `heads` and `slots` are the addresses of the arrays of Words, `size` is the number of slots."""
     length = stop - start
     head = load64(start)
     if length < 8:
         head &= (uint64(1) << uint64(8 * length)) - uint64(1)
-    at = _slot(head, length, int64(slots.shape[0] - 1))
-    found = int64(-1)
-    while slots[at] >= 0:
-        word = int64(slots[at])
-        if heads[word] == head and lengths[word] == length and _same(start, table + word * stride, length):
-            found = word
+    at = _slot(head, length, size - 1)
+    word = load32(slots + 4 * at)
+    while word >= 0:
+        same = load64(heads + 8 * word) == head and int64(load64(lengths + 8 * word)) == length
+        if same and _same(start, table + word * stride, length):
             break
-        at = (at + 1) & int64(slots.shape[0] - 1)
-    return found
+        at = (at + 1) & (size - 1)
+        word = load32(slots + 4 * at)
+    return word
 
 
 @njit(inline="always")
@@ -308,12 +336,15 @@ def line_end(buf, begin, n):
 
 
 @njit(inline="always")
-def _record(p, row, base, table, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen):
-    """Reads the object at p; returns where it ends, or -1 when it is odd. `guess[k]` is the key that last followed key k."""
+def _record(
+    p, row, base, table, stride, lengths, count, fields, heads, slots, size, guess, starts, stops, forms, wide, seen
+):
+    """Reads the object at p; returns where it ends, or -1 when it is odd. All arrays are addresses: a record costs no reference
+    counting. `guess[k]` is the key that last followed key k; starts, stops and forms have `wide` places for each field."""
     if load8(p) != OPEN:
         return int64(-1)
     p = _skip_blanks(p + 1)
-    last = int64(lengths.shape[0])
+    last = count
     pairs = 0
     if load8(p) == CLOSE:
         return p + 1
@@ -321,8 +352,10 @@ def _record(p, row, base, table, stride, lengths, fields, heads, slots, guess, s
         if load8(p) != QUOTE:
             return int64(-1)
         p += 1
-        word = int64(guess[last])
-        length = int64(0) if word < 0 else lengths[word] + 1
+        word = load32(guess + 4 * last)
+        length = int64(0)
+        if word >= 0:
+            length = int64(load64(lengths + 8 * word)) + 1
         wanted = (uint64(1) << uint64(length)) - uint64(1)
         if word >= 0 and length <= WIDE and same32(p, table + word * stride) & wanted == wanted:
             p += length
@@ -330,8 +363,8 @@ def _record(p, row, base, table, stride, lengths, fields, heads, slots, guess, s
             stop = _text_end(p)
             if load8(stop) != QUOTE:
                 return int64(-1)
-            word = find_word(p, stop, table, stride, lengths, heads, slots)
-            guess[last] = word
+            word = find_word(p, stop, table, stride, lengths, heads, slots, size)
+            store32(guess + 4 * last, word)
             p = stop + 1
         p = _skip_blanks(p)
         if load8(p) != COLON:
@@ -340,17 +373,17 @@ def _record(p, row, base, table, stride, lengths, fields, heads, slots, guess, s
         start, stop, form, p = _value(p, word >= 0)
         if form == ODD:
             return int64(-1)
+        last = count
         if word >= 0:
-            field = fields[word]
-            if seen[field] == row:
+            field = load32(fields + 4 * word)
+            if int64(load64(seen + 8 * field)) == row:
                 return int64(-1)
-            seen[field] = row
-            starts[field, row] = start - base
-            stops[field, row] = stop - base
-            forms[field, row] = form
+            store64(seen + 8 * field, row)
+            place = field * wide + row
+            store32(starts + 4 * place, start - base)
+            store32(stops + 4 * place, stop - base)
+            store8(forms + place, form)
             last = word
-        else:
-            last = int64(lengths.shape[0])
         pairs += 1
         p = _skip_blanks(p)
         if pairs > MAX_FIELDS:
@@ -372,12 +405,15 @@ def scan_ndjson(
     begin). Returns (rows, where it stopped, line breaks passed).
     """
     base = int64(buf.ctypes.data)
-    table = int64(text.ctypes.data)
+    table, heads_at, lengths_at = int64(text.ctypes.data), int64(heads.ctypes.data), int64(lengths.ctypes.data)
+    fields_at, slots_at, guess_at = int64(fields.ctypes.data), int64(slots.ctypes.data), int64(guess.ctypes.data)
+    starts_at, stops_at, forms_at = int64(starts.ctypes.data), int64(stops.ctypes.data), int64(forms.ctypes.data)
+    seen_at, count, size = int64(seen.ctypes.data), int64(lengths.shape[0]), int64(slots.shape[0])
     p = base + begin
     n = base + n
     row = int64(0)
     breaks = int64(0)
-    capacity = status.shape[0]
+    capacity = int64(status.shape[0])
     forms[:] = ABSENT
     seen[:] = -1
     while p < n and row < capacity:
@@ -386,7 +422,25 @@ def scan_ndjson(
             breaks += 1
             p = start + 1
             continue
-        end = _record(start, row, base, table, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen)
+        end = _record(
+            start,
+            row,
+            base,
+            table,
+            stride,
+            lengths_at,
+            count,
+            fields_at,
+            heads_at,
+            slots_at,
+            size,
+            guess_at,
+            starts_at,
+            stops_at,
+            forms_at,
+            capacity,
+            seen_at,
+        )
         status[row] = PLAIN
         if end >= 0:
             end = _skip_blanks(end)
@@ -479,7 +533,7 @@ def scan_csv(buf, begin, n, last, comma, columns, starts, stops, forms, status, 
     n = base + n
     row = int64(0)
     breaks = int64(0)
-    capacity = status.shape[0]
+    capacity = int64(status.shape[0])
     forms[:] = ABSENT
     while p < n and row < capacity:
         start = p

@@ -9,13 +9,12 @@ come from: docs/market.md.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-Progress = Callable[[int, int, int], None]
 
 
 @dataclass(slots=True)
@@ -34,10 +33,8 @@ class Summary:
     loss: float = 0.0
     campaigns: int = 0
     fraud_events: int = 0
-
-    @property
-    def fraud_share(self) -> float:
-        return self.paid_by_fraud / self.paid if self.paid else 0.0
+    fraud_share: float = 0.0
+    seconds: float = 0.0
 
 
 def generate(
@@ -48,12 +45,12 @@ def generate(
     adversary: str = "normal",
     access_log: bool = True,
     events: int | None = None,
-    progress: Progress | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Summary:
     """Write a market to `out_dir`.
 
     `adversary` is normal or hard. `events` asks for about so many events (within a few percent); without it accounts come as
-    often as people do. `progress(days_done, days, events_so_far)` is called after every day. Raises UsageError.
+    often as people do. `on_progress` is called after every day with how many were done since its last call. Raises UsageError.
     """
     import numpy as np
 
@@ -62,7 +59,7 @@ def generate(
     from shopward.market.making import Market
     from shopward.market.truth import Truth
 
-    out = Path(out_dir)
+    started, out = time.perf_counter(), Path(out_dir)
     market = Market(seed, days, accounts, adversary, events)
     truth = Truth(market.texts, market.scripts, market.world.lookalikes, market.hard)
     summary = Summary(seed, days, accounts, adversary, campaigns=len(market.scripts))
@@ -82,9 +79,11 @@ def generate(
                 summary.requests = after if len(day.rows) else summary.requests
             truth.note(day.first, day.rows)
             _count(summary, day.rows)
-            if progress:
-                progress(day.number + 1, days, summary.events)
+            if on_progress:
+                on_progress(1)
     truth.write(out / "truth")
+    summary.fraud_share = summary.paid_by_fraud / summary.paid if summary.paid else 0.0
+    summary.seconds = round(time.perf_counter() - started, 2)
     return summary
 
 
@@ -124,4 +123,4 @@ def _count(summary: Summary, rows: Any) -> None:
     summary.fraud_events += int(fraud.sum())
 
 
-__all__ = ["Progress", "Summary", "generate", "iter_events"]
+__all__ = ["Summary", "generate", "iter_events"]

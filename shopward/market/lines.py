@@ -66,12 +66,14 @@ def events(rows: np.ndarray, first: int, world: World, texts_: Texts) -> Iterato
 
 def _lines(rows: np.ndarray, first: int, world: World, texts_: Texts) -> pa.Array:
     number = np.arange(first, first + len(rows))
-    kinds, chunks = np.flatnonzero(np.bincount(rows["type"], minlength=len(TYPES))), []
-    where = [np.flatnonzero(rows["type"] == kind) for kind in kinds]
-    for kind, at in zip(kinds, where, strict=True):
-        chunks.append(_typed(TYPES[kind], Page(rows[at], number[at], world, texts_)))
+    by_type = np.argsort(rows["type"], kind="stable")
+    kinds, starts = np.unique(rows["type"][by_type], return_index=True)
+    chunks = [
+        _typed(TYPES[kind], Page(rows[at], number[at], world, texts_))
+        for kind, at in zip(kinds.tolist(), np.split(by_type, starts[1:]), strict=True)
+    ]
     place = np.empty(len(rows), dtype=np.int64)
-    place[np.concatenate(where)] = np.arange(len(rows))
+    place[by_type] = np.arange(len(rows))
     return pa.concat_arrays(chunks).take(pa.array(place))
 
 

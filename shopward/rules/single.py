@@ -16,8 +16,9 @@ import numpy as np
 
 from shopward.batch import LABEL, NULL, Batch
 from shopward.decision import Decision
-from shopward.declare.types import Field
+from shopward.declare.types import Field, Rule
 from shopward.errors import BadEvent
+from shopward.evidence import LaterEvidence
 from shopward.event import MAX_TEXT
 from shopward.expr import to_python
 from shopward.expr.nodes import Name
@@ -109,7 +110,7 @@ class _Builder:
         return {
             **self.rules.env,
             "CODES": {name: code for code, name in enumerate(schema.types)},
-            "NESTED": frozenset((dict, list, tuple)) if not self.lists else frozenset((dict,)),
+            "dict": dict,
             "HASH": Hashes(self.engine.seed),
             "CLOCK": self.engine.clock,
             "NOW": lambda: time.time_ns() // 1_000_000,
@@ -135,7 +136,7 @@ class _Builder:
     def _source(self) -> str:
         lines = ["def step(event, usual):", "    get = event.get"]
         lines.append("    v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None")  # unknown when deciding
-        lines += ["    for v in event.values():", "        if v.__class__ in NESTED: return None"]
+        lines += [f"    if get({name!r}).__class__ is dict: return None" for name in self._nests()]
         lines += ['    code = CODES.get(get("type"))', "    ts = get('ts')", "    if code is None or ts.__class__ is not int: return None"]
         for field in self._read_fields():
             lines += [f"    {line}" for line in self._take(field)]
@@ -168,6 +169,12 @@ class _Builder:
             wanted |= more
         found = [f for f in self.fields.values() if f.name in wanted]
         return [f for f in found if not f.derive] + [f for f in found if f.derive]
+
+    def _nests(self) -> list[str]:
+        """Keys under which nested objects could hold declared fields: `card` where there is a `card_bin`."""
+        names = [*self.fields, "event_id"]
+        stems = {name[:i] for name in names for i, c in enumerate(name) if c == "_" and i}
+        return sorted(stems - {f.name for f in self._read_fields() if not f.derive})
 
     def _take(self, f: Field) -> list[str]:
         """Lines that set `v_NAME` (and `m_NAME` for money) or give up on the short way."""
@@ -305,10 +312,10 @@ class _Builder:
         fired = [r for bit, r in enumerate(rules.order) if hits >> bit & 1]
         fired = [r for r in fired if r.percent >= 100 or share(f"rule:{r.id}", subject) < r.percent]
         live = [r for r in fired if r.state == "live"]
-        get = self._getter(seen, type_, event_id, ts)
+        get = self._getter(seen, type_, event_id, ts, live)
         arm = CONTROL if engine.policy.control_percent > 0 and share("control", subject) < engine.policy.control_percent else TREATED
         action = strongest(r for r in live if r.mandatory) if arm == CONTROL else strongest(live)
-        evidence = tuple(explain(r, rules.said[r.id], get, event_id, ts) for r in live)
+        evidence = LaterEvidence(lambda: tuple(explain(r, rules.said[r.id], get, event_id, ts) for r in live))
         for rule in live:
             if rule.writes:
                 engine.apply_writes(rule, get, t)
@@ -318,17 +325,20 @@ class _Builder:
             evidence=evidence, rulebook_version=rules.version,
         )  # fmt: skip
 
-    def _getter(self, seen: dict, type_: str, event_id: str, ts: int) -> Callable[[str], Any]:
-        column, values, texts = self.rules.column, self.values, self.texts_of
+    def _getter(self, seen: dict, type_: str, event_id: str, ts: int, live: list[Rule]) -> Callable[[str], Any]:
+        """Values of this event by name, also after the next one came."""
+        column, texts = self.rules.column, self.texts_of
+        values = memoryview(self.values.tobytes()).cast("d")
+        known = {"type": type_, "event_id": event_id, "ts": float(ts), "score": NAN, "risk": NAN}
+        if texts:
+            known |= {name: texts[name]() for r in live for name in r.when.features if name in texts}
 
         def get(name: str) -> Any:
             if name in seen:
                 return seen[name]
-            if name in texts:
-                return texts[name]()
-            if name in column:
-                return values[column[name]]
-            return {"type": type_, "event_id": event_id, "ts": float(ts)}.get(name, NAN if name in ("score", "risk") else None)
+            if name in known:
+                return known[name]
+            return values[column[name]] if name in column else None
 
         return get
 

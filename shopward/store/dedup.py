@@ -28,16 +28,16 @@ from shopward.store.log import Log
 
 NEW, DUPLICATE, CONFLICT = 0, 1, 2
 KEEP_MS = 7 * 86_400_000
-DROP_MS = KEEP_MS + 86_400_000   # a run is dropped a day after its newest id expired: events may be late
-TABLE_ROWS = 1 << 19             # ids in memory before they become a run (about 100 MB with the table being written)
-PATIENCE = 4                     # how often a table may outgrow that while the disk is busy with the one before
-MERGE_RUNS = 8                   # so many small runs become one
-MERGED_ROWS = 1 << 22            # runs from this size on stay as they are
+DROP_MS = KEEP_MS + 86_400_000  # a run is dropped a day after its newest id expired: events may be late
+TABLE_ROWS = 1 << 19  # ids in memory before they become a run (about 100 MB with the table being written)
+PATIENCE = 4  # how often a table may outgrow that while the disk is busy with the one before
+MERGE_RUNS = 8  # so many small runs become one
+MERGED_ROWS = 1 << 22  # runs from this size on stay as they are
 BITS_PER_ID = 12
 COLUMNS = ("h1", "h2", "seq", "content", "t")
 H1, H2, SEQ, CONTENT, T = range(5)
-EVER, NEVER = 1 << 62, -(1 << 62)     # how old an id may be to count as known
-UNKNOWN, EXPIRED = -1, -2        # while a batch is being checked
+EVER, NEVER = 1 << 62, -(1 << 62)  # how old an id may be to count as known
+UNKNOWN, EXPIRED = -1, -2  # while a batch is being checked
 NAME = re.compile(r"(\d{16,})-(\d{16,})\.run")
 
 _jit = njit(nogil=True, error_model="numpy", cache=True)
@@ -101,6 +101,13 @@ def _claim(slots, ids, content, t, keep_ms, status, seqs, seq0):
 
 
 @_jit
+def _forget(slots, seq0):
+    for i in range(slots.shape[0]):
+        if slots[i, SEQ] >= seq0 and (slots[i, H1] != 0 or slots[i, H2] != 0):
+            slots[i, T] = NEVER - 1
+
+
+@_jit
 def _move(old, young):
     for i in range(old.shape[0]):
         if old[i, H1] != 0 or old[i, H2] != 0:
@@ -111,7 +118,7 @@ class Table:
     """Ids in memory: an open-addressing hash table that doubles when half full."""
 
     def __init__(self, start: int):
-        self.start = self.stop = start        # seqs [start, stop)
+        self.start = self.stop = start  # seqs [start, stop)
         self.count = 0
         self.slots = np.zeros((1 << 12, len(COLUMNS)), np.int64)
 
@@ -209,7 +216,7 @@ class Run:
 
     start: int
     stop: int
-    newest: int                # t of its newest event
+    newest: int  # t of its newest event
     path: Path
     columns: tuple[np.ndarray, ...]
     fence: np.ndarray
@@ -221,7 +228,8 @@ class Run:
         return len(self.columns[0])
 
     def look(self, ids, content, t, status, seqs, keep_ms=KEEP_MS) -> None:
-        _search(*self.columns, self.fence, self.words, self.bits, ids, content, t, keep_ms, status, seqs)
+        h1, h2, seq, known, times = self.columns
+        _search(h1, h2, seq, known, times, self.fence, self.words, self.bits, ids, content, t, keep_ms, status, seqs)
 
     def rows(self) -> np.ndarray:
         return np.column_stack(self.columns)
@@ -264,9 +272,10 @@ class Dedup:
         self.folder, self.disk, self.durable = folder, disk, durable
         self.background, self.table_rows = background, table_rows
         self.duplicates = self.conflicts = 0
-        self.trouble: StoreFull | None = None     # why the last run could not be written
-        self._runs: tuple[Run, ...] = ()          # oldest first, without gaps
-        self._table, self._frozen = Table(0), None
+        self.trouble: StoreFull | None = None  # why the last run could not be written
+        self._runs: tuple[Run, ...] = ()  # oldest first, without gaps
+        self._table = Table(0)
+        self._frozen: Table | None = None  # full, being written as a run
         self._latest = 0
         self._turn = threading.Lock()
         self._worker: threading.Thread | None = None
@@ -317,6 +326,11 @@ class Dedup:
             self.conflicts += conflicts
             self.duplicates += found - conflicts
         return status, seqs
+
+    def forget(self, seq0: int) -> None:
+        """Take back what was claimed from `seq0` on, because it did not get into the log after all."""
+        _forget(self._table.slots, seq0)
+        self._table.stop = min(self._table.stop, max(seq0, self._table.start))
 
     def find(self, ids: np.ndarray) -> np.ndarray:
         """The seqs of the newest events with these ids (int64[n, 2]), however old; -1 where none is remembered."""
@@ -370,7 +384,9 @@ class Dedup:
             self._freeze_when_full(len(ids))
             status = np.full(len(ids), UNKNOWN, np.int8)
             # No limit on age here: what the log accepted is the newest of its id, whatever was remembered before.
-            new, used = _claim(self._table.slots, ids, content, t, NEVER, status, np.empty(len(ids), np.int64), frame.seq0 + skip)
+            new, used = _claim(
+                self._table.slots, ids, content, t, NEVER, status, np.empty(len(ids), np.int64), frame.seq0 + skip
+            )
             self._table.count += used
             self._table.stop = frame.seq0 + skip + new
             self._latest = max(self._latest, int(t.max(initial=0)))
@@ -401,7 +417,7 @@ class Dedup:
         try:
             self.maintain()
             self.trouble = None
-        except StoreFull as error:       # the ids stay in memory and the next full table tries again
+        except StoreFull as error:  # the ids stay in memory and the next full table tries again
             self.trouble = error
 
     def _small_tail(self) -> list[Run]:

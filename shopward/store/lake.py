@@ -30,7 +30,7 @@ from shopward.store.rows import Columns, Gathered
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK_EVENTS = 1 << 18      # events of one commit
+CHUNK_EVENTS = 1 << 18  # events of one commit
 DATASETS = ("events", "decisions", "findings", "lists")
 PART = re.compile(r"part-\d{16,}-\d{16,}-(\d{12,})\.parquet")
 COMMIT = re.compile(r"(\d{12,})-(\d{12,})\.json")
@@ -184,8 +184,8 @@ def _commit(
     commit = Commit(frames[0].number, frames[-1].number + 1, seq0, next_seq, known, list(tables))
     write_whole(disk, lake / "_commits" / f"{commit.first:012d}-{commit.next:012d}.json", [msgspec.json.encode(commit)])
     _publish(lake, commit, disk)
-    counts = [sum(len(found) for found in part.values()) for part in _parts(gathered)]
-    return commit, Compaction(*counts, len(tables))
+    events, decisions, findings, writes = (sum(map(len, part.values())) for part in _parts(gathered))
+    return commit, Compaction(events, decisions, findings, writes, len(tables))
 
 
 def _parts(gathered: Gathered) -> tuple[dict[str, list], ...]:
@@ -209,7 +209,9 @@ def _publish(lake: Path, commit: Commit, disk: Disk) -> None:
         if disk.exists(_temp(path)):
             disk.rename(_temp(path), path)
         elif not disk.exists(path):
-            raise CorruptStore(f"{path}: committed to the lake, but missing; restore it from a copy or remove lake/ and compact again")
+            raise CorruptStore(
+                f"{path}: committed to the lake, but missing; restore it from a copy or remove lake/ and compact again"
+            )
     for folder in {(lake / name).parent for name in commit.files}:
         disk.sync_folder(folder)
 
@@ -227,7 +229,9 @@ def _recover(lake: Path, disk: Disk) -> Commit | None:
 def _unfinished(lake: Path, disk: Disk) -> Iterator[Path]:
     for dataset in DATASETS:
         for folder in _folders(lake / dataset, disk):
-            yield from (folder / name for name in disk.names(folder) if name.startswith(".part-") and name.endswith(".tmp"))
+            yield from (
+                folder / name for name in disk.names(folder) if name.startswith(".part-") and name.endswith(".tmp")
+            )
 
 
 def _folders(folder: Path, disk: Disk) -> Iterator[Path]:

@@ -6,7 +6,7 @@ An empty folder gives empty views with their columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from shopward.store.tables import Tables
 if TYPE_CHECKING:
     import duckdb
 
-TAIL_EVENTS = 200_000      # a longer tail of the log is compacted first
+TAIL_EVENTS = 200_000  # a longer tail of the log is compacted first
 
 LABELS = """
     SELECT label_event AS event_id, label, ts AS label_ts, label_source AS source, NULL::DOUBLE AS amount, seq
@@ -93,7 +93,7 @@ def _tail(data: Path) -> tuple[lakes.Commit | None, Gathered, rows.Columns]:
                 break
         if last_try or gathered.count <= TAIL_EVENTS:
             return commit, gathered, lakes.known_columns(frames, commit)
-        with suppress(UsageError):      # another process compacts already
+        with suppress(UsageError):  # another process compacts already
             lakes.compact(data)
     raise AssertionError("the second try returns")
 
@@ -101,7 +101,7 @@ def _tail(data: Path) -> tuple[lakes.Commit | None, Gathered, rows.Columns]:
 def _young(gathered: Gathered, columns: rows.Columns) -> dict[str, pa.Table]:
     """The tail as one table a view, with the partition columns that the lake has in its paths."""
     schema = rows.events_schema(columns)
-    makers = {
+    makers: dict[str, Callable[[Any], pa.Table]] = {
         "events": lambda found: rows.events_table(found, schema),
         "decisions": rows.decisions_table,
         "findings": rows.findings_table,

@@ -6,7 +6,9 @@ Names and types here are what people query for years, so a column never changes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
@@ -49,7 +51,7 @@ LISTS = pa.schema(
     }
 )  # fmt: skip
 
-Columns = dict[str, str]        # field -> string, number, bool, time, list or decimal:2
+Columns = dict[str, str]  # field -> string, number, bool, time, list or decimal:2
 
 
 def columns_of(schema: Schema) -> Columns:
@@ -219,19 +221,23 @@ class Gathered:
             self.lists.setdefault(f"date={date_of(frame.clock)}", []).append((frame.seq0 + frame.n - 1, write))
 
     def _add_events(self, frame: Frame) -> None:
-        days = [f"date={day}" for day in (frame.t // DAY_MS).astype("datetime64[D]").astype(str).tolist()]
-        rows = zip(days, frame.t.tolist(), frame.event_ids(), frame.records(), strict=True)
-        for seq, (day, t, event_id, record) in enumerate(rows, frame.seq0):
-            self.events.setdefault(f"type={_word(record.get('type'))}/{day}", []).append((seq, t, event_id, record))
+        days = (frame.t // DAY_MS).tolist()
+        records = zip(days, frame.t.tolist(), frame.event_ids(), frame.records(), strict=True)
+        for seq, (day, t, event_id, record) in enumerate(records, frame.seq0):
+            self.events.setdefault(_partition(record.get("type"), day), []).append((seq, t, event_id, record))
         for seq, (day, decision) in enumerate(zip(days, frame.decided(), strict=False), frame.seq0):
             if decision is not None:
-                self.decisions.setdefault(day, []).append((seq, decision))
+                self.decisions.setdefault(_day(day), []).append((seq, decision))
                 for evidence in decision.get("evidence") or ():
-                    self.findings.setdefault(day, []).append((seq, evidence))
+                    self.findings.setdefault(_day(day), []).append((seq, evidence))
 
 
-def _word(name: Any) -> str:
-    """A type as a folder name."""
-    from urllib.parse import quote
+@lru_cache(4096)
+def _day(day: int) -> str:
+    return f"date={date_of(day * DAY_MS)}"
 
-    return quote(str(name), safe="")
+
+@lru_cache(4096)
+def _partition(kind: Any, day: int) -> str:
+    """The folder of events of one type and day; a type is quoted where it is no plain word."""
+    return f"type={quote(str(kind), safe='')}/{_day(day)}"

@@ -125,9 +125,11 @@ def read(path: Path, disk: Disk = REAL) -> Snapshot:
 
 def encode(arrays: dict[str, np.ndarray], meta: Meta) -> list[Bytes]:
     """The bytes of a snapshot, as parts to write."""
-    places, parts, at = [], [], 0
+    places: list[Place] = []
+    parts: list[Bytes] = []
+    at = 0
     for name, array in arrays.items():
-        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data.cast("B")
         places.append(Place(name, array.dtype.str, array.shape, at, zlib.crc32(flat)))
         gap = -len(flat) % ALIGN
         parts += [flat, bytes(gap)]

@@ -24,7 +24,7 @@ from shopward.lists import Entry, key_of, key_text
 VERSION = "1"
 PATIENCE_MS = 10_000
 schema = sa.MetaData()
-Big = sa.BigInteger().with_variant(sa.Integer, "sqlite")      # SQLite numbers rows itself only for INTEGER
+Big = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows itself only for INTEGER
 
 lists = sa.Table(
     "lists",
@@ -37,8 +37,8 @@ lists = sa.Table(
     sa.Column("remove", sa.Boolean, nullable=False, default=False),
     sa.Column("provenance", sa.Text, nullable=False, default=""),
     sa.Column("seq", sa.BigInteger, nullable=False, default=-1),
-    sa.Column("frame", sa.BigInteger),                         # log position; NULL: written by hand
-    sa.Column("nth", sa.Integer),                              # which write of that frame
+    sa.Column("frame", sa.BigInteger),  # log position; NULL: written by hand
+    sa.Column("nth", sa.Integer),  # which write of that frame
     sa.UniqueConstraint("frame", "nth"),
 )
 sa.Index("lists_by_key", lists.c.list, lists.c.key)
@@ -65,7 +65,7 @@ cases = sa.Table(
     sa.Column("owner", sa.Text),
     sa.Column("opened", sa.BigInteger, nullable=False),
     sa.Column("closed", sa.BigInteger),
-    sa.Column("evidence", sa.Text, nullable=False, default="[]"),   # JSON list of Evidence
+    sa.Column("evidence", sa.Text, nullable=False, default="[]"),  # JSON list of Evidence
 )
 
 audit = sa.Table(
@@ -82,9 +82,9 @@ audit = sa.Table(
 vault = sa.Table(
     "vault",
     schema,
-    sa.Column("tag", sa.LargeBinary(16), primary_key=True),        # keyed hash of the value: finds it
+    sa.Column("tag", sa.LargeBinary(16), primary_key=True),  # keyed hash of the value: finds it
     sa.Column("pseudonym", sa.Text, nullable=False, unique=True),
-    sa.Column("own_key", sa.LargeBinary(16), nullable=False),      # what ties the pseudonym to the value; gone when erased
+    sa.Column("own_key", sa.LargeBinary(16), nullable=False),  # what ties the pseudonym to the value; gone when erased
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("value", sa.Text, nullable=False),
     sa.Column("since", sa.BigInteger, nullable=False),
@@ -103,7 +103,9 @@ jobs = sa.Table(
     sa.Column("error", sa.Text),
 )
 
-meta = sa.Table("meta", schema, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
+meta = sa.Table(
+    "meta", schema, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
+)
 
 APPEND_ONLY = {
     "sqlite": [
@@ -184,7 +186,9 @@ class Tables:
             yield
         except DBAPIError as error:
             if "is full" in str(error.orig) or "No space left" in str(error.orig):
-                raise StoreFull(f"{self.engine.url.render_as_string()}: {_first_line(error)}; free some space") from error
+                raise StoreFull(
+                    f"{self.engine.url.render_as_string()}: {_first_line(error)}; free some space"
+                ) from error
             raise
 
     def rows(self, query: sa.Executable) -> list[dict[str, Any]]:
@@ -244,7 +248,9 @@ class Tables:
             if self.is_sqlite:
                 busy = connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)")).scalar()
                 if busy:
-                    raise UsageError(f"{self.engine.url.database}: erased, but another process still reads old pages; run it again")
+                    raise UsageError(
+                        f"{self.engine.url.database}: erased, but another process still reads old pages; run it again"
+                    )
 
     # ---- inside
 
@@ -291,7 +297,13 @@ def _pool(url: sa.URL) -> dict[str, Any]:
 
 def _tune_sqlite(connection: Any, patience_ms: int) -> None:
     """Readers beside one writer, every commit on disk before it returns, erased rows overwritten, no temporary files."""
-    settings = f"busy_timeout={patience_ms}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "temp_store=MEMORY"
+    settings = (
+        f"busy_timeout={patience_ms}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "secure_delete=ON",
+        "temp_store=MEMORY",
+    )
     for setting in settings:
         connection.execute(f"PRAGMA {setting}")
 

@@ -27,8 +27,8 @@ from shopward.store.files import REAL, room
 from shopward.store.tables import Tables, now_ms, vault
 
 KEYS_FILE = "keys.json"
-CACHE = 100_000        # values remembered; at most twice as many are in memory
-CHUNK = 500            # values asked for in one query
+CACHE = 100_000  # values remembered; at most twice as many are in memory
+CHUNK = 500  # values asked for in one query
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -64,7 +64,9 @@ def load_keys(folder: Path, keys: Keys | None = None) -> tuple[Keys, bool]:
         try:
             found = msgspec.json.decode(path.read_bytes(), type=Keys)
         except msgspec.MsgspecError as error:
-            raise CorruptStore(f"{path}: {error}; restore it from a copy, without it no pseudonym can be resolved") from error
+            raise CorruptStore(
+                f"{path}: {error}; restore it from a copy, without it no pseudonym can be resolved"
+            ) from error
         if keys is not None and found != keys:
             raise UsageError(f"{path}: this folder has other keys than the ones given")
         return found, False
@@ -106,11 +108,13 @@ class Vault:
         self._cache = cache
         self._young: dict[str, str] = {}
         self._old: dict[str, str] = {}
-        self._pending: dict[bytes, dict[str, Any]] = {}      # given out, not yet in the table
+        self._pending: dict[bytes, dict[str, Any]] = {}  # given out, not yet in the table
         self._turn = threading.RLock()
 
     @classmethod
-    def open(cls, folder: Path | str, db: Tables | str | None = None, keys: Keys | None = None, cache: int = CACHE) -> Vault:
+    def open(
+        cls, folder: Path | str, db: Tables | str | None = None, keys: Keys | None = None, cache: int = CACHE
+    ) -> Vault:
         """The vault of a data folder; `db` are the tables it is in (the folder's own SQLite file when not given).
 
         Raises CorruptStore when the keys do not belong to the tables: then no pseudonym could be resolved.
@@ -120,12 +124,16 @@ class Vault:
         tables = db if isinstance(db, Tables) else Tables.open(db or folder / "shopward.db")
         expected = tables.get("keys")
         if expected is not None and not (folder / KEYS_FILE).exists() and keys is None:
-            raise CorruptStore(f"{folder / KEYS_FILE}: missing, and the vault was written with it; restore it from a copy")
+            raise CorruptStore(
+                f"{folder / KEYS_FILE}: missing, and the vault was written with it; restore it from a copy"
+            )
         found, _ = load_keys(folder, keys)
         if expected is None:
             tables.put("keys", found.fingerprint)
         elif expected != found.fingerprint:
-            raise CorruptStore(f"{folder / KEYS_FILE}: not the keys with which this vault was written; restore them from a copy")
+            raise CorruptStore(
+                f"{folder / KEYS_FILE}: not the keys with which this vault was written; restore them from a copy"
+            )
         return cls(tables, found, cache)
 
     @property
@@ -142,7 +150,9 @@ class Vault:
         """The same for a column; None stays None."""
         with self._turn:
             known: dict[str | None, str | None] = {None: None}
-            known |= {value: name for value in values if value is not None and (name := self._recall(value)) is not None}
+            known |= {
+                value: name for value in values if value is not None and (name := self._recall(value)) is not None
+            }
             missing = [value for value in dict.fromkeys(values) if value not in known]
             known |= self._learn(field, missing)  # type: ignore[arg-type]
             return [known[value] for value in values]
@@ -156,7 +166,9 @@ class Vault:
                 with self.tables.writing() as connection:
                     connection.execute(sa.insert(vault), list(self._pending.values()))
             except IntegrityError as error:
-                raise UsageError("two processes write to one vault; give each data folder its own --db, or stop one") from error
+                raise UsageError(
+                    "two processes write to one vault; give each data folder its own --db, or stop one"
+                ) from error
             self._pending.clear()
 
     def reveal(self, pseudonym: str) -> str | None:

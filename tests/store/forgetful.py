@@ -133,7 +133,7 @@ class ForgetfulDisk:
         self.folders: dict[Path, Folder] = {}
         self.locks: set[Path] = set()
         self.capacity, self.sync_error, self.syncs = capacity, 0, 0
-        self.operations_left = -1      # until the power is cut; negative: it never is
+        self.operations_left = -1  # until the power is cut; negative: it never is
 
     def tick(self) -> None:
         if self.operations_left == 0:

@@ -49,11 +49,13 @@ def test_twenty_kills_lose_no_acknowledged_event_and_repeat_none(tmp_path):
 def test_no_acknowledgement_precedes_its_fdatasync(tmp_path, threads):
     trace = tmp_path / "trace"
     calls = ["strace", "-f", "-y", "-o", str(trace), "-e", "trace=writev,write,fdatasync"]
-    ran = subprocess.run([*calls, *APPENDER, str(tmp_path / "log"), "40", str(threads)], stdout=subprocess.PIPE, env=HOUSE)
+    ran = subprocess.run(
+        [*calls, *APPENDER, str(tmp_path / "log"), "40", str(threads)], stdout=subprocess.PIPE, env=HOUSE
+    )
     if ran.returncode and not trace.stat().st_size:
         pytest.skip("this machine does not let strace attach")
     assert ran.returncode == 0
-    written = durable = acknowledged = 0     # counted in frames
+    written = durable = acknowledged = 0  # counted in frames
     frames_by_last = {f.seq0 + f.n - 1: f.number + 1 for f in read(tmp_path / "log")}
     for line in trace.read_text().splitlines():
         if "writev(" in line and ".log>" in line:

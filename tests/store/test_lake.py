@@ -27,10 +27,17 @@ from shopward.store.log import Log
 from shopward.store.query import connect, sql
 from shopward.store.tables import Tables
 
-NOON = 1_767_268_800_000      # 2026-01-01T12:00:00Z
+NOON = 1_767_268_800_000  # 2026-01-01T12:00:00Z
 DAY = 86_400_000
 HERE = Path("/data")
-COLUMNS = {"account": "string", "amount": "decimal:2", "items": "number", "success": "bool", "tags": "list", "born": "time"}
+COLUMNS = {
+    "account": "string",
+    "amount": "decimal:2",
+    "items": "number",
+    "success": "bool",
+    "tags": "list",
+    "born": "time",
+}
 
 
 def take(log: Log, events: list[dict], columns: dict | None = None, writes: list[dict] = ()) -> None:
@@ -49,7 +56,13 @@ def take(log: Log, events: list[dict], columns: dict | None = None, writes: list
 
 
 def evidence(**more) -> dict:
-    return {"source": "rule:ring", "what": "3 accounts on one device", "entity": "device:d1", "value": 3, "ts": NOON} | more
+    return {
+        "source": "rule:ring",
+        "what": "3 accounts on one device",
+        "entity": "device:d1",
+        "value": 3,
+        "ts": NOON,
+    } | more
 
 
 SHOP = [
@@ -64,7 +77,14 @@ SHOP = [
 @pytest.fixture
 def data(tmp_path):
     with Log.open(tmp_path / "log") as log:
-        write = {"list": "blocked", "key": ["a1", "d1"], "valid_from": NOON, "expires": NOON + DAY, "remove": False, "provenance": "rule:ring"}
+        write = {
+            "list": "blocked",
+            "key": ["a1", "d1"],
+            "valid_from": NOON,
+            "expires": NOON + DAY,
+            "remove": False,
+            "provenance": "rule:ring",
+        }
         take(log, SHOP, COLUMNS, [write])
     return tmp_path
 
@@ -98,9 +118,9 @@ def test_values_keep_their_types_and_unknown_fields_are_kept(data):
 def test_duckdb_polars_and_arrow_read_it_as_it_is(data):
     compact(data)
     files = f"{data}/lake/events/*/*/*.parquet"
-    assert duckdb.sql(f"SELECT sum(amount)::VARCHAR FROM read_parquet('{files}', hive_partitioning=true) WHERE type='payment'").fetchall() == [
-        ("100000012.33",)
-    ]
+    assert duckdb.sql(
+        f"SELECT sum(amount)::VARCHAR FROM read_parquet('{files}', hive_partitioning=true) WHERE type='payment'"
+    ).fetchall() == [("100000012.33",)]
     frame = polars.read_parquet(f"{data}/lake/events/", hive_partitioning=True)
     assert sorted(frame["type"].to_list()) == ["label", "login", "payment", "payment"]
     table = pyarrow.dataset.dataset(data / "lake" / "events", partitioning="hive").to_table()
@@ -114,7 +134,13 @@ def test_compaction_goes_on_where_it_stopped(data):
         take(log, [SHOP[0] | {"event_id": "e9"}])
     seen = []
     assert compact(data, on_progress=seen.append).events == 1 and seen == [1]
-    assert sql(data, "SELECT event_id FROM events ORDER BY seq")["event_id"].to_pylist() == ["e1", "e2", "e3", "l1", "e9"]
+    assert sql(data, "SELECT event_id FROM events ORDER BY seq")["event_id"].to_pylist() == [
+        "e1",
+        "e2",
+        "e3",
+        "l1",
+        "e9",
+    ]
 
 
 def test_queries_see_what_is_not_yet_compacted(data):
@@ -145,8 +171,8 @@ def test_what_another_process_compacts_meanwhile_is_not_seen_twice(data):
 def test_every_view(data):
     with Tables.open(data / "shopward.db") as tables:
         tables.write_lists([Entry(list="family", key="d9", valid_from=NOON, provenance="analyst:kim")])
-        tables.write_lists([Entry(list="blocked", key=("a1", "d1"), valid_from=NOON)], frame=1)      # already in the log
-        tables.write_labels([{"seq": 3, "event_id": "e2", "label": 1.0, "label_ts": NOON}])           # as well
+        tables.write_lists([Entry(list="blocked", key=("a1", "d1"), valid_from=NOON)], frame=1)  # already in the log
+        tables.write_labels([{"seq": 3, "event_id": "e2", "label": 1.0, "label_ts": NOON}])  # as well
     for _ in range(2):
         assert sql(data, "SELECT event_id, action, score, reasons FROM decisions ORDER BY seq").to_pylist() == [
             {"event_id": "e1", "action": "allow", "score": None, "reasons": []},
@@ -156,7 +182,9 @@ def test_every_view(data):
         assert sql(data, "SELECT entity, value, value_number, seq FROM findings").to_pylist() == [
             {"entity": "device:d1", "value": "3", "value_number": 3.0, "seq": 1}
         ]
-        assert sql(data, "SELECT list, key, provenance, epoch_ms(expires) AS e FROM lists ORDER BY list").to_pylist() == [
+        assert sql(
+            data, "SELECT list, key, provenance, epoch_ms(expires) AS e FROM lists ORDER BY list"
+        ).to_pylist() == [
             {"list": "blocked", "key": "a1|d1", "provenance": "rule:ring", "e": NOON + DAY},
             {"list": "family", "key": "d9", "provenance": "analyst:kim", "e": None},
         ]
@@ -175,7 +203,13 @@ def test_the_vault_is_not_a_view(data):
 def test_an_empty_folder_has_every_view_with_its_columns(tmp_path):
     for view in ("events", "decisions", "findings", "lists", "labels", "cases"):
         assert sql(tmp_path, f"SELECT * FROM {view}").num_rows == 0
-    assert sql(tmp_path, "SELECT seq, event_id, ts, type, date FROM events").column_names == ["seq", "event_id", "ts", "type", "date"]
+    assert sql(tmp_path, "SELECT seq, event_id, ts, type, date FROM events").column_names == [
+        "seq",
+        "event_id",
+        "ts",
+        "type",
+        "date",
+    ]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,7 +239,11 @@ def test_without_a_schema_columns_are_guessed_once_and_keep_their_type(tmp_path)
 def test_a_changed_schema_adds_columns_and_keeps_the_old_ones(data):
     compact(data)
     with Log.open(data / "log") as log:
-        take(log, [SHOP[0] | {"event_id": "e9", "card": "c1", "amount": "text now"}], {"card": "string", "amount": "string"})
+        take(
+            log,
+            [SHOP[0] | {"event_id": "e9", "card": "c1", "amount": "text now"}],
+            {"card": "string", "amount": "string"},
+        )
     for _ in range(2):
         assert sql(data, "SELECT card, amount, extra FROM events WHERE event_id = 'e9'").to_pylist() == [
             {"card": "c1", "amount": None, "extra": '{"unknown_field":{"deep":[1]},"amount":"text now"}'}
@@ -260,7 +298,10 @@ def lake_ids(disk: ForgetfulDisk) -> list[str]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.sampled_from(["take", "take", "compact", "cut", "cut", "crash", "full"]), max_size=14), st.integers(0, 1 << 32))
+@given(
+    st.lists(st.sampled_from(["take", "take", "compact", "cut", "cut", "crash", "full"]), max_size=14),
+    st.integers(0, 1 << 32),
+)
 def test_after_any_crash_every_event_is_in_the_lake_exactly_once(steps, seed):
     chance, disk = Random(seed), ForgetfulDisk()
     disk.make_folder(HERE)
@@ -268,7 +309,13 @@ def test_after_any_crash_every_event_is_in_the_lake_exactly_once(steps, seed):
     for step in [*steps, "crash", "take", "compact"]:
         if step == "take":
             kind, day = chance.choice(["login", "payment"]), chance.randrange(2)
-            take(log, [{"event_id": f"e{log.next_seq + i}", "ts": NOON + day * DAY, "type": kind} for i in range(chance.randrange(1, 4))])
+            take(
+                log,
+                [
+                    {"event_id": f"e{log.next_seq + i}", "ts": NOON + day * DAY, "type": kind}
+                    for i in range(chance.randrange(1, 4))
+                ],
+            )
         elif step in ("crash", "cut"):
             if step == "cut":
                 disk.operations_left = chance.randrange(60)
@@ -286,7 +333,12 @@ def test_after_any_crash_every_event_is_in_the_lake_exactly_once(steps, seed):
             assert lake_ids(disk) == [f"e{i}" for i in range(log.next_seq)]
         seen = lake_ids(disk)
         assert len(seen) == len(set(seen))
-    assert not [name for path, folder in disk.folders.items() for name in folder.seen if name.endswith(".tmp") and "events" in str(path)]
+    assert not [
+        name
+        for path, folder in disk.folders.items()
+        for name in folder.seen
+        if name.endswith(".tmp") and "events" in str(path)
+    ]
 
 
 def test_a_crash_between_commit_and_names_is_finished(data, monkeypatch):

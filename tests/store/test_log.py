@@ -311,7 +311,9 @@ def test_a_real_full_file_system(tmp_path):
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("append"), st.integers(0, 5)),
-            st.tuples(st.sampled_from(["sync", "sync", "crash", "kill", "dies in sync", "cut", "reader", "full"]), st.just(0)),
+            st.tuples(
+                st.sampled_from(["sync", "sync", "crash", "kill", "dies in sync", "cut", "reader", "full"]), st.just(0)
+            ),
         ),
         max_size=40,
     ),

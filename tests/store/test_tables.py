@@ -38,7 +38,7 @@ def test_list_entries_come_back_in_the_order_they_were_written(tables):
 
 def test_writes_of_a_frame_may_be_repeated_after_a_crash(tables):
     entries = [Entry(list="blocked", key=k, valid_from=0, seq=4) for k in ("a", "b")]
-    tables.write_lists(entries[:1], frame=3)        # died half way
+    tables.write_lists(entries[:1], frame=3)  # died half way
     tables.write_lists(entries, frame=3)
     tables.write_lists(entries, frame=3)
     assert list(tables.list_entries()) == entries

@@ -39,7 +39,7 @@ def test_pseudonyms_survive_restarts_and_a_tiny_memory(database, tmp_path):
     values = [f"user{i}@example.org" for i in range(2_000)]
     first = Vault.open(tmp_path, db=database, cache=10)
     names = first.pseudonymise_many("email", values)
-    assert first.pseudonymise_many("email", values) == names          # pending, long out of the cache
+    assert first.pseudonymise_many("email", values) == names  # pending, long out of the cache
     first.commit()
     assert first.pseudonymise_many("email", values) == names
     assert len(first._young) + len(first._old) <= 20
@@ -160,7 +160,9 @@ def shop_run(folder: Path) -> list[str]:
         for i, person in enumerate(PEOPLE):
             names.append(vault.pseudonymise("email", person))
             event = {"event_id": f"e{i}", "ts": i, "type": "login", "email": names[-1]}
-            log.append(Frame.of_events(i, i, canonical([event]), [i], [f"e{i}"], [{"event_id": f"e{i}", "action": "allow"}]))
+            log.append(
+                Frame.of_events(i, i, canonical([event]), [i], [f"e{i}"], [{"event_id": f"e{i}", "action": "allow"}])
+            )
             if i % 50 == 0:
                 log.sync()
     snapshot.save(folder / "state", {"rows": np.arange(9)}, snapshot.Meta(seq=300, frame=300))
@@ -178,7 +180,9 @@ def files_with(folder: Path, text: str) -> set[str]:
 def test_personal_values_are_in_the_vault_and_nowhere_else(tmp_path):
     shop_run(tmp_path)
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) > 6
-    assert files_with(tmp_path, "zwetschgenkuchen") <= {"shopward.db", "shopward.db-wal"} and files_with(tmp_path, PEOPLE[7])
+    assert files_with(tmp_path, "zwetschgenkuchen") <= {"shopward.db", "shopward.db-wal"} and files_with(
+        tmp_path, PEOPLE[7]
+    )
 
 
 def test_after_erasing_not_a_byte_is_left(tmp_path):
