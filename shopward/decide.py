@@ -149,7 +149,7 @@ class Engine:
         size = 1 if self.row_features.one_by_one else 4096
         dead = DeadLetters(None) if dead is None else dead
         return read(
-            list(paths), self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
+            ["-" if str(p) == "-" else p for p in paths], self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
             seq0=self.seq, records=records,
         )  # fmt: skip
 

@@ -83,27 +83,18 @@ class Block:
 
     __slots__ = ("cells", "compiled", "held", "words")
 
-    def __init__(self, size: int, compiled: bool):
+    def __init__(self, size: int, compiled: bool, words: np.ndarray | None = None):
         self.held: list = [0] * size
-        self.words = np.zeros(max(size, 1), np.int64)
+        self.words = np.zeros(max(size, 1), np.int64) if words is None else words
         self.cells: list = [0] * size
         self.compiled = compiled
 
     def set(self, slot: int, value: np.ndarray | int | Block | None) -> None:
         self.held[slot] = value
         if self.compiled:
-            self.words[slot] = _address(value)
+            self.words[slot] = address(value)
         else:
-            self.cells[slot] = _cell(value)
-
-    def set_rows(self, slots_and_rows: np.ndarray, matrix: np.ndarray) -> None:
-        """Point slots at rows of a matrix, all at once."""
-        slots, rows = slots_and_rows
-        if self.compiled:
-            self.words[slots] = _address(matrix) + rows * matrix.strides[0]
-        else:
-            for slot, row in zip(slots.tolist(), rows.tolist(), strict=True):
-                self.cells[slot] = _cell(matrix[row])
+            self.cells[slot] = cell(value)
 
     def switch(self, compiled: bool) -> None:
         """The same block for the other engine."""
@@ -111,20 +102,16 @@ class Block:
         for slot, value in enumerate(self.held):
             self.set(slot, value)
 
-    @property
-    def address(self) -> int:
-        return self.words.__array_interface__["data"][0]
 
-
-def _address(value: np.ndarray | int | Block | None) -> int:
+def address(value: np.ndarray | int | Block | None) -> int:
     if isinstance(value, np.ndarray):
         return value.__array_interface__["data"][0]
     if isinstance(value, Block):
-        return value.address
+        return value.words.__array_interface__["data"][0]
     return value or 0
 
 
-def _cell(value: np.ndarray | int | Block | None) -> object:
+def cell(value: np.ndarray | int | Block | None) -> object:
     if isinstance(value, np.ndarray):
         return Cell(value) if value.size else Cell(np.zeros(8, value.dtype))
     if isinstance(value, Block):

@@ -22,7 +22,7 @@ from shopward.expr.compile import to_python
 from shopward.expr.functions import runtime
 from shopward.expr.nodes import Expr
 from shopward.features import lib
-from shopward.features.arena import Area
+from shopward.features.arena import Area, address, cell
 from shopward.features.arena import Block as KernelBlock
 from shopward.features.codegen import Kernel, RingNames, derived_kernel, family_kernel, filter_kernel
 from shopward.features.compile import Background, cache_folder, is_compiled, kernel_file, load
@@ -173,7 +173,7 @@ class Stage:
     kernel: Kernel | None = None
     owner: Any = None
     columns: list[tuple[int, tuple]] = field(default_factory=list)  # what changes with every batch
-    outs: np.ndarray = field(default_factory=lambda: np.zeros((2, 0), np.int64))  # words that point at rows of the output
+    outs: list[tuple[int, int]] = field(default_factory=list)  # slots that point at a row of the output
 
 
 class Windows:
@@ -219,7 +219,7 @@ class Windows:
         self._row_texts: dict[str, dict[tuple[int, int], str]] = {}
         self._make_state()
         self._make_stages()
-        self._compiled = False
+        self.compiled = False
         self.background: Background | None = None
         self._files = [kernel_file(s.kernel, cache_folder(cache_dir)) for s in self._generated()] if mode != "interpreted" else []
         if mode == "compiled" or (mode == "auto" and all(map(is_compiled, self._files))):
@@ -263,9 +263,26 @@ class Windows:
         if derived:
             self._add_generated(derived, None)
         self.kept = set(self._text_features.values())
+        self._join_blocks()
         self.rowwise = {
             bit: _row_test(plan, f.where) for bit, f in enumerate(plan.filters) if f.where is not None and f.where.rowwise
         }
+
+    def _join_blocks(self) -> None:
+        """Lay all stages' blocks side by side, so that a batch's columns are set with two numpy assignments."""
+        size = sum(len(s.slots) + 1 for s in self.stages)
+        self.words = np.zeros(size, np.int64)
+        at, columns, outs = 0, [], []
+        for stage in self.stages:
+            stage.block.words = self.words[at : at + len(stage.slots)]
+            columns += [(at + slot, what) for slot, what in stage.columns]
+            outs += [(at + slot, row) for slot, row in stage.outs]
+            at += len(stage.slots) + 1
+        self.wanted = list(dict.fromkeys(what for _, what in columns))
+        self.column_words = np.array([at for at, _ in columns], np.int64)
+        self.column_of = np.array([self.wanted.index(what) for _, what in columns], np.int64)
+        self.out_words = np.array([at for at, _ in outs], np.int64)
+        self.out_rows = np.array([row for _, row in outs], np.int64)
 
     def _words(self) -> list[int]:
         return [int(np.uint64(w).astype(np.int64)) for w in seed_words(self.seed)]
@@ -302,13 +319,11 @@ class Windows:
         self._add_stage(stage)
 
     def _add_stage(self, stage: Stage) -> None:
-        outs = []
         for slot, what in enumerate(stage.slots):
             if isinstance(what, tuple) and what[0] == "out":
-                outs.append((slot, self.names.index(what[1])))
+                stage.outs.append((slot, self.names.index(what[1])))
             elif isinstance(what, tuple) and what[0] in BATCH_SLOTS:
                 stage.columns.append((slot, what))
-        stage.outs = np.array(outs, np.int64).reshape(-1, 2).T.copy()
         self._place(stage)
         self.stages.append(stage)
 
@@ -353,11 +368,6 @@ class Windows:
 
     # --- compiled and interpreted
 
-    @property
-    def compiled(self) -> bool:
-        """Whether the compiled kernels are in use."""
-        return self._compiled
-
     def _switch(self) -> None:
         """From interpreted to compiled kernels; state stays as it is."""
         from shopward.features import lib_jit
@@ -371,10 +381,10 @@ class Windows:
         self.drive = lib_jit.drive
         table = [len(self.stages)]
         for stage in self.stages:
-            table += [stage.address, stage.block.address]
+            table += [stage.address, _at(stage.block.words)]
         self._table = np.array(table, np.int64)
         self.table_at = self._table.__array_interface__["data"][0]
-        self._compiled = True
+        self.compiled = True
         self.version += 1
 
     def look_for_kernels(self) -> None:
@@ -384,7 +394,7 @@ class Windows:
 
     def wait_compiled(self) -> None:
         """Return when the compiled kernels are in use."""
-        if not self._compiled and self.mode != "interpreted":
+        if not self.compiled and self.mode != "interpreted":
             if self.background is not None:
                 self.background.wait()
                 self.background = None
@@ -418,7 +428,7 @@ class Windows:
         """All stages over some rows; where one runs out of space it gets more and goes on."""
         stage, row, tries = 0, lo, 0
         while True:
-            stopped = self.drive(self.table_at, stage, row, lo, hi) if self._compiled else self._interpret(stage, row, lo, hi)
+            stopped = self.drive(self.table_at, stage, row, lo, hi) if self.compiled else self._interpret(stage, row, lo, hi)
             if stopped == -1:
                 return
             tries = tries + 1 if (stage, row) == (stopped >> 32, stopped & lib.M32) else 0
@@ -447,7 +457,7 @@ class Windows:
         if tries or header[lib.LIVE] * 4 > header[lib.LIMIT] * 3:
             old, old_mask = ids.table, int(header[lib.MASK])
             new = ids.new_table(2 * len(old))
-            if self._compiled:
+            if self.compiled:
                 from shopward.features.lib_jit import table_rehash_at
 
                 table_rehash_at(_at(old), old_mask, _at(new), len(new) - 1)
@@ -472,7 +482,7 @@ class Windows:
         old, old_header = memory.indexes[name], memory.index_headers[name].copy()
         memory.new_index(name, len(old))
         new, new_header = memory.indexes[name], memory.index_headers[name]
-        if self._compiled:
+        if self.compiled:
             from shopward.features.lib_jit import index_rehash_at
 
             index_rehash_at(_at(old), _at(old_header), _at(new), _at(new_header))
@@ -493,15 +503,15 @@ class Windows:
             if ids.horizon is None or header[lib.CLOCK] - header[lib.BEGAN] <= ids.horizon or header[lib.NEXT] == 1:
                 continue
             stage = next(s for s in self.stages if s.owner is ids)
-            families = [m.descriptor(self._compiled) for m in self.families if m.family.domain == d]
-            block = KernelBlock(len(families), self._compiled)
+            families = [m.descriptor(self.compiled) for m in self.families if m.family.domain == d]
+            block = KernelBlock(len(families), self.compiled)
             for slot, family in enumerate(families):
                 block.set(slot, family)
             steps = SWEEP * SWEEP_PACE * ids.columns
-            if self._compiled:
+            if self.compiled:
                 from shopward.features.lib_jit import sweep_at
 
-                sweep_at(stage.block.address, block.address, len(families), ids.horizon, steps)
+                sweep_at(_at(stage.block.words), _at(block.words), len(families), ids.horizon, steps)
             else:
                 lib.sweep(stage.block.cells, block.cells, len(families), ids.horizon, steps)
 
@@ -587,12 +597,12 @@ class Windows:
             raise CorruptStore("this snapshot was written for other features: replay the log instead")
         self.swept = int(parts["swept"][1])
         for d, ids in enumerate(self.ids):
-            self._restore_ids(ids, f"ids.{d}.{self.plan.domains[d].kind}.{ids.name}", parts)
+            self._restore_ids(ids, f"{d}.{self.plan.domains[d].kind}.{ids.name}", parts)
         for memory in self.families:
             self._restore_rows(memory, parts)
         for stage in self.stages:
             self._place(stage)
-        if self._compiled:
+        if self.compiled:
             self._switch()
         for memory in self.families:
             self._restore_indexes(memory)
@@ -638,22 +648,22 @@ class Windows:
                 while entries * 2 > size:
                     size *= 2
                 ring.new_index(name, size)
-        block, ids = memory.descriptor(self._compiled), self.ids[memory.family.domain].count
-        if self._compiled:
+        block, ids = memory.descriptor(self.compiled), self.ids[memory.family.domain].count
+        if self.compiled:
             from shopward.features.lib_jit import index_rows_at
 
-            index_rows_at(block.address, ids)
+            index_rows_at(_at(block.words), ids)
         else:
             lib.index_rows(block.cells, ids)
 
     def _totals(self, memory: FamilyMemory) -> np.ndarray:
         """Slots in use, and entries per index."""
         out = np.zeros(1 + sum(len(r.indexes) for r in memory.rings.values()), np.int64)
-        block, ids = memory.descriptor(self._compiled), self.ids[memory.family.domain].count
-        if self._compiled:
+        block, ids = memory.descriptor(self.compiled), self.ids[memory.family.domain].count
+        if self.compiled:
             from shopward.features.lib_jit import count_rows_at
 
-            count_rows_at(block.address, ids, _at(out))
+            count_rows_at(_at(block.words), ids, _at(out))
         else:
             lib.count_rows(block.cells, ids, memoryview(out))
         return out
@@ -695,13 +705,24 @@ class Columns:
         windows.fresh = {}
         for name in windows.row_features:
             self.copy_feature(name)
-        for stage in windows.stages:
-            for slot, what in stage.columns:
-                if what not in self.found:
-                    self.found[what] = getattr(self, "get_" + what[0].replace(" ", "_"))(*what[1:])
-                stage.block.set(slot, self.found[what])
-            stage.block.set_rows(stage.outs, self.out.values)
+        for what in windows.wanted:
+            if what not in self.found:
+                self.found[what] = getattr(self, "get_" + what[0].replace(" ", "_"))(*what[1:])
+        if windows.compiled:
+            addresses = np.array([address(self.found[what]) for what in windows.wanted], np.int64)
+            windows.words[windows.column_words] = addresses[windows.column_of]
+            windows.words[windows.out_words] = address(self.out.values) + windows.out_rows * self.out.values.strides[0]
+        else:
+            self.place_cells()
         windows.placed = self
+
+    def place_cells(self) -> None:
+        cells = {what: cell(value) for what, value in self.found.items()}
+        for stage in self.windows.stages:
+            for slot, what in stage.columns:
+                stage.block.cells[slot] = cells[what]
+            for slot, row in stage.outs:
+                stage.block.cells[slot] = cell(self.out.values[row])
 
     def copy_feature(self, name: str) -> None:
         values, batch = self.out.values[self.row[name]], self.batch
@@ -831,11 +852,7 @@ class Bound:
             self._columns.refresh()
         for name in windows.row_features:
             self._columns.copy_feature(name)
-        if windows.compiled:
-            if windows.drive(windows.table_at, 0, 0, 0, 1) != -1:
-                windows.rows(0, 1)
-        else:
-            windows.rows(0, 1)
+        windows.rows(0, 1)
         if windows.kept:
             windows.keep_texts(self.batch)
 

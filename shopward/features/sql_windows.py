@@ -3,7 +3,7 @@
 Per key, `clock` never goes back and `n` counts events, so `tick` = clock * 2^40 + n is a strict order, and an event's own tick ends its
 window: what comes later in the same millisecond lies beyond it. A window's sum is the running total at its end minus the running total
 before its start, in whole numbers. How many different values a window holds is such a difference too: the values that have come in
-(new, or back after more than a window) minus those that have gone out (not seen for a window).
+(new, or back after more than a window) minus those that have gone out (not seen again within a window).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Family:
     """The features of one key and the columns their SQL needs. Each dict holds SQL -> the number of its column.
 
     added    whole numbers of which running totals are kept: x0 and p0, x1 and p1, ...
-    told     values that are told apart: d0, ...; `turns` (value, over) -> came0, ins0, went0, outs0, ...
+    told     values that are told apart: d0, ...; `turns` (value, over) -> came0, went0, ...
     shown    conditions and values that window functions pick from: v0, ...; `picks` are those functions: w0, ...
     """
 
@@ -68,9 +68,13 @@ class Family:
         return self.between(f, f"p{i}", f"x{i}", f"p{i}", f"p{i} - x{i}")
 
     def different(self, f: Feature, text: str) -> str:
-        """How many different values of `text` the feature's window holds."""
-        i = numbered(self.turns, (numbered(self.told, text), f.over or 0))
-        return self.between(f, f"ins{i}", f"came{i}", f"outs{i}", f"outs{i} - went{i}")
+        """How many different values of `text` the feature's window holds: those that have come minus those that have gone."""
+        over = f.over or 0
+        i = numbered(self.turns, (numbered(self.told, text), over))
+        end = upto(f.lag) if f.lag else "1 PRECEDING" if f.before else "CURRENT ROW"
+        come = self.windowed(f"sum(came{i})", None, end)
+        gone = self.windowed(f"sum(went{i})", None, f"{(over + f.lag) * TICK}::HUGEINT + n PRECEDING")
+        return f"(coalesce({come}, 0) - coalesce({gone}, 0))"
 
     def between(self, f: Feature, end: str, own: str, start: str, before_start: str) -> str:
         """`end` at the window's end minus `before_start` at its first event; `own` is what the event itself added."""
@@ -97,7 +101,9 @@ class Family:
         return self.picked(function, text, None if f.over is None else since(f.over + f.lag), end)
 
     def picked(self, function: str, text: str, start: str | None, end: str) -> str:
-        call = function.format(f"v{numbered(self.shown, text)}")
+        return self.windowed(function.format(f"v{numbered(self.shown, text)}"), start, end)
+
+    def windowed(self, call: str, start: str | None, end: str) -> str:
         frame = f"RANGE BETWEEN {start or 'UNBOUNDED PRECEDING'} AND {end}"
         return f"w{numbered(self.picks, f'{call} OVER (PARTITION BY {self.by} ORDER BY tick {frame})')}"
 
@@ -107,7 +113,7 @@ class Family:
         """Name -> SELECT, one after the other; the last has the family's name, `seq`, and a column for each feature."""
         outputs = [f"{MEASURES[f.measure](self, f)} AS {quoted(f.name)}" for f in self.features]
         selects = [("moments", self.moments), ("totals", self.totals)]
-        selects += [("gaps", self.gaps), ("turnover", self.turnover)] if self.told else []
+        selects += [("gaps", self.gaps)] if self.told else []
         selects += [("windows", self.windows)] if self.frames or self.picks else []
         steps, source = {}, quoted(table)
         for step, select in selects:
@@ -158,10 +164,6 @@ class Family:
         ]
         inner = f"SELECT *, {', '.join(gaps)}\nFROM {source} WINDOW {', '.join(windows)}"
         return f"SELECT *,\n  {listed(turns)}\nFROM (\n  {inner})"
-
-    def turnover(self, source: str) -> str:
-        sums = [f"sum(came{i}) OVER k AS ins{i}, sum(went{i}) OVER k AS outs{i}" for i in self.turns.values()]
-        return f"SELECT *, {', '.join(sums)}\nFROM {source}\n{self.history}"
 
     def windows(self, source: str) -> str:
         found, named = [f"{call} AS w{i}" for call, i in self.picks.items()], []

@@ -192,7 +192,9 @@ class Assembler:
 
     def _envelope(self, work: _Work) -> None:
         raw, odd = work.raw, work.raw.odd
-        work.texts["event_id"] = self._text(raw.columns.get("event_id"), raw.n, odd)
+        ids = work.texts["event_id"] = self._text(raw.columns.get("event_id"), raw.n, odd)
+        if isinstance(ids, Text):
+            odd[(ids.starts >= 0) & (ids.starts == ids.stops)] = 1  # an empty id is none
         work.ts = self._time(raw.columns.get("ts"), raw.n, odd)
         work.types = self._types(raw.columns.get("type"), raw.n, odd)
         if self.schema.label is not None:
@@ -280,9 +282,8 @@ class Assembler:
         if isinstance(column, Text):
             present = ~column.missing()
             if present.any():
-                forms = np.where(column.starts >= 0, 1, 0).astype(np.uint8)
                 cols.mark_other(
-                    column.buf, column.starts, column.stops, forms, np.frombuffer(base.encode(), np.uint8), odd
+                    column.buf, column.starts, column.stops, np.frombuffer(base.encode(), np.uint8), odd
                 )
                 odd[column.starts < -1] = 1
         else:

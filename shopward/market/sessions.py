@@ -63,7 +63,13 @@ FIRST, SECOND_DEVICE, SHARED, NEXT, GIFT, KIOSK = range(6)
 WELCOME, SEASON = 0, 1  # coupon codes; flash sales count on from 2
 WELCOME_OFF, WELCOME_MIN = 1000, 2500
 
-RETURNS = np.array([0.06, 0.12, 0.035, 0.05, 0.035, 0.01, 0.06, 0.015, 0.01, 0.0])  # by category, of orders
+RETURNS = np.array([0.083, 0.115, 0.05, 0.07, 0.05, 0.012, 0.061, 0.02, 0.01, 0.0])  # by category, of orders
+
+# why honest payments fail, most often first
+DECLINES = (
+    ("insufficient_funds", 0.43), ("do_not_honor", 0.26), ("invalid_cvc", 0.12), ("expired_card", 0.08), ("limit_exceeded", 0.07),
+    ("invalid_number", 0.04),
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -276,6 +282,7 @@ def logins(world: World, visits: Visits, rng: np.random.Generator) -> list[np.nd
             new_device=new[slip],
         )
         rows["account"][typo[slip]] = -1
+        rows["new_device"][typo[slip]] = -1
         rows["email"][typo[slip]] = world.new_emails(rng, int(typo.sum()))
         out.append(rows)
         visits.wait(rng, at[slip], 12)
@@ -475,9 +482,10 @@ def _payments(
         if not failing.any():
             break
         reason = rng.choice(
-            [REASON[r] for r in ("insufficient_funds", "do_not_honor", "invalid_cvc", "expired_card", "limit_exceeded")],
-            int(failing.sum()), p=[0.44, 0.26, 0.14, 0.08, 0.08],
-        )  # fmt: skip
+            [REASON[name] for name, _ in DECLINES], int(failing.sum()), p=[share for _, share in DECLINES]
+        )
+        about_card = np.isin(reason, [REASON[name] for name in ("invalid_cvc", "expired_card", "invalid_number")])
+        reason[about_card & (card[failing] < 0)] = REASON["do_not_honor"]
         columns = {name: values[failing] for name, values in shared.items()}
         out.append(
             visits.rows(

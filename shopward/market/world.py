@@ -175,7 +175,7 @@ def _households(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarra
 def _buyers(world: World, rng: np.random.Generator, country: np.ndarray, household: np.ndarray, visits: float) -> None:
     n = len(country)
     rate = rng.lognormal(0, 1.15, n)  # a few come daily, most once a fortnight
-    newcomer = rng.random(n) < min(0.35, 0.0022 * world.days)
+    newcomer = rng.random(n) < min(0.4, 0.0036 * world.days)
     reg = START - (rng.exponential(420 * DAY, n) + HOUR).astype(np.int64)
     reg[newcomer] = START + (rng.random(int(newcomer.sum())) * world.days * DAY).astype(np.int64)
     rate[newcomer] *= 1.4

@@ -72,6 +72,7 @@ class _Builder:
         self.minor = sorted(self.needs.minor)
         self.texts = sorted((self.needs.hashes | {f.name for f in self.row_features if f.text}) - {"type"})
         self.lists = sorted(self.needs.lists)
+        self.roles = subject_roles(self.schema)
         self.kept: dict[str, str | None] = {}      # texts of the event at hand
 
     def function(self) -> Callable[[dict], Decision]:
@@ -307,13 +308,15 @@ class _Builder:
 
     def _judged(self, hits: int, type_: str, event_id: str, ts: int, t: int, seen: dict) -> Decision:
         """The decision when rules fired, or when a control arm exists."""
-        engine, rules = self.engine, self.rules
-        subject = _subject(self.schema, seen, event_id)
-        fired = [r for bit, r in enumerate(rules.order) if hits >> bit & 1]
-        fired = [r for r in fired if r.percent >= 100 or share(f"rule:{r.id}", subject) < r.percent]
+        engine, rules, share_of_control = self.engine, self.rules, self.engine.policy.control_percent
+        fired = _by_bit(rules.order, hits)
+        arm = TREATED
+        if share_of_control > 0 or any(r.percent < 100 for r in fired):
+            subject = _subject(self.roles, seen, event_id)
+            fired = [r for r in fired if r.percent >= 100 or share(f"rule:{r.id}", subject) < r.percent]
+            arm = CONTROL if share("control", subject) < share_of_control else TREATED
         live = [r for r in fired if r.state == "live"]
         get = self._getter(seen, type_, event_id, ts, live)
-        arm = CONTROL if engine.policy.control_percent > 0 and share("control", subject) < engine.policy.control_percent else TREATED
         action = strongest(r for r in live if r.mandatory) if arm == CONTROL else strongest(live)
         evidence = LaterEvidence(lambda: tuple(explain(r, rules.said[r.id], get, event_id, ts) for r in live))
         for rule in live:
@@ -352,8 +355,17 @@ def _feature_texts(engine: Engine, bound: Any) -> dict[str, Callable[[], str | N
     return out
 
 
-def _subject(schema: Any, seen: dict, event_id: str) -> str:
-    for role, kind in subject_roles(schema):
+def _by_bit(order: list[Rule], hits: int) -> list[Rule]:
+    fired = []
+    while hits:
+        low = hits & -hits
+        fired.append(order[low.bit_length() - 1])
+        hits ^= low
+    return fired
+
+
+def _subject(roles: list[tuple[str, str]], seen: dict, event_id: str) -> str:
+    for role, kind in roles:
         if seen.get(role) is not None:
             return f"{kind}:{seen[role]}"
     return f"event:{event_id}"

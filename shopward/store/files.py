@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -143,7 +144,13 @@ class RealDisk:
 
 
 def _force(fd: int) -> None:
-    getattr(os, "fdatasync", os.fsync)(fd)
+    """Return when the file's bytes are on the disk itself, not only handed to it."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(fd)
 
 
 REAL = RealDisk()

@@ -12,13 +12,14 @@ that names file and place, and is never skipped.
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shopward.errors import CorruptStore, StoreFull
+from shopward.errors import CorruptStore, StoreFull, UsageError
 from shopward.store import frames
 from shopward.store.files import NO_ROOM, REAL, Bytes, Disk, File, full
 from shopward.store.frames import Frame, Header
@@ -74,7 +75,7 @@ class Log:
         self._held: list[Frame] = []  # taken for writing, not yet on disk
         self._unwritten = 0  # bytes of both
         self._syncing = False
-        self._failure: CorruptStore | None = None  # set for good once the disk refused a write
+        self._failure: CorruptStore | UsageError | None = None  # set for good once the disk refused a write
         self._no_room = False
         self._places = Places(disk)
         self._file: File | None = None
@@ -163,7 +164,7 @@ class Log:
                 self._file.close()
                 self._file = None
             self._unlock()
-            self._failure = CorruptStore(f"{self.folder}: this log was closed")
+            self._failure = UsageError(f"{self.folder}: this log was closed")
 
     def __enter__(self) -> Log:
         return self
@@ -206,17 +207,25 @@ class Log:
 
     # ---- keeping it small
 
-    def drop_before(self, seq: int) -> list[str]:
-        """Remove whole segments that hold only events before `seq` (never the last one), oldest first; returns their names."""
-        segments = self._segments()
-        dropped = []
-        for old, young in zip(segments, segments[1:], strict=False):
-            if young.seq0 > seq:
+    def drop_before(self, seq: int, older_than: int | None = None) -> list[str]:
+        """Remove whole segments that hold only events before `seq`, oldest first (never the last one); returns their names.
+
+        With `older_than` (ms UTC) only those whose frames were all closed before it. Keep at least the days for which ids are
+        remembered, what the newest snapshot needs and what is not in the lake yet.
+        """
+        found, dropped = self._segments(), []
+        for old, young in zip(found, found[1:], strict=False):
+            if young.seq0 > seq or (older_than is not None and self._begins(young) > older_than):
                 break
             self.disk.remove(old.path)
             self.disk.sync_folder(self.folder)  # one by one: a crash must leave no hole in the order
             dropped.append(old.path.name)
         return dropped
+
+    def _begins(self, segment: Segment) -> int:
+        """The clock of a segment's first frame; an empty one begins now."""
+        header = frames.header_at(self.disk.read(segment.path, 0, frames.HEADER.size + frames.SECTIONS.size), 0)
+        return sys.maxsize if header is None else header.clock
 
     # ---- inside
 

@@ -102,6 +102,23 @@ def test_segments_rotate_and_old_ones_can_be_dropped(tmp_path):
         assert log.next_seq == 100
 
 
+def test_only_old_segments_are_dropped(tmp_path):
+    with Log.open(tmp_path, segment_bytes=1) as log:
+        for seq in range(6):  # one segment each, closed at 1000, 1001, ...
+            log.append(login(seq))
+            log.sync()
+        assert len(log.drop_before(6, older_than=1_002)) == 2
+        assert log.first_seq == 2
+        assert log.drop_before(2, older_than=1_005) == []
+
+
+def test_a_closed_log_says_so(tmp_path):
+    log = Log.open(tmp_path)
+    log.close()
+    with pytest.raises(UsageError, match="this log was closed"):
+        log.append(login(0))
+
+
 # ---- damage
 
 

@@ -17,7 +17,7 @@ from shopward.market.world import World
 KINDS = {
     "account_takeover": (takeover.plan, 0.0019, 1700.0),
     "card_testing": (card_testing.plan, 0.0016, 1500.0),
-    "coupon_ring": (coupon_ring.plan, 0.0008, 600.0),
+    "coupon_ring": (coupon_ring.plan, 0.0006, 500.0),
     "seller_payout_fraud": (payout_fraud.plan, 0.0014, 2200.0),
 }
 

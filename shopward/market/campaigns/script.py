@@ -168,20 +168,21 @@ class Script:
     def purchase(
         self, t: int, who: Fields, product: int, address: int, technique: str, **more: Any
     ) -> tuple[np.ndarray, int]:
-        """An order of one `product` at `t`; returns its row and the moment of paying."""
+        """An order of `product` at `t`, sometimes of two; returns its row and the moment of paying."""
         world = self.world
+        items = 1 if "amount" in more else 1 + int(self.rng.random() < 0.12)
         columns: Fields = {
             "order": int(world.take("order", 1)[0]), "seller": int(world.sellers.account[world.products.seller[product]]),
-            "product": product, "category": int(world.products.category[product]), "items": 1, "amount": self.price(product),
+            "product": product, "category": int(world.products.category[product]), "items": items, "amount": self.price(product, items),
             "address": address, **who, **more,
         }  # fmt: skip
         row = self.add("order", t, technique, **columns)
         return row, t + self.pause(38)
 
-    def price(self, product: int) -> int:
+    def price(self, product: int, items: int = 1) -> int:
         """Price with postage, minor units."""
         products = self.world.products
-        return int(products.price[product] + postage(self.rng, products.category[[product]])[0])
+        return int(products.price[product] * items + postage(self.rng, products.category[[product]])[0])
 
     def pay(
         self, t: int, order: np.ndarray, card: int, technique: str, loss: int | None = None, **label: Any
