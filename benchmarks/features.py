@@ -37,12 +37,20 @@ def unique_times(table: pa.Table) -> pa.Table:
     """The same events with ties moved apart by milliseconds, so that RANGE windows are exact too."""
     ts = np.asarray(table["ts"])
     steps = np.arange(len(ts))
-    return table.set_column(table.schema.get_field_index("ts"), "ts", pa.array(np.maximum.accumulate(ts - steps) + steps))
+    return table.set_column(
+        table.schema.get_field_index("ts"), "ts", pa.array(np.maximum.accumulate(ts - steps) + steps)
+    )
 
 
 def range_sql() -> str:
     """The 22 features as plain RANGE windows."""
-    keys = {"user": ("1m", "1h", "24h", "7d"), "device": ("1h", "24h", "7d"), "ip": ("1m", "1h", "24h"), "card": ("1h",), "seller": ("7d",)}
+    keys = {
+        "user": ("1m", "1h", "24h", "7d"),
+        "device": ("1h", "24h", "7d"),
+        "ip": ("1m", "1h", "24h"),
+        "card": ("1h",),
+        "seller": ("7d",),
+    }
     windows = [
         f"{key}_{span} AS (PARTITION BY {key} ORDER BY ts RANGE BETWEEN {SPANS[span]} PRECEDING AND CURRENT ROW)"
         for key, spans in keys.items()
@@ -109,14 +117,27 @@ def polars_seconds(table: pa.Table) -> float:
     )
 
     def rolling(column: str, span: str, key: str, how: str = "sum") -> pl.Expr:
-        return getattr(pl.col(column), f"rolling_{how}_by")("t", window_size=span, closed="both").over(key).alias(f"{key}_{column}_{span}_{how}")
+        return (
+            getattr(pl.col(column), f"rolling_{how}_by")("t", window_size=span, closed="both")
+            .over(key)
+            .alias(f"{key}_{column}_{span}_{how}")
+        )
 
     counts = [("user", ("1m", "1h", "24h", "7d")), ("device", ("1h", "24h")), ("ip", ("1m", "1h", "24h"))]
     expressions = [rolling("one", span, key) for key, spans in counts for span in spans]
     expressions += [rolling("cents", span, "user") for span in ("1h", "24h", "7d")] + [rolling("failed", "1h", "card")]
     expressions += [rolling("cents", "7d", "seller", "mean"), rolling("cents", "7d", "seller", "std")]
-    expressions += [(pl.col("ts") - pl.col("ts").shift(1).over("user")).alias("idle"), (pl.col("ts") - pl.col("ts").first().over("device")).alias("age")]
-    distinct = [("user", "24h", "card"), ("device", "24h", "user"), ("device", "7d", "user"), ("ip", "1h", "user"), ("ip", "24h", "user")]
+    expressions += [
+        (pl.col("ts") - pl.col("ts").shift(1).over("user")).alias("idle"),
+        (pl.col("ts") - pl.col("ts").first().over("device")).alias("age"),
+    ]
+    distinct = [
+        ("user", "24h", "card"),
+        ("device", "24h", "user"),
+        ("device", "7d", "user"),
+        ("ip", "1h", "user"),
+        ("ip", "24h", "user"),
+    ]
 
     def go() -> None:
         frame.with_columns(expressions)
@@ -134,7 +155,9 @@ def run(quick: bool) -> dict:
     seconds, values, memory = ours(rulebook, table)
     peer, expected = duckdb_seconds(table, rulebook)
     different = ~((values == expected) | (np.isnan(values) & np.isnan(expected)))
-    assert not different.any(), {name: int(d.sum()) for name, d in zip(rulebook.features, different, strict=True) if d.any()}
+    assert not different.any(), {
+        name: int(d.sum()) for name, d in zip(rulebook.features, different, strict=True) if d.any()
+    }
     best = min(peer.values())
     result = {
         "events": n, "seconds": seconds, "events_per_s": n / seconds, **{f"duckdb_{k}_s": v for k, v in peer.items()},

@@ -31,7 +31,13 @@ def run(quick: bool) -> dict:
     peer_seconds = time.process_time() - before
     _assert_equal(kept, found)
     rate, peer_rate = n / seconds, peer_n / peer_seconds
-    return {"events": n, "events_per_s": rate, "peer_events": peer_n, "peer_events_per_s": peer_rate, "ratio_msgspec_dicts": rate / peer_rate}
+    return {
+        "events": n,
+        "events_per_s": rate,
+        "peer_events": peer_n,
+        "peer_events_per_s": peer_rate,
+        "ratio_msgspec_dicts": rate / peer_rate,
+    }
 
 
 def _ours(rulebook: Rulebook, path: Path, keep: int) -> tuple[float, list]:

@@ -101,26 +101,46 @@ class NaiveEngine:
 def rules(f: tuple[float, ...]) -> list[str]:
     """The 20 rules of the workload, by hand, in the order of `workload.RULES`; NaN compares False, as null does in a rule."""
     out = []
-    if f[0] > 5: out.append("burst_1m")
-    if f[1] > 20 and f[4] > 2000: out.append("burst_1h")
-    if f[2] > 50: out.append("busy_day")
-    if f[3] > 200 and f[6] > 20000: out.append("busy_week")
-    if f[4] > 3000: out.append("spend_1h")
-    if f[5] > 10000 or f[7] >= 4: out.append("spend_or_cards")
-    if f[7] >= 3 and f[1] > 3: out.append("cards_and_speed")
-    if f[8] < 2 and f[0] > 2: out.append("machine_speed")
-    if f[9] > 10: out.append("device_hour")
-    if f[10] > 60: out.append("device_day")
-    if f[11] >= 5: out.append("device_users")
-    if f[12] >= 10 and f[13] < 86400: out.append("new_shared_device")
-    if f[14] > 20: out.append("ip_minute")
-    if f[15] > 60 or f[17] > 15: out.append("ip_hour")
-    if f[16] > 500: out.append("ip_day")
-    if f[17] >= 8: out.append("ip_users_hour")
-    if f[18] >= 30 and f[16] > 40: out.append("ip_users_day")
-    if f[19] >= 2: out.append("card_failures")
-    if f[19] >= 1 and f[7] >= 2: out.append("card_failure_many")
-    if f[21] > 0 and f[4] > f[20] + 4 * f[21]: out.append("seller_outlier")
+    if f[0] > 5:
+        out.append("burst_1m")
+    if f[1] > 20 and f[4] > 2000:
+        out.append("burst_1h")
+    if f[2] > 50:
+        out.append("busy_day")
+    if f[3] > 200 and f[6] > 20000:
+        out.append("busy_week")
+    if f[4] > 3000:
+        out.append("spend_1h")
+    if f[5] > 10000 or f[7] >= 4:
+        out.append("spend_or_cards")
+    if f[7] >= 3 and f[1] > 3:
+        out.append("cards_and_speed")
+    if f[8] < 2 and f[0] > 2:
+        out.append("machine_speed")
+    if f[9] > 10:
+        out.append("device_hour")
+    if f[10] > 60:
+        out.append("device_day")
+    if f[11] >= 5:
+        out.append("device_users")
+    if f[12] >= 10 and f[13] < 86400:
+        out.append("new_shared_device")
+    if f[14] > 20:
+        out.append("ip_minute")
+    if f[15] > 60 or f[17] > 15:
+        out.append("ip_hour")
+    if f[16] > 500:
+        out.append("ip_day")
+    if f[17] >= 8:
+        out.append("ip_users_hour")
+    if f[18] >= 30 and f[16] > 40:
+        out.append("ip_users_day")
+    if f[19] >= 2:
+        out.append("card_failures")
+    if f[19] >= 1 and f[7] >= 2:
+        out.append("card_failure_many")
+    if f[21] > 0 and f[4] > f[20] + 4 * f[21]:
+        out.append("seller_outlier")
     return out  # fmt: skip
 
 

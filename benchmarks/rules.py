@@ -51,7 +51,10 @@ def _events(rulebook: Rulebook, n: int) -> list[dict]:
     """Feature values in the ranges the rules look at (no nulls: the peers have no null safety)."""
     rng = np.random.default_rng(3)
     names = list(rulebook.features)
-    scale = {name: 4000.0 if "spend" in name else 60.0 if "mean" in name else 90_000.0 if "age" in name else 12.0 for name in names}
+    scale = {
+        name: 4000.0 if "spend" in name else 60.0 if "mean" in name else 90_000.0 if "age" in name else 12.0
+        for name in names
+    }
     return [{name: float(round(rng.exponential(scale[name] / 4), 2)) for name in names} for _ in range(n)]
 
 

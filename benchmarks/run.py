@@ -23,7 +23,13 @@ def main() -> None:
             continue
         result = json.loads(found.stdout.splitlines()[-1])
         skip = {"benchmark", "machine", "commit"}
-        print(f"| {name} | " + ", ".join(f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items() if k not in skip) + " |")
+        print(
+            f"| {name} | "
+            + ", ".join(
+                f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items() if k not in skip
+            )
+            + " |"
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,13 @@ from shopward import Rulebook
 from shopward.errors import MissingExtra
 
 COUNTS = {"user": (60, 3600, 86400, 604800), "device": (3600, 86400), "ip": (60, 3600, 86400)}
-DISTINCT = (("user", 86400, "card"), ("device", 86400, "user"), ("device", 604800, "user"), ("ip", 3600, "user"), ("ip", 86400, "user"))
+DISTINCT = (
+    ("user", 86400, "card"),
+    ("device", 86400, "user"),
+    ("device", 604800, "user"),
+    ("ip", 3600, "user"),
+    ("ip", 86400, "user"),
+)
 
 
 def spark_seconds(path: str) -> float:
@@ -41,7 +47,10 @@ def spark_seconds(path: str) -> float:
         columns += [F.sum("cents").over(over("user", s)).alias(f"spend_{s}") for s in COUNTS["user"][1:]]
         columns += [F.size(F.collect_set(v).over(over(key, s))).alias(f"{key}_{v}_{s}") for key, s, v in DISTINCT]
         columns += [F.sum((F.col("type") == "payment_failed").cast("int")).over(over("card", 3600)).alias("failed")]
-        columns += [F.avg("cents").over(over("seller", 604800)).alias("mean"), F.stddev_pop("cents").over(over("seller", 604800)).alias("std")]
+        columns += [
+            F.avg("cents").over(over("seller", 604800)).alias("mean"),
+            F.stddev_pop("cents").over(over("seller", 604800)).alias("std"),
+        ]
         columns += [(F.col("ts") - F.lag("ts").over(Window.partitionBy("user").orderBy("ts"))).alias("idle")]
         columns += [(F.col("ts") - F.min("ts").over(Window.partitionBy("device").orderBy("ts"))).alias("age")]
         before = time.perf_counter()

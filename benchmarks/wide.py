@@ -22,7 +22,11 @@ def rulebook_files(salt: int = 0) -> dict[str, str]:
     """120 features over 5 keys with 4 windows and up to 4 filters each, and 60 rules on them; `salt` makes the kernels new."""
     features = [f for key in KEYS for f in _features(key)][:120]
     names = [line.split(":", 1)[0] for line in features]
-    files = {"schema.yaml": workload.SCHEMA, "policy.yaml": "base_currency: USD\n", "features/all.yaml": "\n".join(features)}
+    files = {
+        "schema.yaml": workload.SCHEMA,
+        "policy.yaml": "base_currency: USD\n",
+        "features/all.yaml": "\n".join(features),
+    }
     for i in range(60):
         a, b = names[i * 7 % 120], names[(i * 13 + 5) % 120]
         types = ", ".join(workload.TYPES[(i + k) % 8] for k in range(3))
@@ -49,7 +53,9 @@ def _features(key: str) -> list[str]:
 
 
 def _child(code: str, env: dict[str, str], *args: str) -> dict:
-    found = subprocess.run([sys.executable, "-c", code, *args], env={**os.environ, **env}, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code, *args], env={**os.environ, **env}, capture_output=True, text=True, check=True
+    )
     return json.loads(found.stdout.splitlines()[-1])
 
 
@@ -88,7 +94,13 @@ def run(quick: bool) -> dict:
         best = min(best, time.process_time() - before)
     with tempfile.TemporaryDirectory() as folder:
         warm = _warm_decide(Path(folder))
-    return {**cold, "features": len(rulebook.features), "rules": len(rulebook.rules), "events_per_s": len(table) / best, **warm}
+    return {
+        **cold,
+        "features": len(rulebook.features),
+        "rules": len(rulebook.rules),
+        "events_per_s": len(table) / best,
+        **warm,
+    }
 
 
 def _warm_decide(folder: Path) -> dict:
@@ -100,7 +112,16 @@ def _warm_decide(folder: Path) -> dict:
         (rulebook / name).parent.mkdir(parents=True, exist_ok=True)
         (rulebook / name).write_text(text)
     pq.write_table(workload.table(1_000), folder / "events.parquet")
-    command = [sys.executable, "-m", "shopward", "decide", str(folder / "events.parquet"), "--rulebook", str(rulebook), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "shopward",
+        "decide",
+        str(folder / "events.parquet"),
+        "--rulebook",
+        str(rulebook),
+        "--json",
+    ]
     took = []
     for _ in range(4):
         before = time.perf_counter()

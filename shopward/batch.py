@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-NULL = np.iinfo(np.int64).min   # a missing value in `minor`
-LABEL = 0                       # the type code of label events; every schema has it first
-LATENESS_MS = 3_600_000         # how far behind the clock an event's time may lie (design: 1 h)
-SKEW_MS = 300_000               # how far ahead (5 min)
+NULL = np.iinfo(np.int64).min  # a missing value in `minor`
+LABEL = 0  # the type code of label events; every schema has it first
+LATENESS_MS = 3_600_000  # how far behind the clock an event's time may lie (design: 1 h)
+SKEW_MS = 300_000  # how far ahead (5 min)
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Batch:
     hashes: dict[str, np.ndarray] = field(default_factory=dict)
     lists: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     text: Callable[[str], list[str | None]] = lambda name: []
-    records: Callable[[], list[dict]] = lambda: []
+    records: Callable[[], list[dict]] = list
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Needs:
     minor: frozenset[str] = frozenset()
     hashes: frozenset[str] = frozenset()
     lists: frozenset[str] = frozenset()
-    text: frozenset[str] = frozenset()      # string fields whose characters are read (functions such as `contains`)
+    text: frozenset[str] = frozenset()  # string fields whose characters are read (functions such as `contains`)
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(*(getattr(self, s) | getattr(other, s) for s in ("numbers", "minor", "hashes", "lists", "text")))

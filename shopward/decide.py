@@ -20,7 +20,7 @@ from shopward.decision import Decision, Decisions
 from shopward.declare.needs import needs as columns_of
 from shopward.declare.types import ACTIONS, Rule
 from shopward.errors import BadEvent
-from shopward.features.live import Windows
+from shopward.features.live import Mode, Windows
 from shopward.ingest import Clock, DeadLetters, Normaliser, from_dicts, read
 from shopward.lists import ListIndex
 from shopward.rules.act import act, share
@@ -57,7 +57,13 @@ class Engine:
     """
 
     def __init__(
-        self, rulebook: Rulebook, data: Path | str | None = None, *, clock: str = "stream", mode: str = "auto", seed: bytes | None = None
+        self,
+        rulebook: Rulebook,
+        data: Path | str | None = None,
+        *,
+        clock: str = "stream",
+        mode: Mode = "auto",
+        seed: bytes | None = None,
     ):
         from shopward.durable import Journal
 
@@ -90,7 +96,7 @@ class Engine:
                 raise answer
             return answer
         if self._one is None:
-            from shopward.rules.single import build
+            from shopward.decide_one import build
 
             self._one = build(self)
         return self._one(event)
@@ -116,7 +122,9 @@ class Engine:
     def decide_batch(self, batch: Batch) -> Decisions:
         """Decide on a whole micro-batch. Label events in it move state and get no decision."""
         if self.row_features.one_by_one and batch.n > 1:
-            raise ValueError("a rule writes a list that a feature reads: decide such events one by one (Engine.read does)")
+            raise ValueError(
+                "a rule writes a list that a feature reads: decide such events one by one (Engine.read does)"
+            )
         block = self.compute(batch)
         hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, batch, row))
         rows = np.flatnonzero(batch.types != LABEL)
@@ -143,7 +151,12 @@ class Engine:
         return from_dicts(events, self.rulebook, self.needs, self.seed, clock=self.clock, seq0=self.seq, settled=True)
 
     def read(
-        self, paths: Iterable[Path], *, labels: Path | None = None, dead: DeadLetters | None = None, records: bool = False
+        self,
+        paths: Iterable[Path],
+        *,
+        labels: Path | None = None,
+        dead: DeadLetters | None = None,
+        records: bool = False,
     ) -> Iterator[Batch]:
         """Batches of the events in files, in arrival order, with labels entering when they became known."""
         size = 1 if self.row_features.one_by_one else 4096
@@ -227,7 +240,7 @@ class Engine:
 
     def apply_writes(self, rule: Rule, get: Callable[[str], Any], t: int) -> None:
         """Add or remove list entries for a fired rule, as of stamped time `t`."""
-        since = t - self.policy.lateness_ms - self.policy.skew_ms   # late events that arrive after this one see it too
+        since = t - self.policy.lateness_ms - self.policy.skew_ms  # late events that arrive after this one see it too
         for write in rule.writes:
             parts = [get(role) for role in write.key]
             if any(p is None for p in parts):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
 
-SNAPSHOT_EVERY = 2_000_000     # events between two snapshots
+SNAPSHOT_EVERY = 2_000_000  # events between two snapshots
 _WINDOWS = "windows."
 
 
@@ -119,7 +119,9 @@ class Journal:
             now = np.maximum(now, np.array([event["ts"] for event in events], np.int64))
         status, seqs = self.dedup.check(ids, content, now, self.log.next_seq)
         fresh = np.flatnonzero(status == NEW).tolist()
-        decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh]) if fresh else []
+        decided = (
+            self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh]) if fresh else []
+        )
         answers: list[Any] = [None] * len(events)
         for i, decision in zip(fresh, decided, strict=True):
             answers[i] = decision
@@ -128,7 +130,9 @@ class Journal:
             answers[i] = msgspec.convert(stored, Decision) if stored else None
         return answers
 
-    def _append(self, engine: Engine, events: list[dict], lines: list[bytes], content: np.ndarray) -> list[Decision | None]:
+    def _append(
+        self, engine: Engine, events: list[dict], lines: list[bytes], content: np.ndarray
+    ) -> list[Decision | None]:
         step = 1 if engine.row_features.one_by_one else len(events)
         decided: list[Decision | None] = []
         for start in range(0, len(events), step):
@@ -174,7 +178,9 @@ class Journal:
         if found and found.meta.extra["features"] == meaning(self.rulebook):
             if found.meta.seed != self.seed.hex():
                 raise CorruptStore(f"{found.path}: made with another hash seed than {self.data}")
-            engine.windows.restore({n.removeprefix(_WINDOWS): a for n, a in found.arrays.items() if n.startswith(_WINDOWS)})
+            engine.windows.restore(
+                {n.removeprefix(_WINDOWS): a for n, a in found.arrays.items() if n.startswith(_WINDOWS)}
+            )
             if engine.state_hash() != found.meta.state_hash:
                 raise CorruptStore(f"{found.path}: the state does not have the hash it was saved with")
             engine.clock.value = found.meta.extra["clock"]
@@ -190,7 +196,14 @@ class Journal:
         """Move state over one frame: what was decided is not decided again, what was written to lists is written again."""
         if frame.n:
             batch = from_dicts(
-                frame.records(), self.rulebook, engine.needs, self.seed, clock=engine.clock, seq0=frame.seq0, settled=True, t=frame.t
+                frame.records(),
+                self.rulebook,
+                engine.needs,
+                self.seed,
+                clock=engine.clock,
+                seq0=frame.seq0,
+                settled=True,
+                t=frame.t,
             )
             engine.compute(batch)
         engine.clock.value = max(int(engine.clock.value), frame.clock)

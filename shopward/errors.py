@@ -1,14 +1,14 @@
 """Everything that can go wrong, as a tree. Every message says what is wrong, where, and what would be right.
 
-    ShopwardError                exit code
-    ├── UsageError               2   the command or call was made wrongly
-    │   └── RulebookError        2   a rulebook does not check (carries every Problem found, all at once)
-    ├── BadData                  3   input that cannot be used
-    │   ├── BadEvent             3   one record (goes to dead letters; the rest goes on)
-    │   └── CorruptStore         3   a log, snapshot or lake file that is not what was written
-    ├── MissingExtra             4   an optional dependency is not installed
-    ├── NotYet                   2   declared in the language, not available in this version or engine
-    └── StoreFull                5   the disk or a configured memory limit is full; nothing acknowledged was lost
+ShopwardError                exit code
+├── UsageError               2   the command or call was made wrongly
+│   └── RulebookError        2   a rulebook does not check (carries every Problem found, all at once)
+├── BadData                  3   input that cannot be used
+│   ├── BadEvent             3   one record (goes to dead letters; the rest goes on)
+│   └── CorruptStore         3   a log, snapshot or lake file that is not what was written
+├── MissingExtra             4   an optional dependency is not installed
+├── NotYet                   2   declared in the language, not available in this version or engine
+└── StoreFull                5   the disk or a configured memory limit is full; nothing acknowledged was lost
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Problem:
     line: int
     column: int
     message: str
-    source: str = ""          # the source line, stripped of its indentation
+    source: str = ""  # the source line, stripped of its indentation
     width: int = 0
     hint: str = ""
     caret: int | None = None  # offset of the caret in `source`; None: found by searching is not done, defaults below

@@ -92,7 +92,9 @@ def _compare(rule: Rule, test: RuleTest, decision: Decision | None) -> str:
     fired = rule.id in decision.reasons
     wrong = []
     if "fires" in test.expect and bool(test.expect["fires"]) != fired:
-        wrong.append(f"expected the rule {'to fire' if test.expect['fires'] else 'not to fire'}, it did{'' if fired else ' not'}")
+        wrong.append(
+            f"expected the rule {'to fire' if test.expect['fires'] else 'not to fire'}, it did{'' if fired else ' not'}"
+        )
     if "action" in test.expect and test.expect["action"] != decision.action:
         wrong.append(f"expected action {test.expect['action']}, got {decision.action}")
     if wrong and decision.evidence:

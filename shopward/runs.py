@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Rows:
         self._temp = path.with_name(f".{path.name}.part") if path else None
         self._held: list[pa.Table] = []
         self._rows = 0
-        self._sink = None
+        self._sink: Any = None
 
     def write(self, table: pa.Table) -> None:
         if self.path is None or not table.num_rows:
@@ -78,7 +78,7 @@ class Rows:
     def _flush(self) -> None:
         import pyarrow as pa
 
-        if not self._held:
+        if not self._held or self.path is None or self._temp is None:
             return
         table = pa.concat_tables(self._held).combine_chunks()
         self._held, self._rows = [], 0
@@ -116,7 +116,7 @@ class _CsvSink:
 
     def __init__(self, path: Path):
         self._path = path
-        self._writer = None
+        self._writer: Any = None
 
     def write_table(self, table: pa.Table) -> None:
         import pyarrow as pa

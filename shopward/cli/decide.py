@@ -10,7 +10,9 @@ from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebo
 
 events_argument = click.argument("events", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 labels_option = click.option("--labels", type=click.Path(path_type=Path), help="Rows event_id, label, label_ts.")
-dead_option = click.option("--dead-letters", type=click.Path(path_type=Path), help="Where unusable records go (NDJSON).")
+dead_option = click.option(
+    "--dead-letters", type=click.Path(path_type=Path), help="Where unusable records go (NDJSON)."
+)
 
 
 @click.command()

@@ -89,13 +89,17 @@ def _judge(place: Path, decisions: Path, rulebook: Rulebook) -> Story:
     action = np.array([code[a] for a in rows["action"]], np.int8)
     fraud, amount, ts = rows["fraud"].astype(bool), rows["amount"].astype(float), rows["ts"].astype(np.int64)
     campaigns = []
-    for name, kind in db.execute("SELECT id, kind FROM read_parquet(?) ORDER BY start", [str(place / "truth/campaigns.parquet")]).fetchall():
+    for name, kind in db.execute(
+        "SELECT id, kind FROM read_parquet(?) ORDER BY start", [str(place / "truth/campaigns.parquet")]
+    ).fetchall():
         mine = (rows["campaign"] == name) & fraud
         if not mine.any():
             continue
         result = metrics.campaign_result(ts[mine], action[mine], amount[mine], rulebook.policy)
         why = [r for rs, a in zip(rows["reasons"][mine], action[mine], strict=True) if a >= metrics.REVIEW for r in rs]
-        campaigns.append({"id": name, "kind": kind, **_rounded(asdict(result)), "seen_by": sorted(set(why), key=why.index)})
+        campaigns.append(
+            {"id": name, "kind": kind, **_rounded(asdict(result)), "seen_by": sorted(set(why), key=why.index)}
+        )
     reasons = [r for rs in rows["reasons"] for r in rs]
     right = [r for rs in rows["reasons"][fraud] for r in rs]
     table = [
@@ -118,7 +122,7 @@ def _example(place: Path, rows, action, rulebook: Rulebook) -> dict | None:
     from shopward.decide import Engine
     from shopward.ingest import DeadLetters
 
-    denied = np.flatnonzero(action == action.max()) if len(action) and action.max() > 0 else []
+    denied = np.flatnonzero((action == action.max()) & (action > 0))
     if not len(denied):
         return None
     wanted = rows["event_id"][denied[0]]
@@ -142,8 +146,12 @@ def _print(story: Story) -> None:
 
     console = Console(highlight=False, width=None)
     acts = "  ".join(f"{name} {n:,}" for name, n in story.decisions.items() if n)
-    console.print(f"[bold]{story.events:,} events of a small marketplace, decided in {story.seconds:.1f} s[/bold]\n{acts}\n")
-    table = Table("campaign", "caught", "first seen after", "loss", "prevented", "seen by", box=None, header_style="bold")
+    console.print(
+        f"[bold]{story.events:,} events of a small marketplace, decided in {story.seconds:.1f} s[/bold]\n{acts}\n"
+    )
+    table = Table(
+        "campaign", "caught", "first seen after", "loss", "prevented", "seen by", box=None, header_style="bold"
+    )
     for c in story.campaigns:
         after = "never" if c["first_detection_s"] is None else _span(c["first_detection_s"])
         table.add_row(

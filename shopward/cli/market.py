@@ -23,7 +23,13 @@ def market(directory, seed, days, accounts, adversary, access_log, as_json) -> N
 
     with progress("making a marketplace", days) as done:
         summary = generate(
-            directory, seed=seed, days=days, accounts=accounts, adversary=adversary, access_log=access_log, on_progress=done
+            directory,
+            seed=seed,
+            days=days,
+            accounts=accounts,
+            adversary=adversary,
+            access_log=access_log,
+            on_progress=done,
         )
     if as_json:
         return emit(summary)

@@ -29,5 +29,7 @@ def serve(host: str, port: int, data: Path, token: str | None, rulebook_dir: Pat
         say("no token: /v1 answers 401. Set SHOPWARD_TOKEN or pass --token.")
     os.environ.pop("SHOPWARD_TOKEN", None)
     say(f"shopward serve on http://{host}:{port}  rulebook {rulebook.version}  data {data}")
-    config = uvicorn.Config(App(engine, token), host=host, port=port, log_level="warning", access_log=False, lifespan="on")
+    config = uvicorn.Config(
+        App(engine, token), host=host, port=port, log_level="warning", access_log=False, lifespan="on"
+    )
     uvicorn.Server(config).run()

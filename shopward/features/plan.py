@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from shopward.declare.types import Feature, Schema
-from shopward.errors import UsageError
+from shopward.errors import NotYet, UsageError
 from shopward.expr.nodes import Compare, Const, Expr, In, Name, Node
 
 LABEL_FIELDS = ("label", "label_event", "label_source")
@@ -272,6 +272,8 @@ def _add_family(plan: Plan, entity: tuple[str, ...], via: tuple[str, ...], membe
     plan.families.append(family)
     for feature in members:
         if feature.measure in SEQUENCES:
+            if speaks_of_labels(feature.a) or speaks_of_labels(feature.b):
+                raise NotYet(f"feature `{feature.name}`: sequences of label events are not available yet")
             first, other = (plan.filter(e, speaks_of_labels(e)) for e in (feature.a, feature.b))
             family.sequences.append(Sequence(feature, first, other))
     aggregates = [f for f in members if f.measure in WINDOWED]

@@ -8,7 +8,8 @@ order, and only where the rest already holds. Bit r of the hit words is rule `or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields as parts_of
+from dataclasses import dataclass
+from dataclasses import fields as parts_of
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,9 @@ class Rules:
     `order` gives the rules by bit, `ids` their ids; `live` and `shadow` are masks (uint64[w]) over the hit words.
     """
 
-    def __init__(self, rulebook: Rulebook, windows: Windows, seed: bytes, tables: Mapping[str, Callable], mode: str = "auto"):
+    def __init__(
+        self, rulebook: Rulebook, windows: Windows, seed: bytes, tables: Mapping[str, Callable], mode: str = "auto"
+    ):
         rules = [r for r in rulebook.rules.values() if r.state != "draft"]
         self.order = sorted(rules, key=lambda r: -STRENGTH[r.then])
         self.ids = tuple(r.id for r in self.order)
@@ -98,7 +101,9 @@ class Rules:
                 word, bit = divmod(tail.bit, 64)
                 if not int(hits[row, word]) >> bit & 1:
                     continue
-                if (tail.holds and not tail.holds(*read.values(tail.names, row))) or not self._in_rollout(tail.rule, read, row):
+                if (tail.holds and not tail.holds(*read.values(tail.names, row))) or not self._in_rollout(
+                    tail.rule, read, row
+                ):
                     hits[row, word] &= np.uint64(~(1 << bit) & 0xFFFFFFFFFFFFFFFF)
                 elif tail.rule.writes and tail.rule.state == "live":
                     writers.append(tail.rule)
@@ -117,12 +122,17 @@ class Rules:
 
     def count(self, hits: np.ndarray) -> np.ndarray:
         """How often each rule fired, int64[rules]."""
-        return np.array([int((hits[:, b // 64] >> np.uint64(b % 64) & np.uint64(1)).sum()) for b in range(len(self.order))], np.int64)
+        return np.array(
+            [int((hits[:, b // 64] >> np.uint64(b % 64) & np.uint64(1)).sum()) for b in range(len(self.order))],
+            np.int64,
+        )
 
     def explain(self, rule: Rule, batch: Batch, block: Block, row: int) -> Evidence:
         """What the rule saw at this event."""
         read = Reader(self, batch, block)
-        return explain(rule, self.said[rule.id], lambda name: read.value(name, row), batch.event_ids[row], int(batch.ts[row]))
+        return explain(
+            rule, self.said[rule.id], lambda name: read.value(name, row), batch.event_ids[row], int(batch.ts[row])
+        )
 
     # --- preparing
 
@@ -151,7 +161,9 @@ class Rules:
         if not rest:
             return Tail(bit, rule, (), None)
         condition = " and ".join(to_python(c, mode="true") for c in rest)
-        return Tail(bit, rule, names, define(f"def holds({', '.join(names)}):\n    return {condition}\n", "holds", self.env))
+        return Tail(
+            bit, rule, names, define(f"def holds({', '.join(names)}):\n    return {condition}\n", "holds", self.env)
+        )
 
     def hash_of(self, text: str) -> tuple[int, int]:
         return siphash128(text.encode(), self.seed)
@@ -160,7 +172,7 @@ class Rules:
 class Reader:
     """Values of fields and features of one row of a batch, as Python expressions see them (NaN and None for missing)."""
 
-    def __init__(self, rules: Rules, batch: Batch, block: Block):
+    def __init__(self, rules: Rules, batch: Batch, block: Block | None):
         self.rules, self.batch, self.block = rules, batch, block
         self._texts: dict[str, list] = {}
         self._records: list[dict] | None = None
@@ -187,6 +199,7 @@ class Reader:
         return self._text(name, row)
 
     def _feature(self, name: str, row: int) -> Any:
+        assert self.block is not None
         if name in self.block.hashes:
             return self.rules.windows.text(name, self.block.hashes[name][row : row + 1])[0]
         return float(self.block.values[self.rules.column[name], row])
@@ -260,7 +273,9 @@ class _KernelPlan:
         self.features_text = [t for t in texts if t in rules.column]
         self.fields_text = [t for t in texts if t not in rules.column]
         self.fields_number = sorted(
-            name for name, kind, where in named if kind in _NUMERIC and name not in rules.column and name not in ("ts", "score", "risk")
+            name
+            for name, kind, where in named
+            if kind in _NUMERIC and name not in rules.column and name not in ("ts", "score", "risk")
         )
         self.source = self._source()
         self._functions: dict[int, Callable] | None = None
@@ -319,8 +334,14 @@ class _KernelPlan:
         names |= {f: f"F[{k}, i]" for f, k in self.rules.column.items() if f not in self.features_text}
         names |= {f: (f"s_{f}[i, 0]", f"s_{f}[i, 1]") for f in self.features_text}
         codes = {name: i for i, name in enumerate(self.rules.schema.types)}
-        columns = [f"n_{f}" for f in self.fields_number] + [f"h_{f}" for f in self.fields_text] + [f"s_{f}" for f in self.features_text]
-        kinds = ["float64[::1]"] * len(self.fields_number) + ["int64[:, ::1]"] * (len(self.fields_text) + len(self.features_text))
+        columns = (
+            [f"n_{f}" for f in self.fields_number]
+            + [f"h_{f}" for f in self.fields_text]
+            + [f"s_{f}" for f in self.features_text]
+        )
+        kinds = ["float64[::1]"] * len(self.fields_number) + ["int64[:, ::1]"] * (
+            len(self.fields_text) + len(self.features_text)
+        )
         fixed = ["int16[::1]", "int64[::1]", "float64[:, ::1]", "uint64[:, ::1]", "int64[:, ::1]"]
         lines = [
             '"""Rules of one rulebook over the columns of a batch. Generated."""',
@@ -338,7 +359,10 @@ class _KernelPlan:
             for word in sorted({b // 64 for b in bits}):
                 lines.append("            w = np.uint64(0)")
                 for bit in (b for b in bits if b // 64 == word):
-                    condition = " and ".join(to_kernel(c, names, self._const, codes, "true") for c in self.rules.head_of[bit]) or "True"
+                    condition = (
+                        " and ".join(to_kernel(c, names, self._const, codes, "true") for c in self.rules.head_of[bit])
+                        or "True"
+                    )
                     lines += [f"            if {condition}:", f"                w |= np.uint64({1 << bit % 64})"]
                 lines.append(f"            hits[i, {word}] = w")
         if not self._by_type():
@@ -361,7 +385,13 @@ class Atom:
     @property
     def threshold(self) -> str:
         """The comparison as text, `> 5`."""
-        shown = f"{self.bound:g}" if isinstance(self.bound, float) else repr(self.bound) if isinstance(self.bound, str) else self.bound
+        shown = (
+            f"{self.bound:g}"
+            if isinstance(self.bound, float)
+            else repr(self.bound)
+            if isinstance(self.bound, str)
+            else self.bound
+        )
         return f"{self.op} {shown}"
 
 
@@ -403,7 +433,7 @@ class Said:
     """What a rule can say about itself, prepared once: its comparisons (never of personal data) and whose key it is about."""
 
     atoms: tuple[Atom, ...]
-    roles: tuple[tuple[str, str, bool], ...]     # (role, kind, is personal data), most telling first
+    roles: tuple[tuple[str, str, bool], ...]  # (role, kind, is personal data), most telling first
 
     @classmethod
     def of(cls, rule: Rule, rules: Rules) -> Said:
@@ -411,7 +441,9 @@ class Said:
         told = tuple(a for a in atoms(rule) if not (a.name in fields and fields[a.name].pii))
         roles = [role for name in rule.when.features if name in features for role in features[name].entity]
         roles += [role for role, _ in subject_roles(rules.schema)]
-        known = tuple((r, rules.schema.roles[r], fields[r].pii) for r in dict.fromkeys(roles) if r in rules.schema.roles)
+        known = tuple(
+            (r, rules.schema.roles[r], fields[r].pii) for r in dict.fromkeys(roles) if r in rules.schema.roles
+        )
         return cls(told, known)
 
 
@@ -444,7 +476,9 @@ def _entity(said: Said, get: Callable[[str], Any], event_id: str) -> str:
 
 def _said(atom: Atom, value: Any) -> str:
     shown = f"{value:g}" if isinstance(value, float) else "missing" if value is None else str(value)
-    return f"{atom.name} = {shown}" + (f" ({atom.threshold})" if atom.op not in ("is", "in") or isinstance(atom.bound, tuple) else "")
+    return f"{atom.name} = {shown}" + (
+        f" ({atom.threshold})" if atom.op not in ("is", "in") or isinstance(atom.bound, tuple) else ""
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,9 @@ NAN = float("nan")
 
 def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]]:
     """The two readers over a rulebook's lookups and the lists in memory."""
-    columns = {(table.name, column): _reader(table, column) for table in rulebook.lookups.values() for column in table.columns}
+    columns = {
+        (table.name, column): _reader(table, column) for table in rulebook.lookups.values() for column in table.columns
+    }
 
     def listed(name: str, key: Any, t: float) -> bool | None:
         if key is None or key != key or (isinstance(key, tuple) and any(k is None for k in key)):

@@ -33,7 +33,7 @@ class RowFeature:
     text: bool
     names: tuple[str, ...]
     value: Callable[..., Any]
-    late: bool               # reads other features
+    late: bool  # reads other features
 
 
 class RowFeatures:
@@ -68,7 +68,9 @@ class RowFeatures:
         columns = [self._column(name, batch, block) for name in f.names]
         values = [f.value(*row) for row in zip(*columns, batch.t.tolist(), strict=True)]
         if f.text:
-            hashes = np.array([siphash128(v.encode(), self.seed) if v is not None else (0, 0) for v in values], np.int64)
+            hashes = np.array(
+                [siphash128(v.encode(), self.seed) if v is not None else (0, 0) for v in values], np.int64
+            )
             self.windows.keep_text(f.name, values, hashes)
             (batch.hashes if block is None else block.hashes)[f.name] = hashes.reshape(-1, 2)
             return

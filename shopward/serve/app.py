@@ -27,9 +27,9 @@ from shopward.errors import BadData, BadEvent, ShopwardError, StoreFull
 if TYPE_CHECKING:
     from shopward.decide import Engine
 
-MAX_BODY = 16 << 20           # bytes of one request body
-MAX_EVENT = 256 << 10         # bytes of one event
-MAX_WAITING = 20_000          # events queued before new ones are told to come back
+MAX_BODY = 16 << 20  # bytes of one request body
+MAX_EVENT = 256 << 10  # bytes of one event
+MAX_WAITING = 20_000  # events queued before new ones are told to come back
 BATCH = 4096
 
 _encode = msgspec.json.Encoder().encode
@@ -130,8 +130,9 @@ class App:
     async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._lifespan(receive, send)
+        headers: tuple[tuple[bytes, bytes], ...] = ()
         try:
-            status, body, kind, headers = 200, *await self._route(scope, receive), ()
+            status, (body, kind) = 200, await self._route(scope, receive)
         except HttpError as error:
             status, body, kind = error.status, _encode({"error": error.message}), b"application/json"
             headers = error.headers
@@ -139,7 +140,9 @@ class App:
             status, body, kind = 503, _encode({"error": str(error)}), b"application/json"
             headers = ((b"retry-after", b"5"),)
         length = (b"content-length", str(len(body)).encode())
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *headers]})
+        await send(
+            {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *headers]}
+        )
         await send({"type": "http.response.body", "body": body})
         return None
 
@@ -210,7 +213,9 @@ class App:
 
     async def _health(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
         engine = self.decider.engine
-        return _encode({"status": "ok", "rulebook_version": engine.rulebook.version, "events": engine.seq}), b"application/json"
+        return _encode(
+            {"status": "ok", "rulebook_version": engine.rulebook.version, "events": engine.seq}
+        ), b"application/json"
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:

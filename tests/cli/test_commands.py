@@ -33,7 +33,9 @@ def rulebook(tmp_path) -> Path:
 
 
 def events(n: int) -> list[dict]:
-    return [{"event_id": f"e{i}", "type": "login", "ts": START + i, "account": f"a{i}", "device": "d1"} for i in range(n)]
+    return [
+        {"event_id": f"e{i}", "type": "login", "ts": START + i, "account": f"a{i}", "device": "d1"} for i in range(n)
+    ]
 
 
 def write(path: Path, rows: list[dict]) -> Path:
@@ -116,7 +118,11 @@ def test_rules_check_shows_every_problem_with_its_place(tmp_path, rulebook):
     (rulebook / "rules/fanout.yaml").write_text(rule("fanout", "device_acounts_24h >= 3 and amunt > 1", "deny"))
     done = shopward("rules", "check", rulebook)
     assert done.returncode == 1
-    assert b"rules/fanout.yaml:4:7: " in done.stdout and b"did you mean `device_accounts_24h`" in done.stdout and b"amunt" in done.stdout
+    assert (
+        b"rules/fanout.yaml:4:7: " in done.stdout
+        and b"did you mean `device_accounts_24h`" in done.stdout
+        and b"amunt" in done.stdout
+    )
 
 
 def test_rules_test_names_the_failing_test(rulebook):
@@ -143,7 +149,10 @@ def test_features_are_the_same_from_the_engine_and_from_sql(tmp_path, rulebook):
 def test_features_can_be_listed_and_read_as_sql(rulebook):
     assert b"account_spend_24h" in shopward("features", "--rulebook", rulebook, "--list").stdout
     assert b"SELECT" in shopward("features", "--rulebook", rulebook, "--sql", "account_spend_24h").stdout
-    assert b"did you mean `account_spend_24h`" in shopward("features", "--rulebook", rulebook, "--sql", "account_spend_24").stderr
+    assert (
+        b"did you mean `account_spend_24h`"
+        in shopward("features", "--rulebook", rulebook, "--sql", "account_spend_24").stderr
+    )
 
 
 def test_the_demo_tells_what_was_caught():

@@ -1,6 +1,6 @@
 """A child process that decides on events durably and says on stdout which are acknowledged. Killed by the crash stories.
 
-    python acker.py DATA EVENTS.ndjson FIRST    sends events from line FIRST on, in groups; prints `ack LAST` after each group
+python acker.py DATA EVENTS.ndjson FIRST    sends events from line FIRST on, in groups; prints `ack LAST` after each group
 """
 
 from __future__ import annotations

@@ -16,7 +16,11 @@ START = 1_767_225_600_000
 def rulebook() -> Rulebook:
     return book(
         rule("fanout", "device_accounts_24h >= 4", "challenge"),
-        rule("jump", "amount > 90 and spend_jump > 3", "{action: review, list: {add: blocked_devices, key: device, expires: 1h}}"),
+        rule(
+            "jump",
+            "amount > 90 and spend_jump > 3",
+            "{action: review, list: {add: blocked_devices, key: device, expires: 1h}}",
+        ),
         rule("listed", 'listed("blocked_devices", device)', "deny", on="[order]"),
     )
 

@@ -12,7 +12,15 @@ from tests.rules.books import book, rule
 
 
 def order(i: int, **fields) -> dict:
-    return {"event_id": f"e{i}", "type": "order", "ts": START + i * 1000, "account": "a1", "device": "d1", "amount": 5.0, **fields}
+    return {
+        "event_id": f"e{i}",
+        "type": "order",
+        "ts": START + i * 1000,
+        "account": "a1",
+        "device": "d1",
+        "amount": 5.0,
+        **fields,
+    }
 
 
 def test_a_retried_event_gets_the_answer_it_got_before(tmp_path):
@@ -59,10 +67,17 @@ def test_a_restart_goes_on_where_the_log_ends_with_and_without_a_snapshot(tmp_pa
 
 
 def test_a_label_reaches_features_and_rules_after_it_was_told(tmp_path):
-    features = "account_fraud_90d: {entity: account, measure: sum(label), over: 90d, where: type == \"label\"}"
-    with Engine(book(rule("known", "account_fraud_90d >= 1", "deny"), features=features), data=tmp_path, mode="interpreted") as engine:
+    features = 'account_fraud_90d: {entity: account, measure: sum(label), over: 90d, where: type == "label"}'
+    with Engine(
+        book(rule("known", "account_fraud_90d >= 1", "deny"), features=features), data=tmp_path, mode="interpreted"
+    ) as engine:
         assert engine.decide(order(1)).action == "allow"
-        told = engine.label([{"event_id": "e1", "label": 1, "label_ts": START + 5_000}, {"event_id": "ghost", "label": 1, "label_ts": START}])
+        told = engine.label(
+            [
+                {"event_id": "e1", "label": 1, "label_ts": START + 5_000},
+                {"event_id": "ghost", "label": 1, "label_ts": START},
+            ]
+        )
         assert told == {"taken": 1, "repeated": 0, "unknown": 1}
         assert engine.decide(order(9)).action == "deny"
         engine.label([{"event_id": "e1", "label": 0, "label_ts": START + 10_000}])
@@ -75,7 +90,10 @@ def test_labels_need_a_data_folder():
 
 
 def test_two_processes_cannot_write_one_data_folder(tmp_path):
-    with Engine(book(rule("big", "amount > 100")), data=tmp_path, mode="interpreted"), pytest.raises(UsageError, match="process"):
+    with (
+        Engine(book(rule("big", "amount > 100")), data=tmp_path, mode="interpreted"),
+        pytest.raises(UsageError, match="process"),
+    ):
         Engine(book(rule("big", "amount > 100")), data=tmp_path, mode="interpreted")
 
 

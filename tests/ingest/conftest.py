@@ -69,7 +69,7 @@ def shop() -> Reader:
 
 def write_lines(path: Path, *records) -> Path:
     """NDJSON; a record may be a dict, a string or bytes."""
-    lines = [r if isinstance(r, bytes) else r.encode() if isinstance(r, str) else json.dumps(r).encode() for r in records]
+    lines = [r if isinstance(r, bytes) else r.encode() if isinstance(r, str) else json.dumps(r, ensure_ascii=False).encode() for r in records]
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     return path
 

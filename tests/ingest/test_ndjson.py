@@ -26,7 +26,7 @@ def slowly(lines: list[bytes]) -> tuple[list[dict], list[tuple[int, str]]]:
         if not line.strip(b" \t\r"):
             continue
         try:
-            event, _ = NORMALISER.read(load_json(np.frombuffer(line.strip(b" \t\r"), np.uint8), KNOWN))
+            event, _ = NORMALISER.read(load_json(np.frombuffer(line.lstrip(b" \t\r"), np.uint8), KNOWN))
             events.append({"event_id": f"id:{number}"} | event)
         except BadEvent as why:
             dead.append((number, str(why)))
@@ -191,6 +191,23 @@ def test_ordinary_lines_become_columns(shop, tmp_path):
     assert batch.lists["tags"][0].tolist() == [0, 0, 2]
     assert batch.text("account") == ["ann", "ann"]
     assert batch.text("tags") == [None, ["a", "b"]]
+
+
+def test_ordinary_lines_never_touch_the_slow_path(shop, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("an ordinary record was read slowly")
+
+    monkeypatch.setattr("shopward.ingest.blocks.load_json", refuse)
+    path = write_lines(
+        tmp_path / "events.ndjson",
+        {"event_id": "e1", "type": "login", "ts": "2026-01-01T00:00:00.250Z", "account": "ann", "success": True, "page": "a\n\u00e9"},
+        {"type": "order", "ts": 1767225601000, "account": 7, "amount": "12.50", "rating": -4.5, "email": "ann@example.com", "x": None},
+        {"ts": 1767225601000, "type": "payment", "weight": 0.1235, "ip": "203.0.113.9", "phone": "+15550109999", "born": "2001-02-03"},
+        {"type": "label", "ts": 1767225601000, "label": 1, "label_event": "e1", "label_source": "Jürgen", "account": "ann"},
+    )
+    (batch,) = shop.batches(path, records=False)
+    assert batch.n == 4
+    assert batch.minor["weight"][2] == 124 and batch.text("net")[2] == "203.0.113.9" and batch.text("mail_domain")[1] == "example.com"
 
 
 def test_a_file_cut_anywhere_into_blocks_gives_the_same(shop, tmp_path, monkeypatch):

@@ -40,7 +40,9 @@ friends: {kind: allow, entity: account}
 QUIET = "tests: [{name: quiet, events: [{type: login, ts: 0, account: a}], expect: {fires: false}}]"
 
 
-def rule(id: str, when: str, then: str = "review", on: str = "[login, order, coupon_claim, payout]", more: str = "") -> str:
+def rule(
+    id: str, when: str, then: str = "review", on: str = "[login, order, coupon_claim, payout]", more: str = ""
+) -> str:
     """One rule file."""
     return f"id: {id}\ntitle: {id.replace('_', ' ')}\non: {on}\nwhen: {when}\nthen: {then}\n{QUIET}\n{dedent(more)}"
 

@@ -34,7 +34,11 @@ def test_the_third_account_on_a_device_is_reviewed_with_its_evidence():
 
 
 def test_the_strongest_action_wins_and_every_reason_is_named_strongest_first():
-    e = engine(rule("soft", "amount > 1", "challenge"), rule("hard", "amount > 1", "deny"), rule("mild", "amount > 1", "review"))
+    e = engine(
+        rule("soft", "amount > 1", "challenge"),
+        rule("hard", "amount > 1", "deny"),
+        rule("mild", "amount > 1", "review"),
+    )
     answer = e.decide(event(amount=5))
     assert (answer.action, answer.reasons) == ("deny", ("hard", "mild", "soft"))
 
@@ -50,7 +54,9 @@ def test_an_overriding_allow_beats_everything_that_is_not_mandatory():
 
 
 def test_a_shadow_rule_is_reported_and_decides_nothing_and_a_draft_is_silent():
-    e = engine(rule("s", "amount > 1", "deny", more="state: shadow"), rule("d", "amount > 1", "deny", more="state: draft"))
+    e = engine(
+        rule("s", "amount > 1", "deny", more="state: shadow"), rule("d", "amount > 1", "deny", more="state: draft")
+    )
     answer = e.decide(event(amount=5))
     assert (answer.action, answer.reasons, answer.shadow) == ("allow", (), ("s",))
 
@@ -88,17 +94,24 @@ def test_a_rule_that_removes_from_a_list_ends_the_entry():
     clear = rule("clear", "amount == 7", "{action: allow, list: {remove: blocked_devices, key: device}}")
     e = engine(clear, rule("listed", 'listed("blocked_devices", device)', "deny"))
     e.lists.add("blocked_devices", "d1", 0)
-    assert [e.decide(event(i, amount=a)).reasons for i, a in enumerate((5, 7, 5))] == [("listed",), ("listed", "clear"), ()]
+    assert [e.decide(event(i, amount=a)).reasons for i, a in enumerate((5, 7, 5))] == [
+        ("listed",),
+        ("listed", "clear"),
+        (),
+    ]
 
 
 def test_characters_and_lookups_are_judged_where_the_rest_already_holds():
     e = engine(
         rule("mail", 'amount > 10 and endswith(mail_domain, ".example")', "review"),
-        rule("bin", 'bins_country(card_bin) != country and amount > 10', "challenge"),
+        rule("bin", "bins_country(card_bin) != country and amount > 10", "challenge"),
     )
     one = event(0, amount=50, email="Ann@Shop.EXAMPLE", card_bin="424242", country="US")
     two = event(1, amount=5, email="ann@shop.example", card_bin="424242", country="US")
-    for answers in ([e.decide(one), e.decide(two)], e.decide_events([one | {"event_id": "x"}, two | {"event_id": "y"}])):
+    for answers in (
+        [e.decide(one), e.decide(two)],
+        e.decide_events([one | {"event_id": "x"}, two | {"event_id": "y"}]),
+    ):
         assert [a.reasons for a in answers] == [("mail", "bin"), ()]
 
 
@@ -175,7 +188,11 @@ RULES = (
     rule("speed", "account_idle < 60 or not account_orders_1h < 3", "review"),
     rule("jump", "spend_jump > 2 or account_spend_24h / items > 100", "hold"),
     rule("moved", "country != account_country", "challenge"),
-    rule("mail", 'endswith(mail_domain, "test") and amount > 10', "{action: review, list: {add: blocked_devices, key: device, expires: 1h}}"),
+    rule(
+        "mail",
+        'endswith(mail_domain, "test") and amount > 10',
+        "{action: review, list: {add: blocked_devices, key: device, expires: 1h}}",
+    ),
     rule("listed", 'listed("blocked_devices", device) and type == "order"', "deny"),
     rule("seldom", "success or items in (1, 3)", "review", more="percent: 40"),
 )
@@ -187,13 +204,19 @@ def test_one_event_at_a_time_is_the_same_as_batches(stream, size):
     events, t = [], START
     for i, raw in enumerate(stream):
         t += raw.pop("gap")
-        events.append({**raw, "event_id": f"e{i}", "ts": t - raw.pop("late", 0)} if "late" in raw else {**raw, "event_id": f"e{i}", "ts": t})
+        events.append(
+            {**raw, "event_id": f"e{i}", "ts": t - raw.pop("late", 0)}
+            if "late" in raw
+            else {**raw, "event_id": f"e{i}", "ts": t}
+        )
     for e in events:
         e.pop("late", None)
     rulebook, seed = book(*RULES), bytes(range(16))
     single, batched = (Engine(rulebook, mode="interpreted", seed=seed) for _ in range(2))
     one = [single.decide(dict(e)) for e in events]
-    many = [d for i in range(0, len(events), size) for d in batched.decide_events([dict(e) for e in events[i : i + size]])]
+    many = [
+        d for i in range(0, len(events), size) for d in batched.decide_events([dict(e) for e in events[i : i + size]])
+    ]
     assert one == many
     assert single.state_hash() == batched.state_hash()
 

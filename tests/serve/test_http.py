@@ -14,7 +14,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-for-the-tests"
-LOGIN = {"event_id": "h1", "type": "login", "ts": 1_767_225_600_000, "account": "a1", "device": "d1", "ip": "198.51.100.7", "success": True}
+LOGIN = {
+    "event_id": "h1",
+    "type": "login",
+    "ts": 1_767_225_600_000,
+    "account": "a1",
+    "device": "d1",
+    "ip": "198.51.100.7",
+    "success": True,
+}
 
 
 def free_port() -> int:
@@ -64,7 +72,12 @@ def test_one_event_in_one_decision_out_and_a_retry_gets_the_same(client):
 
 
 def test_a_batch_answers_every_line_in_order_and_names_the_bad_ones(client):
-    lines = [json.dumps(LOGIN | {"event_id": "b1"}), "{broken", json.dumps({"type": "login", "event_id": "b3"}), json.dumps(LOGIN | {"event_id": "b4"})]
+    lines = [
+        json.dumps(LOGIN | {"event_id": "b1"}),
+        "{broken",
+        json.dumps({"type": "login", "event_id": "b3"}),
+        json.dumps(LOGIN | {"event_id": "b4"}),
+    ]
     answer = client.post("/v1/decide/batch", content="\n".join(lines))
     rows = [json.loads(line) for line in answer.text.splitlines()]
     assert [row.get("event_id") for row in rows] == ["b1", None, None, "b4"]

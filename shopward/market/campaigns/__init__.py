@@ -15,10 +15,10 @@ from shopward.market.world import World
 
 # kind: how it is done, share of the market's turnover it is after, a typical haul in dollars
 KINDS = {
-    "account_takeover": (takeover.plan, 0.0019, 1700.0),
-    "card_testing": (card_testing.plan, 0.0016, 1500.0),
-    "coupon_ring": (coupon_ring.plan, 0.0006, 500.0),
-    "seller_payout_fraud": (payout_fraud.plan, 0.0014, 2200.0),
+    "account_takeover": (takeover.plan, 0.0019, 900.0),
+    "card_testing": (card_testing.plan, 0.0016, 800.0),
+    "coupon_ring": (coupon_ring.plan, 0.0006, 300.0),
+    "seller_payout_fraud": (payout_fraud.plan, 0.0014, 1500.0),
 }
 
 

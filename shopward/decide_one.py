@@ -18,8 +18,8 @@ from shopward.batch import LABEL, NULL, Batch
 from shopward.decision import Decision
 from shopward.declare.types import Field, Rule
 from shopward.errors import BadEvent
-from shopward.evidence import LaterEvidence
 from shopward.event import MAX_TEXT
+from shopward.evidence import LaterEvidence
 from shopward.expr import to_python
 from shopward.expr.nodes import Name
 from shopward.hashing import canonical_text, siphash128
@@ -29,7 +29,7 @@ from shopward.rules.compile import define, explain, subject_roles, walk
 if TYPE_CHECKING:
     from shopward.decide import Engine
 
-MAX_CACHED = 1 << 16      # texts whose hashes are kept
+MAX_CACHED = 1 << 16  # texts whose hashes are kept
 MAX_MINOR = 10**12
 NAN = float("nan")
 
@@ -73,14 +73,16 @@ class _Builder:
         self.texts = sorted((self.needs.hashes | {f.name for f in self.row_features if f.text}) - {"type"})
         self.lists = sorted(self.needs.lists)
         self.roles = subject_roles(self.schema)
-        self.kept: dict[str, str | None] = {}      # texts of the event at hand
+        self.kept: dict[str, str | None] = {}  # texts of the event at hand
 
     def function(self) -> Callable[[dict], Decision]:
         batch, buffer, pack = self._batch()
         bound = self.engine.windows.bind(batch)
         env = self._env(batch, bound)
         self.values, self.texts_of = bound.values, env["TEXTS"]
-        step = define(self._source(), "step", {**env, "BUFFER": buffer, "PACK": pack, "RUN": bound.run, "F": bound.values})
+        step = define(
+            self._source(), "step", {**env, "BUFFER": buffer, "PACK": pack, "RUN": bound.run, "F": bound.values}
+        )
         return self._decide(step)
 
     def _batch(self) -> tuple[Batch, memoryview, Callable]:
@@ -136,9 +138,15 @@ class _Builder:
 
     def _source(self) -> str:
         lines = ["def step(event, usual):", "    get = event.get"]
-        lines.append("    v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None")  # unknown when deciding
+        lines.append(
+            "    v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None"
+        )  # unknown when deciding
         lines += [f"    if get({name!r}).__class__ is dict: return None" for name in self._nests()]
-        lines += ['    code = CODES.get(get("type"))', "    ts = get('ts')", "    if code is None or ts.__class__ is not int: return None"]
+        lines += [
+            '    code = CODES.get(get("type"))',
+            "    ts = get('ts')",
+            "    if code is None or ts.__class__ is not int: return None",
+        ]
         for field in self._read_fields():
             lines += [f"    {line}" for line in self._take(field)]
         lines += [f"    {line}" for line in self._stamp()]
@@ -160,8 +168,12 @@ class _Builder:
     def _read_fields(self) -> list[Field]:
         """Declared fields that anything reads, derived ones after what they are derived from."""
         wanted = set(self.needs.numbers | self.needs.minor | self.needs.hashes | self.needs.text | self.needs.lists)
-        wanted |= {n.name for r in self.rules.order for n in walk(r.when.root) if isinstance(n, Name) and n.kind == "field"}
-        wanted |= {role for role, _ in subject_roles(self.schema)} | {k for r in self.rules.order for w in r.writes for k in w.key}
+        wanted |= {
+            n.name for r in self.rules.order for n in walk(r.when.root) if isinstance(n, Name) and n.kind == "field"
+        }
+        wanted |= {role for role, _ in subject_roles(self.schema)} | {
+            k for r in self.rules.order for w in r.writes for k in w.key
+        }
         wanted |= {name for f in self.row_features for name in f.names}
         grown = True
         while grown:
@@ -181,11 +193,18 @@ class _Builder:
         """Lines that set `v_NAME` (and `m_NAME` for money) or give up on the short way."""
         v, get = f"v_{f.name}", f"get({f.name!r})"
         if f.derive:
-            names = {n: f"v_{n}" for n in f.derive.fields if n not in ("ts", "type")} | {"ts": "float(ts)", "type": "get('type')"}
+            names = {n: f"v_{n}" for n in f.derive.fields if n not in ("ts", "type")} | {
+                "ts": "float(ts)",
+                "type": "get('type')",
+            }
             made = to_python(f.derive, names, "value")
             return [f"if usual: {v} = {get}", f"else: {v} = {made}"] + self._derived_number(f)
         if f.type == "string":
-            lines = [f"{v} = {get}", f"if {v} is not None and {v}.__class__ is not str: return None", f"if {v} == '' and not usual: return None"]
+            lines = [
+                f"{v} = {get}",
+                f"if {v} is not None and {v}.__class__ is not str: return None",
+                f"if {v} == '' and not usual: return None",
+            ]
             return lines + ([f"if {v} is not None and not usual: {v} = {f.normalise}({v})"] if f.normalise else [])
         if f.type == "list":
             return [f"{v} = {get}", f"if {v} is not None and {v}.__class__ is not list: return None"]
@@ -221,8 +240,17 @@ class _Builder:
         if self.engine.clock.server:
             clock = ["clock = NOW()", "if clock < CLOCK.value: clock = CLOCK.value", "CLOCK.value = clock"]
         else:
-            clock = ["if CLOCK.value < ts:", f"    if ts > NOW() + {skew}: return None", "    CLOCK.value = ts", "clock = CLOCK.value"]
-        return [*clock, f"t = ts if ts >= clock - {late} else clock - {late}", f"if t > clock + {skew}: t = clock + {skew}"]
+            clock = [
+                "if CLOCK.value < ts:",
+                f"    if ts > NOW() + {skew}: return None",
+                "    CLOCK.value = ts",
+                "clock = CLOCK.value",
+            ]
+        return [
+            *clock,
+            f"t = ts if ts >= clock - {late} else clock - {late}",
+            f"if t > clock + {skew}: t = clock + {skew}",
+        ]
 
     def _row_feature(self, i: int, f: Any) -> list[str]:
         args = ["t" if n == "t" else self._name(n) for n in (*f.names, "t")]
@@ -348,7 +376,7 @@ class _Builder:
 
 def _feature_texts(engine: Engine, bound: Any) -> dict[str, Callable[[], str | None]]:
     """Readers of the string features after a run."""
-    out = {}
+    out: dict[str, Callable[[], str | None]] = {}
     row = set(engine.windows.row_features)
     for name in (f.name for f in engine.rulebook.features.values() if f.type == "string" and f.name not in row):
         out[name] = lambda name=name: engine.windows.text(name, bound.hashes[name])[0]
