@@ -176,7 +176,7 @@ class Engine:
 
         block = self.compute(batch)
         rows = np.flatnonzero(batch.types != LABEL)
-        columns: dict[str, Any] = {"event_id": pa.array([batch.event_ids[i] for i in rows.tolist()], pa.string())}
+        columns: dict[str, Any] = {"event_id": pa.array(batch.event_ids, pa.string()).take(pa.array(rows))}
         for k, (name, feature) in enumerate(self.rulebook.features.items()):
             if feature.type == "string":
                 columns[name] = pa.array(self.windows.text(name, block.hashes[name][rows]), pa.string())

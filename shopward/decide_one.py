@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -379,8 +380,12 @@ def _feature_texts(engine: Engine, bound: Any) -> dict[str, Callable[[], str | N
     out: dict[str, Callable[[], str | None]] = {}
     row = set(engine.windows.row_features)
     for name in (f.name for f in engine.rulebook.features.values() if f.type == "string" and f.name not in row):
-        out[name] = lambda name=name: engine.windows.text(name, bound.hashes[name])[0]
+        out[name] = partial(_text_now, engine, bound, name)
     return out
+
+
+def _text_now(engine: Engine, bound: Any, name: str) -> str | None:
+    return engine.windows.text(name, bound.hashes[name])[0]
 
 
 def _by_bit(order: list[Rule], hits: int) -> list[Rule]:

@@ -100,11 +100,11 @@ class Decisions:
 
         n = len(self)
         take = None if n == self.batch.n else self.rows
-        ids = self.batch.event_ids if take is None else [self.batch.event_ids[i] for i in take.tolist()]
+        ids = pa.array(self.batch.event_ids, pa.string())
         pick = (lambda a: a) if take is None else (lambda a: a[take])
         return pa.table(
             {
-                "event_id": pa.array(ids, pa.string()),
+                "event_id": ids if take is None else ids.take(pa.array(take)),
                 "ts": pa.array(pick(self.batch.ts)).cast(pa.timestamp("ms", "UTC")),
                 "type": _words(pick(self.batch.types), self.rules.schema.types),
                 "action": _words(self.action, ACTIONS),

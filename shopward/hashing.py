@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, cfunc, int64, intp, njit, uint64, void
+from numba import carray, cfunc, int64, njit, uint64, void
 from numba.extending import intrinsic
 from numba.types import CPointer
 

@@ -15,7 +15,7 @@ from shopward.errors import UsageError
 from shopward.market import world as worlds
 from shopward.market.campaigns import Script, schedule
 from shopward.market.payouts import Ledger, business_day, settle
-from shopward.market.rows import DAY, EVENT, START, stack
+from shopward.market.rows import DAY, START, stack
 from shopward.market.sessions import honest_day
 from shopward.market.texts import Texts
 from shopward.market.world import EVENTS_PER_SESSION, MEAN_ORDER, ORDERS_PER_SESSION, World
@@ -103,7 +103,3 @@ def _arrived(rows: np.ndarray, until: int) -> tuple[np.ndarray, np.ndarray]:
     due = np.flatnonzero(arrival < until)
     due = due[np.argsort(arrival[due], kind="stable")]
     return rows[due], rows[arrival >= until]
-
-
-def empty() -> np.ndarray:
-    return np.empty(0, dtype=EVENT)

@@ -266,7 +266,7 @@ def logins(world: World, visits: Visits, rng: np.random.Generator) -> list[np.nd
     out = []
     for turn in range(int(slips.max(initial=0))):
         slip = slips > turn
-        typo = slip & (rng.random(len(at)) < 0.03)
+        typo = slip & (rng.random(len(at)) < 0.1)  # the wrong mail address
         reason = np.where(
             typo,
             REASON["unknown_account"],

@@ -73,6 +73,7 @@ class Log:
         self._turn = threading.Condition()
         self._waiting: list[Frame] = []
         self._held: list[Frame] = []  # taken for writing, not yet on disk
+        self._ends: list[int] = []  # where those of them end that are whole in the file already
         self._unwritten = 0  # bytes of both
         self._syncing = False
         self._failure: CorruptStore | UsageError | None = None  # set for good once the disk refused a write
@@ -292,29 +293,47 @@ class Log:
             raise self._failure from error
 
     def _make_room(self) -> None:
-        """Cut what an earlier, failed write may have left, and start a new segment when this one is full."""
+        """Cut the broken frame that an earlier, failed write may have left, and start a new segment when this one is full.
+
+        Whole frames stay even if they were never forced: somebody may have read them.
+        """
         assert self._file is not None
-        if self._file.size() != self._end:
-            self._file.truncate(self._end)
-        if self._end >= self.segment_bytes:
+        end = self._ends[-1] if self._ends else self._end
+        if self._file.size() != end:
+            self._file.truncate(end)
+        if end >= self.segment_bytes and not self._ends:
             self._begin(Segment.named(self.folder, self._held[0].number, self._held[0].seq0))
 
     def _commit(self, held: list[Frame]) -> None:
         assert self._file is not None
-        at, parts, marks = self._end, [], []
-        for frame in held:
-            encoded = frames.encode(frame, frame.number, self._end)
-            marks.append((frame.seq0, at))
-            at += sum(len(part) for part in encoded)
-            parts += encoded
-        self._file.append(parts)
-        self._file.sync()
-        self._places.add(self._segment, marks)
+        self._write(held[len(self._ends) :])
+        try:
+            self._file.sync()
+        except OSError:
+            self._ends = []  # nobody knows what is there: write it again
+            raise
+        starts = [self._end, *self._ends[:-1]]
+        self._places.add(self._segment, [(frame.seq0, at) for frame, at in zip(held, starts, strict=True)])
         with self._turn:
-            self._end, self._no_room = at, False
+            self._end, self._ends, self._no_room = self._ends[-1], [], False
             self.durable_seq, self._durable_number = held[-1].seq0 + held[-1].n, held[-1].number + 1
             self._unwritten -= sum(frame.size for frame in held)
             self._held = []
+
+    def _write(self, held: list[Frame]) -> None:
+        """Append frames, and remember those that are whole in the file even if it ran full."""
+        assert self._file is not None
+        at, parts, ends = self._ends[-1] if self._ends else self._end, [], []
+        for frame in held:
+            encoded = frames.encode(frame, frame.number, self._end)
+            at += sum(len(part) for part in encoded)
+            parts += encoded
+            ends.append(at)
+        try:
+            self._file.append(parts)
+        finally:
+            size = self._file.size()
+            self._ends += [end for end in ends if end <= size]
 
 
 class Places:

@@ -208,3 +208,22 @@ PLANS = {
     "shapes": SHAPES,
     "conditions": CONDITIONS,
 }
+
+# One of everything, small enough to compile in a test run.
+MIXED = book("""
+n_1h: {entity: account, measure: count, over: 1h, where: type == "order"}
+s_1m: {entity: account, measure: sum(amount), over: 1m}
+m_1h: {entity: account, measure: mean(amount), over: 1h, lag: 1m}
+sd_1h: {entity: account, measure: std(change), over: 1h}
+hi_1h: {entity: account, measure: max(amount), over: 1h}
+d_device_1h: {entity: account, measure: distinct(device), over: 1h}
+l_device_1h: {entity: account, measure: last(device), over: 1h}
+n_before_1h: {entity: account, measure: count, over: 1h, before: true}
+age_ever: {entity: account, measure: since_first, over: ever}
+bad_rate_1h: {entity: account, measure: mean(label), over: 1h, lag: 1m, where: type == "label"}
+unpaid_1h: {entity: account, sequence: {first: type == "order", without: type == "payment", within: 1h}}
+any_d_1h: {entity: account, via: [account, seller], measure: distinct(card), over: 1h}
+pair_s_1h: {entity: [account, seller], measure: sum(amount), over: 1h}
+share: {ratio: [s_1m, m_1h]}
+jump: {expr: amount / s_1m - n_1h}
+""")

@@ -258,6 +258,24 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room():
     assert ids_in(after) == [f"e{i}" for i in range(22)]
 
 
+def test_what_a_reader_saw_of_a_write_that_ran_full_stays():
+    disk = ForgetfulDisk(capacity=700)
+    log = Log.open(HERE, disk)
+    for seq in range(6):
+        log.append(login(seq))
+    with pytest.raises(StoreFull):
+        log.sync()
+    seen = [frame.seq0 for frame in read(HERE, disk, settle=True)]
+    assert seen == [0, 1, 2]
+    disk.capacity = 300  # somebody else took what was left
+    with pytest.raises(StoreFull):
+        log.sync()
+    assert ids_in(Log.open(HERE, disk.crash(Random(1)))) == ["e0", "e1", "e2"]
+    disk.capacity = 1 << 20
+    log.sync()
+    assert ids_in(log) == [f"e{i}" for i in range(6)]
+
+
 def test_a_full_disk_found_only_when_forcing_loses_nothing():
     disk = ForgetfulDisk()
     log = Log.open(HERE, disk)
