@@ -7,7 +7,6 @@ State is a function of the log: after a crash the newest snapshot is loaded and 
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -127,7 +126,7 @@ class Journal:
             answers[i] = decision
         for i in np.flatnonzero(status != NEW).tolist():
             stored = self.log.decision(int(seqs[i]))
-            answers[i] = msgspec.convert(stored, Decision) if stored else None
+            answers[i] = _stored(stored) if stored else None
         return answers
 
     def _append(
@@ -190,7 +189,7 @@ class Journal:
         for frame in self.log.replay(from_seq=0 if start else self.log.first_seq, from_number=start):
             self._replay(engine, frame)
         engine.seq = self.snapshot_at = self.log.next_seq
-        self._switch()
+        self._switch(int(engine.clock.value))
 
     def _replay(self, engine: Engine, frame: Frame) -> None:
         """Move state over one frame: what was decided is not decided again, what was written to lists is written again."""
@@ -210,13 +209,12 @@ class Journal:
         for entry in frame.writes:
             engine.write_list(entry | {"key": _key(entry["key"])})
 
-    def _switch(self) -> None:
+    def _switch(self, clock: int) -> None:
         """Say in the log which rulebook is in force from here on, when it changed."""
         path = self.data / "state" / "rulebook"
         if path.exists() and path.read_text() == self.rulebook.version:
             return
-        now = time.time_ns() // 1_000_000
-        self.log.append(Frame("switch", self.log.next_seq, now, meta={"rulebook": self.rulebook.version}))
+        self.log.append(Frame("switch", self.log.next_seq, clock, meta={"rulebook": self.rulebook.version}))
         self.log.sync()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.rulebook.version)
@@ -236,6 +234,12 @@ def meaning(rulebook: Rulebook) -> str:
     parts = [repr(rulebook.schema), repr(rulebook.policy.lateness_ms)]
     parts += [repr(replace(f, file="", line=0, doc="")) for f in rulebook.features.values()]
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _stored(row: dict[str, Any]) -> Decision:
+    """A decision as the log keeps it."""
+    decision = msgspec.convert(row, Decision)
+    return msgspec.structs.replace(decision, evidence=tuple(decision.evidence))
 
 
 def _content(line: bytes) -> int:

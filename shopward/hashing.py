@@ -317,7 +317,9 @@ def _sip_at(address, size, k0, k1, out):
 
 
 # Called through ctypes: handing bytes to a compiled function costs a fifth of what numba's own dispatch does.
-_SIP_AT = ctypes.PYFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)(_sip_at.address)
+_SIP_AT = ctypes.PYFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)(
+    _sip_at.address
+)
 _TwoWords = ctypes.c_int64 * 2
 
 

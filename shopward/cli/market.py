@@ -16,8 +16,9 @@ from shopward.cli.talk import emit, json_option, progress, say
 @click.option("--accounts", default=10_000, show_default=True, type=click.IntRange(100))
 @click.option("--adversary", default="normal", show_default=True, type=click.Choice(["normal", "hard"]))
 @click.option("--access-log/--no-access-log", default=True, help="Write access.ndjson too.")
+@click.option("--events", type=click.IntRange(1), help="About how many events (default: what the accounts do).")
 @json_option
-def market(directory, seed, days, accounts, adversary, access_log, as_json) -> None:
+def market(directory, seed, days, accounts, adversary, access_log, events, as_json) -> None:
     """Write DIRECTORY/events.ndjson, access.ndjson and truth/*.parquet; the same seed gives the same bytes."""
     from shopward.market import generate
 
@@ -29,6 +30,7 @@ def market(directory, seed, days, accounts, adversary, access_log, as_json) -> N
             accounts=accounts,
             adversary=adversary,
             access_log=access_log,
+            events=events,
             on_progress=done,
         )
     if as_json:

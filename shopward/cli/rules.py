@@ -39,6 +39,7 @@ def check(rulebook_dir: Path | None, as_json: bool) -> None:
         "features": len(rulebook.features),
         "rules": len(rulebook.rules),
         "tests": sum(len(r.tests) for r in rulebook.rules.values()),
+        "warnings": rulebook.warnings,
     }
     if as_json:
         emit(report)
@@ -47,6 +48,8 @@ def check(rulebook_dir: Path | None, as_json: bool) -> None:
             f"ok: {report['rules']} rules, {report['features']} features, {report['tests']} tests, "
             f"version {rulebook.version}"
         )
+        for warning in rulebook.warnings:
+            say(f"warning: {warning.render()}")
 
 
 @rules.command()

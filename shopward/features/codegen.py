@@ -264,7 +264,13 @@ class _FamilyText:
         every: list[Value] = []
         for r in self.rings:
             ring = r.ring
-            every += [*ring.values(), *ring.ever_sums, *ring.ever_first, *ring.last, *([ring.only] if ring.only else [])]
+            every += [
+                *ring.values(),
+                *ring.ever_sums,
+                *ring.ever_first,
+                *ring.last,
+                *([ring.only] if ring.only else []),
+            ]
         return list(dict.fromkeys(every))
 
     def filters_used(self) -> list[int]:
@@ -315,9 +321,8 @@ class _FamilyText:
         if self.many:
             with w.block(f"for role in range(resume[0], {len(self.family.roles)}):"):
                 w("k = I(ids[role * n + i])")
-                with w.block("for other in range(role):"):
-                    with w.block("if I(ids[other * n + i]) == k:"):
-                        w("k = 0")
+                with w.block("for other in range(role):"), w.block("if I(ids[other * n + i]) == k:"):
+                    w("k = 0")
                 with w.block("if k == 0:"):
                     with w.block("if role == 0 and I(ids[i]) == 0:"):
                         self.no_key()
@@ -736,7 +741,9 @@ class _FamilyText:
         if measure in ("last", "since_last"):
             self.read_last(r, read, out)
         elif over is None and measure in ("first", "since_first"):
-            got = "(now - first_at{j}) / 1000.0" if measure == "since_first" else self.shown(read, r.lane("first", value))  # type: ignore[arg-type]
+            got = (
+                "(now - first_at{j}) / 1000.0" if measure == "since_first" else self.shown(read, r.lane("first", value))
+            )  # type: ignore[arg-type]
             self.write(f"{got} if first_at{r.j} != 0 else NAN".replace("{j}", str(r.j)), out)
         elif over is None:
             self.write(f"F(count{r.j})" if measure == "count" else self.shown(read, r.lane("total", value)), out)  # type: ignore[arg-type]
@@ -936,5 +943,3 @@ def derived_kernel(plan: Plan) -> Kernel | None:
                 w(line)
         w("return hi")
     return Kernel("derived", w.text(), columns.slots, constants=columns.constants)
-
-

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import struct
-from math import sqrt
 
 from shopward.hashing import combine_one
 

@@ -16,7 +16,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from shopward.features import lib
-from shopward.features.lib import *  # noqa: F403
+from shopward.features.lib import (  # the constants that the functions of `lib` read
+    LOW62,
+)
 from shopward.hashing import sip_end, sip_start, sip_word
 
 I = np.int64  # noqa: E741
@@ -147,12 +149,35 @@ def _compiled(name):
     return njit(**OPTIONS)(function)
 
 
-STEPS = (
-    "release grow index_put index_pop index_rehash earlier settle forget drop_slot find_seq queue_first queue_move ordered "
-    "identify table_rehash table_remove clear_row count_row index_row count_rows index_rows sweep early"
-).split()
-for _name in STEPS:
-    globals()[_name] = _compiled(_name)
+release = _compiled("release")
+grow = _compiled("grow")
+index_put = _compiled("index_put")
+index_pop = _compiled("index_pop")
+index_rehash = _compiled("index_rehash")
+earlier = _compiled("earlier")
+settle = _compiled("settle")
+forget = _compiled("forget")
+drop_slot = _compiled("drop_slot")
+find_seq = _compiled("find_seq")
+queue_first = _compiled("queue_first")
+queue_move = _compiled("queue_move")
+ordered = _compiled("ordered")
+identify = _compiled("identify")
+table_rehash = _compiled("table_rehash")
+table_remove = _compiled("table_remove")
+clear_row = _compiled("clear_row")
+count_row = _compiled("count_row")
+index_row = _compiled("index_row")
+count_rows = _compiled("count_rows")
+index_rows = _compiled("index_rows")
+sweep = _compiled("sweep")
+early = _compiled("early")
+assign = _compiled("assign")
+assign_numbers = _compiled("assign_numbers")
+assign_lists = _compiled("assign_lists")
+replaced = _compiled("replaced")
+name_values = _compiled("name_values")
+
 
 @njit(**OPTIONS)
 def compose(P, lo, hi):
@@ -178,8 +203,6 @@ def compose(P, lo, hi):
 
 
 STAGE = types.int64(WORD, types.int64, types.int64)
-for _name in ("assign", "assign_numbers", "assign_lists", "replaced", "name_values"):
-    globals()[_name] = _compiled(_name)
 
 
 def stage(function):

@@ -199,13 +199,17 @@ class Windows:
         self._build(rulebook.features, rulebook.schema, seed, mode, cache_dir, slack)
 
     @classmethod
-    def of(cls, features: dict, schema: Any, seed: bytes, *, mode: Mode = "auto", cache_dir: Path | str | None = None) -> Windows:
+    def of(
+        cls, features: dict, schema: Any, seed: bytes, *, mode: Mode = "auto", cache_dir: Path | str | None = None
+    ) -> Windows:
         """The same from features and a schema alone."""
         self = cls.__new__(cls)
         self._build(features, schema, seed, mode, cache_dir, LATENESS_MS + SKEW_MS)
         return self
 
-    def _build(self, features: dict, schema: Any, seed: bytes, mode: Mode, cache_dir: Path | str | None, slack: int) -> None:
+    def _build(
+        self, features: dict, schema: Any, seed: bytes, mode: Mode, cache_dir: Path | str | None, slack: int
+    ) -> None:
         self.plan: Plan = make_plan(features, schema)
         self.names: list[str] = list(features)
         self.row_features: list[str] = self.plan.row_features
@@ -221,7 +225,9 @@ class Windows:
         self._make_stages()
         self.compiled = False
         self.background: Background | None = None
-        self._files = [kernel_file(s.kernel, cache_folder(cache_dir)) for s in self._generated()] if mode != "interpreted" else []
+        self._files = (
+            [kernel_file(s.kernel, cache_folder(cache_dir)) for s in self._generated()] if mode != "interpreted" else []
+        )
         if mode == "compiled" or (mode == "auto" and all(map(is_compiled, self._files))):
             self._switch()
         elif mode == "auto":
@@ -248,7 +254,10 @@ class Windows:
         self._add_generated(filters, None)
         for d, domain in enumerate(plan.domains):
             if domain.kind == "composite":
-                self._add("compose", [("composed", d), len(domain.fields), *self._words(), *(("hash", f) for f in domain.fields)])
+                self._add(
+                    "compose",
+                    [("composed", d), len(domain.fields), *self._words(), *(("hash", f) for f in domain.fields)],
+                )
         for d in range(len(plan.domains)):
             self._add_ids(d)
         for memory in self.families:
@@ -265,7 +274,9 @@ class Windows:
         self.kept = set(self._text_features.values())
         self._join_blocks()
         self.rowwise = {
-            bit: _row_test(plan, f.where) for bit, f in enumerate(plan.filters) if f.where is not None and f.where.rowwise
+            bit: _row_test(plan, f.where)
+            for bit, f in enumerate(plan.filters)
+            if f.where is not None and f.where.rowwise
         }
 
     def _join_blocks(self) -> None:
@@ -306,7 +317,9 @@ class Windows:
             self._add("assign", [*state, ("ids", d), ("n",), len(columns), ("fresh", d), keep, *columns], ids)
 
     def _text_values(self) -> list[Value]:
-        return [r.value for f in self.plan.families for r in f.reads if r.feature.type == "string" and r.value is not None]
+        return [
+            r.value for f in self.plan.families for r in f.reads if r.feature.type == "string" and r.value is not None
+        ]
 
     def _add(self, name: str, slots: list[Any], owner: Any = None) -> None:
         stage = Stage(name, slots, KernelBlock(len(slots), False), getattr(lib, name), owner=owner)
@@ -315,7 +328,14 @@ class Windows:
     def _add_generated(self, kernel: Kernel, owner: Any) -> None:
         space = {**runtime(), **vars(lib), "nan": lib.NAN}
         exec(compile(kernel.plain(), f"<kernel {kernel.name}>", "exec"), space)
-        stage = Stage(kernel.name, list(kernel.slots), KernelBlock(len(kernel.slots), False), space["run"], kernel=kernel, owner=owner)
+        stage = Stage(
+            kernel.name,
+            list(kernel.slots),
+            KernelBlock(len(kernel.slots), False),
+            space["run"],
+            kernel=kernel,
+            owner=owner,
+        )
         self._add_stage(stage)
 
     def _add_stage(self, stage: Stage) -> None:
@@ -428,7 +448,9 @@ class Windows:
         """All stages over some rows; where one runs out of space it gets more and goes on."""
         stage, row, tries = 0, lo, 0
         while True:
-            stopped = self.drive(self.table_at, stage, row, lo, hi) if self.compiled else self._interpret(stage, row, lo, hi)
+            stopped = (
+                self.drive(self.table_at, stage, row, lo, hi) if self.compiled else self._interpret(stage, row, lo, hi)
+            )
             if stopped == -1:
                 return
             tries = tries + 1 if (stage, row) == (stopped >> 32, stopped & lib.M32) else 0
@@ -453,8 +475,8 @@ class Windows:
         self._place(stage)
 
     def _more_ids(self, ids: Ids, tries: int) -> None:
-        header = ids.header
-        if tries or header[lib.LIVE] * 4 > header[lib.LIMIT] * 3:
+        header, need = ids.header, 16 << tries if tries else ids.columns
+        if header[lib.LIVE] + need > header[lib.LIMIT]:
             old, old_mask = ids.table, int(header[lib.MASK])
             new = ids.new_table(2 * len(old))
             if self.compiled:
@@ -463,9 +485,9 @@ class Windows:
                 table_rehash_at(_at(old), old_mask, _at(new), len(new) - 1)
             else:
                 lib.table_rehash(memoryview(old), old_mask, memoryview(new), len(new) - 1)
-        if header[lib.NEXT] * 4 > header[lib.ROOM] * 3:
+        if header[lib.NEXT] + need > header[lib.ROOM]:
             for area in (ids.known, ids.free, *ids.rows):
-                if area.room * 3 < header[lib.NEXT] * 4:
+                while area.room < header[lib.NEXT] + need:
                     area.enlarge()
             ids.measure_room()
             self._point_again()
@@ -474,7 +496,7 @@ class Windows:
         for name, header in memory.index_headers.items():
             if tries or header[0] * 4 > header[2] * 3:
                 self._larger_index(memory, name)
-        if memory.header[0] * 4 > memory.header[1] * 3 or tries > 2:
+        while 3 * memory.header[0] + 4 > memory.header[1]:  # a ring at most doubles, so this always suffices
             memory.slots.enlarge()
             memory.measure_room()
 
@@ -540,7 +562,9 @@ class Windows:
 
     def text(self, name: str, pairs: np.ndarray) -> list[str | None]:
         """The texts behind a string feature's hashes."""
-        kept = self.ids[self._text_features[name]].texts if name in self._text_features else self._row_texts.get(name, {})
+        kept = (
+            self.ids[self._text_features[name]].texts if name in self._text_features else self._row_texts.get(name, {})
+        )
         return [kept.get((a, b)) for a, b in np.asarray(pairs).reshape(-1, 2).tolist()]
 
     def keep_text(self, name: str, values: Sequence[str | None], pairs: np.ndarray) -> None:
@@ -887,7 +911,7 @@ def _needs(plan: Plan) -> Needs:
 
 def _row_test(plan: Plan, where: Expr) -> Callable[[Batch], np.ndarray]:
     """A `where` that looks at characters, as a function of a batch: 1 where it is true."""
-    names = [name for name in where.fields]
+    names = list(where.fields)
     source = f"def test({', '.join([*map(_local, names), 't'])}):\n    return {to_python(where, {n: _local(n) for n in names}, 'true')}\n"
     space = dict(runtime())
     exec(compile(source, "<where>", "exec"), space)

@@ -15,7 +15,20 @@ from shopward.errors import NotYet, UsageError
 from shopward.expr.nodes import Compare, Const, Expr, In, Name, Node
 
 LABEL_FIELDS = ("label", "label_event", "label_source")
-WINDOWED = ("count", "rate", "sum", "mean", "std", "min", "max", "distinct", "first", "last", "since_first", "since_last")
+WINDOWED = (
+    "count",
+    "rate",
+    "sum",
+    "mean",
+    "std",
+    "min",
+    "max",
+    "distinct",
+    "first",
+    "last",
+    "since_first",
+    "since_last",
+)
 SEQUENCES = ("then", "without")
 DERIVED = ("ratio", "expr")
 EVER = ("count", "sum", "first", "since_first", "last", "since_last")
@@ -182,8 +195,12 @@ class Plan:
     filters: list[Filter] = field(default_factory=list)
     domains: list[Domain] = field(default_factory=list)
     families: list[Family] = field(default_factory=list)
-    derived: list[Feature] = field(default_factory=list)  # ratio and column expressions, in an order that can be computed
-    row_features: list[str] = field(default_factory=list)  # lists, lookups, row-wise expressions: computed by the caller
+    derived: list[Feature] = field(
+        default_factory=list
+    )  # ratio and column expressions, in an order that can be computed
+    row_features: list[str] = field(
+        default_factory=list
+    )  # lists, lookups, row-wise expressions: computed by the caller
 
     @property
     def amends(self) -> bool:

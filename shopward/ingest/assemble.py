@@ -187,6 +187,7 @@ class Assembler:
         self._constants(work)
         self._unusual(work)
         self._derive(work)
+        self._note_nan(work)
         out = self._read_odd(work)
         return self._finish(work, out)
 
@@ -218,7 +219,7 @@ class Assembler:
             case "list":
                 work.lists[f.name] = self._list(column, n, odd)
             case "number":
-                work.values[f.name] = self._number(f.name, column, n, odd)
+                work.values[f.name] = self._number(column, n, odd)
             case "bool":
                 work.values[f.name] = self._bool(column, n, odd)
             case "time":
@@ -282,9 +283,7 @@ class Assembler:
         if isinstance(column, Text):
             present = ~column.missing()
             if present.any():
-                cols.mark_other(
-                    column.buf, column.starts, column.stops, np.frombuffer(base.encode(), np.uint8), odd
-                )
+                cols.mark_other(column.buf, column.starts, column.stops, np.frombuffer(base.encode(), np.uint8), odd)
                 odd[column.starts < -1] = 1
         else:
             odd[~column.missing()] = 1
@@ -308,7 +307,7 @@ class Assembler:
         _mark(column, odd)
         return _no_text(n)
 
-    def _number(self, name: str, column: RawColumn | None, n: int, odd: np.ndarray) -> np.ndarray:
+    def _number(self, column: RawColumn | None, n: int, odd: np.ndarray) -> np.ndarray:
         out = np.full(n, np.nan)
         match column:
             case None:
@@ -318,7 +317,6 @@ class Assembler:
             case Whole(values, valid, False, False):
                 out[valid] = values[valid]
             case Real(values, valid):
-                self._note_nan(name, values, valid)
                 out[valid] = values[valid] + 0.0
                 odd[np.isinf(out)] = 1
             case _:
@@ -339,7 +337,6 @@ class Assembler:
                 out[fine] = values[fine] * 10**f.digits
                 odd[valid & ~fine] = 1
             case Real(values, valid):
-                self._note_nan(f.name, values, valid)
                 cols.read_reals(values, valid, f.digits, signed, out, odd)
             case _:
                 _mark(column, odd)
@@ -405,10 +402,14 @@ class Assembler:
             _mark(column, odd)
         return [None] * n
 
-    def _note_nan(self, name: str, values: np.ndarray, valid: np.ndarray) -> None:
-        found = int(np.count_nonzero(valid & np.isnan(values)))
-        if found:
-            self.dead.noted[f"{name}: NaN taken as null"] += found
+    def _note_nan(self, work: _Work) -> None:
+        """Counts the NaN of number columns, but for odd records, whose reader counts them."""
+        for name in work.values.keys() | work.minor.keys():
+            column = work.raw.columns.get(name)
+            if isinstance(column, Real):
+                found = np.count_nonzero(column.valid & np.isnan(column.values) & (work.raw.odd == 0))
+                if found:
+                    self.dead.noted[f"{name}: NaN taken as null"] += int(found)
 
     # --- derived fields
 

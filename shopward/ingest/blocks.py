@@ -36,7 +36,9 @@ STDIN = "-"
 class Input:
     """Where bytes come from. `name` is what messages call it; `prefix()` names records that have no id of their own."""
 
-    def __init__(self, name: str, stream: BinaryIO, path: Path | None = None, content: bytes | None = None):
+    def __init__(
+        self, name: str, stream: BinaryIO | io.RawIOBase, path: Path | None = None, content: bytes | None = None
+    ):
         self.name, self.stream, self._path, self._content = name, stream, path, content
         self._prefix: str | None = None
         self._head = b""
@@ -197,7 +199,7 @@ def _raw_lines(
     source: Input, assembler: Assembler, fields: _Fields, buf: np.ndarray, n: int, line: int, load: Any
 ) -> Raw:
     starts, stops = fields.lines[0, :n].copy(), fields.lines[1, :n].copy()
-    sizes = fields.status[:n] == OVERSIZE
+    sizes = (fields.status[:n] == OVERSIZE).tolist()
 
     def row(i: int) -> Mapping[str, Any]:
         if sizes[i]:
@@ -302,6 +304,9 @@ def csv_rows(source: Input, assembler: Assembler) -> Iterator[Raw]:
 
 def _header(window: _Window, name: str) -> tuple[list[str], int]:
     end = int(line_end(window.buf, window.at, window.end))
+    while end == window.end and not window.finished and end - window.at <= MAX_RECORD:
+        window.more()
+        end = int(line_end(window.buf, window.at, window.end))
     if end - window.at > MAX_RECORD:
         raise BadData(f"{name}: the first line names the columns, this one is {end - window.at:,} bytes long")
     try:

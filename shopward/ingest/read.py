@@ -48,19 +48,21 @@ def read(
     seq0: int = 0,
     records: bool = False,
     pseudonym: Pseudonym | None = None,
+    settled: bool = False,
 ) -> Iterator[Batch]:
     """The events of files, folders, Arrow tables or `-` (NDJSON piped in) as batches in arrival order.
 
     Order is by file name, then row; a column `seq` or the schema's `order` wins (then everything is held in memory to be sorted).
     Labels, from the schema's label column or a label file, enter as events of type `label` when they became known. With `records`
-    the batches keep the whole events. Raises UsageError for a path that is no input; one record or file that cannot be used is a
+    the batches keep the whole events. `settled` events come out of Shopward (a lake, a log): their fields are taken as they are,
+    without normalising, deriving or converting them again. Raises UsageError for a path that is no input; one record or file that cannot be used is a
     dead letter, and the rest goes on.
     """
     policy = rulebook.policy
     clock = Clock(policy.lateness_ms, policy.skew_ms) if clock is None else clock
     dead = DeadLetters() if dead is None else dead
     sources = expand(paths)
-    normaliser = Normaliser.of(rulebook, pseudonym=pseudonym)
+    normaliser = Normaliser.of(rulebook, pseudonym=pseudonym, settled=settled)
     assembler = Assembler(normaliser, needs, seed, dead, latest=clock.latest(), records=records)
     judged = Labels(label_columns(labels), seed) if labels is not None else None
     chunks = _ordered(_chunks(sources, assembler, records), rulebook.schema.order)

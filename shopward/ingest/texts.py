@@ -138,7 +138,7 @@ class Text(Column):
 
     def _packed_with_extra(self) -> Text:
         odd = np.flatnonzero(self.starts < -1)
-        added = Text.of([self._extra(row) for row in odd])
+        added = Text.of([self._extra(int(row)) for row in odd])
         shift = len(self.buf)
         starts, stops = self.starts.astype(np.int64), self.stops.astype(np.int64)
         starts[odd], stops[odd] = added.starts + shift, added.stops + shift

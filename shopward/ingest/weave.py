@@ -6,6 +6,8 @@ it waits; only its keys are kept.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from shopward.batch import LABEL, NULL
@@ -156,9 +158,13 @@ class _LabelRecords:
     def records(self, rows: np.ndarray) -> list[dict]:
         found = []
         for row in rows.tolist():
-            record = {"event_id": self.columns["event_id"].one(row), "ts": int(self.ts[row]), "type": "label"}
+            record: dict[str, Any] = {
+                "event_id": self.columns["event_id"].one(row),
+                "ts": int(self.ts[row]),
+                "type": "label",
+            }
             record["label"] = float(self.verdicts[row])
-            values = {k: column.one(row) for k, column in self.columns.items() if k != "event_id"}
+            values: dict[str, Any] = {k: column.one(row) for k, column in self.columns.items() if k != "event_id"}
             values |= {k: v for k, column in self.numbers.items() if (v := float(column[row])) == v}
             found.append(record | {k: v for k, v in values.items() if v is not None})
         return found

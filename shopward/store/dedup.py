@@ -22,7 +22,7 @@ from numba import int64, njit
 from shopward.errors import CorruptStore, StoreFull
 from shopward.hashing import hash_strings
 from shopward.store import snapshot
-from shopward.store.files import REAL, Disk, write_whole
+from shopward.store.files import REAL, Disk, sweep, write_whole
 from shopward.store.frames import Frame
 from shopward.store.log import Log
 
@@ -296,6 +296,7 @@ class Dedup:
         """
         dedup = cls(Path(folder), disk, lambda: log.durable_seq, background, table_rows)
         disk.make_folder(dedup.folder)
+        sweep(disk, dedup.folder, ".run")
         start = dedup._load(log)
         dedup._table = Table(start)
         dedup._remember(log.replay(start), seed)

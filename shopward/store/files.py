@@ -171,6 +171,13 @@ def full(path: Path, error: OSError) -> StoreFull:
     return StoreFull(f"{path}: {os.strerror(error.errno or 0).lower()}; free some space and send the same events again")
 
 
+def sweep(disk: Disk, folder: Path, ending: str) -> None:
+    """Remove what a crash left of files that were never finished."""
+    for name in disk.names(folder):
+        if name.startswith(".") and name.endswith(f"{ending}.tmp"):
+            disk.remove(folder / name)
+
+
 def write_whole(disk: Disk, path: Path, parts: Sequence[Bytes]) -> None:
     """Write a file so that after a crash it is there completely under its name, or not at all.
 

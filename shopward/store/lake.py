@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 CHUNK_EVENTS = 1 << 18  # events of one commit
 DATASETS = ("events", "decisions", "findings", "lists")
 PART = re.compile(r"part-\d{16,}-\d{16,}-(\d{12,})\.parquet")
+TEMP = re.compile(r"\." + PART.pattern + r"\.tmp")  # not those of a finder, which may be writing right now
 COMMIT = re.compile(r"(\d{12,})-(\d{12,})\.json")
 
 
@@ -248,9 +249,7 @@ def _recover(lake: Path, disk: Disk) -> Commit | None:
 def _unfinished(lake: Path, disk: Disk) -> Iterator[Path]:
     for dataset in DATASETS:
         for folder in _folders(lake / dataset, disk):
-            yield from (
-                folder / name for name in disk.names(folder) if name.startswith(".part-") and name.endswith(".tmp")
-            )
+            yield from (folder / name for name in disk.names(folder) if TEMP.fullmatch(name))
 
 
 def _folders(folder: Path, disk: Disk) -> Iterator[Path]:

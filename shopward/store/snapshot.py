@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from shopward.errors import CorruptStore
-from shopward.store.files import REAL, Bytes, Disk, write_whole
+from shopward.store.files import REAL, Bytes, Disk, sweep, write_whole
 
 MAGIC = b"SWSNAP01"
 ALIGN = 64
@@ -82,6 +82,7 @@ def save(folder: Path | str, arrays: dict[str, np.ndarray], meta: Meta, disk: Di
     folder = Path(folder)
     disk.make_folder(folder)
     path = folder / f"{meta.seq:012d}-{meta.frame:012d}.snapshot"
+    sweep(disk, folder, ".snapshot")
     write_whole(disk, path, encode(arrays, meta))
     for old in saved(folder, disk)[:-keep]:
         disk.remove(old)

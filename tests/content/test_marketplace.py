@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+import pandas as pd
 import pytest
 
 from shopward import Engine, Rulebook, techniques
 from shopward.decision import Decision
+from shopward.market import generate
 from shopward.rules_test import run_tests
 
 
@@ -198,3 +201,36 @@ def test_a_stolen_shop_cannot_be_paid_out_to_a_new_account(shop):
     assert payout.action == "hold"
     assert payout.evidence[0].entity == "account:shop1"
     assert "SW-1034" in payout.evidence[0].techniques
+
+
+# --- ten days of a synthetic marketplace
+
+
+@pytest.fixture(scope="module")
+def ten_days(rulebook, tmp_path_factory) -> pd.DataFrame:
+    """Every decision of ten days, with the truth beside it."""
+    folder = tmp_path_factory.mktemp("market")
+    generate(folder, seed=30, days=10, accounts=2000, access_log=False)
+    engine = Engine(rulebook, mode="interpreted")
+    with (folder / "events.ndjson").open("rb") as lines:
+        decisions = [engine.decide(msgspec.json.decode(line)) for line in lines]
+    rows = pd.DataFrame([(d.event_id, d.action) for d in decisions], columns=["event_id", "action"]).set_index(
+        "event_id"
+    )
+    labels = pd.read_parquet(folder / "truth" / "event_labels.parquet").set_index("event_id")
+    kinds = pd.read_parquet(folder / "truth" / "campaigns.parquet").set_index("id").kind
+    rows["fraud"] = labels.label.reindex(rows.index).fillna(0) == 1
+    rows["kind"] = labels.campaign.map(kinds).reindex(rows.index)
+    return rows
+
+
+def test_honest_people_are_left_alone(ten_days):
+    honest = ten_days[~ten_days.fraud]
+    assert len(honest) > 5000
+    assert honest.action.isin(("deny", "hold", "challenge")).mean() < 0.002
+    assert (honest.action == "review").mean() < 0.002
+
+
+def test_each_of_the_four_campaigns_meets_a_person_or_a_closed_door(ten_days):
+    met = ten_days[ten_days.fraud & ten_days.action.isin(("review", "hold", "deny"))]
+    assert set(met.kind) == {"account_takeover", "card_testing", "coupon_ring", "seller_payout_fraud"}

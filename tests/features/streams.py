@@ -33,7 +33,10 @@ def batch_of(events: list[dict[str, Any]], schema: Schema, seq0: int = 0, seed: 
         elif kind == "list":
             parts = [[pair(v, seed) for v in (items or [])] for items in column]
             offsets = np.cumsum([0, *map(len, parts)])
-            batch.lists[name] = (offsets.astype(np.int64), np.array([p for q in parts for p in q], np.int64).reshape(-1, 2))
+            batch.lists[name] = (
+                offsets.astype(np.int64),
+                np.array([p for q in parts for p in q], np.int64).reshape(-1, 2),
+            )
         elif kind in ("money", "decimal"):
             batch.minor[name] = np.array([NULL if v is None else v for v in column], np.int64)
             batch.numbers[name] = np.array([np.nan if v is None else v / 10.0**digits for v in column])
@@ -43,7 +46,9 @@ def batch_of(events: list[dict[str, Any]], schema: Schema, seq0: int = 0, seed: 
     return batch
 
 
-def run(windows: Windows, events: list[dict[str, Any]], schema: Schema, size: int = 4096, seq0: int = 0) -> dict[str, list[Any]]:
+def run(
+    windows: Windows, events: list[dict[str, Any]], schema: Schema, size: int = 4096, seq0: int = 0
+) -> dict[str, list[Any]]:
     """Every feature at every event; null is None."""
     columns: dict[str, list[Any]] = {name: [] for name in windows.names}
     for at in range(0, len(events), size):

@@ -9,7 +9,7 @@ import pytest
 
 from shopward.batch import Batch
 from shopward.errors import CorruptStore
-from shopward.features import arena, lib, live
+from shopward.features import arena, live
 from shopward.features.live import Windows
 from tests.features.streams import SEED, batch_of, run
 from tests.features.test_windows import BOOK, HOUR, MINUTE, T0, book
@@ -38,10 +38,15 @@ def stream(n: int, keys: int, seed: int = 1, step: int = 20 * MINUTE) -> list[di
         else:
             account, device = f"a{r.randrange(keys)}", r.choice([None, f"d{r.randrange(keys // 2 + 1)}"])
             event = {"account": account, "device": device, "t": t - r.choice([0, 0, 0, 59_999, HOUR]), "type": "order"}
-            event |= {"seller": r.choice([None, f"a{r.randrange(keys)}"]), "amount": r.choice([None, r.randrange(10**6)])}
+            event |= {
+                "seller": r.choice([None, f"a{r.randrange(keys)}"]),
+                "amount": r.choice([None, r.randrange(10**6)]),
+            }
             event |= {"city": r.choice([None, "Köln", "東京", "São Paulo"]), "label_event": f"e{i}"}
             judged = [*judged[-20:], event]
-        events.append({k: v for k, v in event.items() if k != "label_event" or event["type"] == "label"} | {"ratio": r.random()})
+        events.append(
+            {k: v for k, v in event.items() if k != "label_event" or event["type"] == "label"} | {"ratio": r.random()}
+        )
         if event["type"] != "label":
             judged[-1]["label_event"] = f"e{i}"
     return events
@@ -80,17 +85,16 @@ def test_recycling_changes_no_value(folder, monkeypatch):
         recycling = windows(folder, mode, WINDOWED)
         assert run(recycling, events, WINDOWED.schema, 100) == expected
         assert recycling.memory()["keys"] < keeping.memory()["keys"] / 4
-        assert all(int(ids.header[lib.FREE]) > 0 for ids in recycling.ids)
 
 
 def test_a_recycled_key_leaves_nothing_behind(folder, often):
     engine = windows(folder, rulebook=WINDOWED)
     first = [{"account": f"a{i % 5}", "device": f"d{i}", "t": T0 + i, "amount": 5} for i in range(320)]
     run(engine, first, WINDOWED.schema, 64)
-    later = [{"account": "z", "t": T0 + 10 * HOUR + i} for i in range(64)]
+    later = [{"account": "z", "t": T0 + 10 * HOUR + i} for i in range(320)]
     run(engine, later, WINDOWED.schema, 64, seq0=320)
     memory = engine.memory()
-    assert memory["keys"] == 4 and memory["live_events"] == 3 * 64  # `z` as account, as either role, no device
+    assert memory["keys"] == 2 and memory["live_events"] == 2 * 320  # `z` as account and as either role
     assert all(not header[0] for m in engine.families for r in m.rings.values() for header in r.index_headers.values())
 
 
@@ -147,7 +151,6 @@ def test_results_that_somebody_still_holds_are_not_overwritten(folder):
     assert [b.values[1, 0] for b in blocks] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
-@pytest.mark.slow
 def test_five_million_keys_stay_in_bounded_memory(folder):
     rulebook = book("""
 n_1h: {entity: account, measure: count, over: 1h}
@@ -160,7 +163,7 @@ accounts_1h: {entity: device, measure: distinct(account), over: 1h}
         t = T0 + (np.arange(n) + seq0) * 36  # 100,000 events an hour, all keys new
         account, device = (r.integers(1, 1 << 62, (n, 2)) for _ in range(2))
         engine.update(Batch(n, seq0, t, t, np.ones(n, np.int16), [], hashes={"account": account, "device": device}))
-        used.append(engine.memory()["bytes"])
-    assert max(used[300:]) <= 1.2 * max(used[:300])
+        if seq0 // n % 20 == 0:
+            used.append(engine.memory()["bytes"])
+    assert max(used[15:]) <= 1.2 * max(used[:15])
     assert engine.memory()["keys"] < 1_500_000
-

@@ -146,14 +146,28 @@ def test_lagged_windows_see_events_when_they_are_old_enough(mode, folder):
 
 
 def test_an_event_counts_once_for_each_key_among_its_roles(mode, folder):
-    events = [at(0, seller="bob"), at(1, account="bob", seller="ann"), at(2, seller="ann"), at(3, account=None, seller="bob"), at(4)]
+    events = [
+        at(0, seller="bob"),
+        at(1, account="bob", seller="ann"),
+        at(2, seller="ann"),
+        at(3, account=None, seller="bob"),
+        at(4),
+    ]
     got = answers(events, mode, folder)
     assert got["any_role_1h"] == [1, 2, 3, None, 4]
     assert got["pair_1h"] == [1, 1, 1, None, None]
 
 
 def test_sequences_look_at_earlier_events_of_the_key(mode, folder):
-    kinds = [("login", 0), ("order", 60), ("order", 60.001), ("payment", 61), ("order", 62), ("login", 62), ("login", 63)]
+    kinds = [
+        ("login", 0),
+        ("order", 60),
+        ("order", 60.001),
+        ("payment", 61),
+        ("order", 62),
+        ("login", 62),
+        ("login", 63),
+    ]
     got = answers([at(s, type=k) for k, s in kinds], mode, folder)
     assert got["login_order"] == [0, 1, 0, 0, 0, 0, 0]
     assert got["unpaid"] == [0, 0, 1, 0, 0, 0, 1]
@@ -161,7 +175,14 @@ def test_sequences_look_at_earlier_events_of_the_key(mode, folder):
 
 def test_a_later_label_replaces_the_earlier_one(mode, folder):
     judged = {"type": "label", "label_event": "e0"}
-    events = [at(0), at(1, **judged, label=1), at(2, type="label", label_event="e9", label=0), at(3), at(4, **judged, label=0), at(5)]
+    events = [
+        at(0),
+        at(1, **judged, label=1),
+        at(2, type="label", label_event="e9", label=0),
+        at(3),
+        at(4, **judged, label=0),
+        at(5),
+    ]
     got = answers(events, mode, folder)
     assert got["bad_1h"] == [None, 1, 0.5, 0.5, 0, 0]
     assert got["n_1h"] == [1, 1, 1, 2, 2, 3]  # labels are not events of the same sort
@@ -220,7 +241,9 @@ def test_needs_names_every_column_the_kernels_read():
 
 
 def test_a_batch_of_one_event_is_the_same_as_many(folder):
-    events = [at(i, account=f"a{i % 5}", device=f"d{i % 3}", amount=i, city=f"c{i % 4}", ratio=i * 0.5) for i in range(60)]
+    events = [
+        at(i, account=f"a{i % 5}", device=f"d{i % 3}", amount=i, city=f"c{i % 4}", ratio=i * 0.5) for i in range(60)
+    ]
     many, one = (Windows(BOOK, SEED, mode="compiled", cache_dir=folder) for _ in range(2))
     expected = many.update(batch_of(events, BOOK.schema)).values
     batch = batch_of(events[:1], BOOK.schema)

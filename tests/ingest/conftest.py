@@ -37,14 +37,18 @@ money: amount
 EVERYTHING = Needs(
     numbers=frozenset({"amount", "balance", "rating", "success", "born", "weight", "label", "ts"}),
     minor=frozenset({"amount", "balance", "weight", "label"}),
-    hashes=frozenset({"account", "seller", "device", "email", "phone", "mail_domain", "ip", "net", "note", "label_event", "event_id"}),
+    hashes=frozenset(
+        {"account", "seller", "device", "email", "phone", "mail_domain", "ip", "net", "note", "label_event", "event_id"}
+    ),
     lists=frozenset({"tags"}),
     text=frozenset({"note"}),
 )
 
 
 def book(schema: str = SCHEMA, **files: str) -> Rulebook:
-    return Rulebook.from_files({"schema.yaml": schema} | {name.replace("__", "/") + ".yaml": text for name, text in files.items()})
+    return Rulebook.from_files(
+        {"schema.yaml": schema} | {name.replace("__", "/") + ".yaml": text for name, text in files.items()}
+    )
 
 
 class Reader:
@@ -69,7 +73,10 @@ def shop() -> Reader:
 
 def write_lines(path: Path, *records) -> Path:
     """NDJSON; a record may be a dict, a string or bytes."""
-    lines = [r if isinstance(r, bytes) else r.encode() if isinstance(r, str) else json.dumps(r, ensure_ascii=False).encode() for r in records]
+    lines = [
+        r if isinstance(r, bytes) else r.encode() if isinstance(r, str) else json.dumps(r, ensure_ascii=False).encode()
+        for r in records
+    ]
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     return path
 

@@ -32,7 +32,10 @@ def quoted(value) -> str:
 
 def write_csv(path, rows, header=None):
     header = header or list(dict.fromkeys(name for row in rows for name in row))
-    path.write_text("\n".join([",".join(header), *(",".join(quoted(row.get(name)) for name in header) for row in rows)]) + "\n", newline="")
+    path.write_text(
+        "\n".join([",".join(header), *(",".join(quoted(row.get(name)) for name in header) for row in rows)]) + "\n",
+        newline="",
+    )
     return path
 
 
@@ -63,7 +66,7 @@ def test_any_csv_is_read_as_pythons_csv_reads_it(tmp_path_factory, rows, block):
     from shopward.errors import BadEvent
     from shopward.ingest import normalise
 
-    for row in csv.DictReader(io.StringIO(path.read_text(newline=""), newline="")):
+    for row in csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")):
         try:
             wanted.append(normalise({k: v for k, v in row.items() if v != ""}, rulebook.schema))
         except BadEvent:
@@ -71,14 +74,18 @@ def test_any_csv_is_read_as_pythons_csv_reads_it(tmp_path_factory, rows, block):
     assert [{k: v for k, v in record.items() if k != "event_id"} for record in got] == wanted
     assert dead.count == len(rows) - len(wanted)
     for batch in batches:
-        same_columns(batch, from_dicts(batch.records(), rulebook, EVERYTHING, SEED, settled=True, seq0=batch.seq0, t=batch.t))
+        same_columns(
+            batch, from_dicts(batch.records(), rulebook, EVERYTHING, SEED, settled=True, seq0=batch.seq0, t=batch.t)
+        )
 
 
 def test_csv_lines_that_do_not_fit_are_dead_letters(shop, tmp_path):
     path = tmp_path / "e.csv"
-    path.write_bytes(b"\xef\xbb\xbftype;ts;account\r\nlogin;1;ann\r\nlogin;2\r\nlogin;3;b;c\r\n\r\nlogin;4;\xff\r\nlogin;5;\"bo\"\"b\"\r\n")
+    path.write_bytes(
+        b'\xef\xbb\xbftype;ts;account\r\nlogin;1;ann\r\nlogin;2\r\nlogin;3;b;c\r\n\r\nlogin;4;\xff\r\nlogin;5;"bo""b"\r\n'
+    )
     assert [(e["ts"], e.get("account")) for e in shop.events(path)] == [(1, "ann"), (5, 'bo"b')]
-    assert shop.dead.why() == "2 cells where the header has 3 (1; first at {0}:3); 4 cells where the header has 3 (1; first at {0}:4); not valid UTF-8 (1; first at {0}:6)".format(path)  # fmt: skip
+    assert shop.dead.why() == f"2 cells where the header has 3 (1; first at {path}:3); 4 cells where the header has 3 (1; first at {path}:4); not valid UTF-8 (1; first at {path}:6)"  # fmt: skip
 
 
 def test_an_arrow_table_of_any_types_gives_the_same_events(shop):
@@ -113,7 +120,13 @@ FLOATS = st.one_of(
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS, st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))), min_size=1, max_size=10))
+@given(
+    st.lists(
+        st.tuples(FLOATS, FLOATS, FLOATS, st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))),
+        min_size=1,
+        max_size=10,
+    )
+)
 def test_number_columns_mean_what_the_same_numbers_mean_in_records(rows):
     rulebook, dead = book(), DeadLetters()
     n = len(rows)
@@ -159,12 +172,19 @@ def test_folders_are_read_in_name_order_and_hive_folders_are_columns(shop, tmp_p
     hive = tmp_path / "c" / "type=refund"
     hive.mkdir(parents=True)
     pq.write_table(pa.table({"ts": [4]}), hive / "x.parquet")
-    assert [(e["type"], e["ts"]) for e in shop.events(tmp_path)] == [("login", 1), ("login", 2), ("login", 3), ("refund", 4)]
+    assert [(e["type"], e["ts"]) for e in shop.events(tmp_path)] == [
+        ("login", 1),
+        ("login", 2),
+        ("login", 3),
+        ("refund", 4),
+    ]
     assert shop.dead.count == 0
 
 
 def test_records_can_be_piped_in(shop, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"type":"login","ts":1}\n{"type":"login","ts":2}\n')))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"type":"login","ts":1}\n{"type":"login","ts":2}\n'))
+    )
     assert [e["ts"] for e in shop.events("-")] == [1, 2]
 
 
@@ -191,9 +211,14 @@ def test_a_declared_order_sorts_the_whole_input(tmp_path):
     shop = Reader(book(schema), EVERYTHING.__class__(hashes=frozenset({"account"})))
     path = write_lines(
         tmp_path / "e.ndjson",
-        *[{"type": "login", "ts": ts, "event_id": i, "account": str(i)} for ts, i in [(5, 10), (5, 9), (1, 3), (5, "x"), (1, 20)]],
+        *[
+            {"type": "login", "ts": ts, "event_id": i, "account": str(i)}
+            for ts, i in [(5, 10), (5, 9), (1, 3), (5, "x"), (1, 20)]
+        ],
     )
-    assert [e["event_id"] for e in shop.events(path)] == ["3", "20", "9", "x", "10"], "shorter ids first, so that numbers count up"
+    assert [e["event_id"] for e in shop.events(path)] == ["3", "20", "9", "x", "10"], (
+        "shorter ids first, so that numbers count up"
+    )
     table = pa.table({"type": ["login"] * 4, "ts": [5, 5, 1, 1], "event_id": [10, 9, 20, 3]})
     assert [e["event_id"] for e in shop.events(table)] == ["3", "20", "9", "10"]
 

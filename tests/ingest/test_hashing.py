@@ -52,7 +52,9 @@ def test_compiled_and_plain_agree_on_every_length(data, seed):
 @given(st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=30)), max_size=30))
 def test_lists_and_every_arrow_form_of_text_agree(texts):
     wanted = hash_strings(texts, SEED)
-    assert [tuple(row) for row in wanted.tolist()] == [(0, 0) if t is None else siphash128(t.encode(), SEED) for t in texts]
+    assert [tuple(row) for row in wanted.tolist()] == [
+        (0, 0) if t is None else siphash128(t.encode(), SEED) for t in texts
+    ]
     for kind in (pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
         array = pa.array(texts, pa.string()).cast(kind) if pa.types.is_string_view(kind) else pa.array(texts, kind)
         np.testing.assert_array_equal(hash_strings(array, SEED), wanted)

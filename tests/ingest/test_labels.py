@@ -41,18 +41,26 @@ def pay(i: int, ts: int, fraud: int | None = None, **more) -> dict:
 
 def story(events: list[dict]) -> list[str]:
     """The stream in short: e1 for an event, !e1 for a label that says fraud, ?e1 for one that says not."""
-    return [
-        e["event_id"] if e["type"] != "label" else "?!"[int(e["label"])] + e["label_event"] for e in events
-    ]
+    return [e["event_id"] if e["type"] != "label" else "?!"[int(e["label"])] + e["label_event"] for e in events]
 
 
 def test_the_label_column_comes_back_as_a_label_when_it_is_known(tmp_path):
     shop = payments()
     path = write_lines(tmp_path / "p.ndjson", pay(1, 0, 1, shop=7), pay(2, 50, 0), pay(3, 99), pay(4, 100), pay(5, 151))
     events = shop.events(path)
-    assert story(events) == ["e1", "e2", "e3", "!e1", "e4", "?e2", "e5"], "a label comes before events of its millisecond"
+    assert story(events) == ["e1", "e2", "e3", "!e1", "e4", "?e2", "e5"], (
+        "a label comes before events of its millisecond"
+    )
     label = events[3]
-    assert label == {"event_id": "label:e1:100", "ts": 100, "type": "label", "label": 1.0, "label_event": "e1", "account": "a1", "shop": 7.0}
+    assert label == {
+        "event_id": "label:e1:100",
+        "ts": 100,
+        "type": "label",
+        "label": 1.0,
+        "label_event": "e1",
+        "account": "a1",
+        "shop": 7.0,
+    }
     assert all("fraud" not in event for event in events), "the truth is taken out of the event"
 
 
@@ -81,7 +89,9 @@ def test_labels_not_known_before_the_stream_ends_come_last_but_never_from_the_fu
 def test_a_label_file_joins_the_events_it_judges(tmp_path):
     path = write_lines(tmp_path / "p.ndjson", pay(1, 0), pay(2, 50), pay(3, 200), pay(4, 900))
     labels = tmp_path / "labels.csv"
-    labels.write_text("event_id,label,label_ts,source\ne2,1,150,analyst\ne1,0,1970-01-01T00:00:00.100Z,\ne1,1,800,chargeback\nlost,1,5,\n")
+    labels.write_text(
+        "event_id,label,label_ts,source\ne2,1,150,analyst\ne1,0,1970-01-01T00:00:00.100Z,\ne1,1,800,chargeback\nlost,1,5,\n"
+    )
     shop = payments("")
     events = shop.events(path, labels=labels)
     assert story(events) == ["e1", "e2", "?e1", "!e2", "e3", "!e1", "e4"], "a later label for the same event comes too"
@@ -98,7 +108,10 @@ def test_label_files_of_every_kind_say_the_same(tmp_path, ending):
     elif ending == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
-        path.write_text("event_id,label,label_ts,amount\n" + "".join(f"{r['event_id']},{r['label']},{r['label_ts']},{r['amount'] or ''}\n" for r in rows))
+        path.write_text(
+            "event_id,label,label_ts,amount\n"
+            + "".join(f"{r['event_id']},{r['label']},{r['label_ts']},{r['amount'] or ''}\n" for r in rows)
+        )
     assert list(read_labels(path)) == [
         Label(event_id="e1", label=0, ts=1767225600000),
         Label(event_id="e2", label=1, ts=1767312000000, amount=5.5),
@@ -116,7 +129,15 @@ def test_a_label_file_that_cannot_be_used_says_where(tmp_path):
     with pytest.raises(UsageError, match="the ending must be"):
         list(read_labels(tmp_path / "labels.txt"))
     with pytest.raises(BadData, match=r"labels.ndjson:2: label_ts: missing"):
-        list(read_labels(write_lines(tmp_path / "labels.ndjson", {"event_id": "a", "label": 1, "label_ts": 1}, {"event_id": "a", "label": 1})))
+        list(
+            read_labels(
+                write_lines(
+                    tmp_path / "labels.ndjson",
+                    {"event_id": "a", "label": 1, "label_ts": 1},
+                    {"event_id": "a", "label": 1},
+                )
+            )
+        )
 
 
 def naive(events: list[dict], labels: list[tuple[str, int, int]], after: int) -> list[str]:
@@ -128,7 +149,9 @@ def naive(events: list[dict], labels: list[tuple[str, int, int]], after: int) ->
         waiting = [w for w in waiting if w[0] > clock]
         out += [name for _, _, name in due] + [event["event_id"]]
         mine = [(event["ts"] + after, event["fraud"])] if event["fraud"] is not None else []
-        for ts, verdict in mine + sorted([(ts, v) for e, v, ts in labels if e == event["event_id"]], key=lambda x: x[0]):
+        for ts, verdict in mine + sorted(
+            [(ts, v) for e, v, ts in labels if e == event["event_id"]], key=lambda x: x[0]
+        ):
             waiting.append((ts, order, "?!"[verdict] + event["event_id"]))
             order += 1
     return out + [name for _, _, name in sorted(waiting)]
@@ -137,7 +160,11 @@ def naive(events: list[dict], labels: list[tuple[str, int, int]], after: int) ->
 @settings(deadline=None, max_examples=150)
 @given(
     st.lists(st.tuples(st.integers(0, 400), st.sampled_from([None, 0, 1])), min_size=1, max_size=30),
-    st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0, 1]), st.integers(0, 900)), max_size=10, unique_by=lambda x: (x[0], x[2])),
+    st.lists(
+        st.tuples(st.integers(0, 30), st.sampled_from([0, 1]), st.integers(0, 900)),
+        max_size=10,
+        unique_by=lambda x: (x[0], x[2]),
+    ),
     st.integers(0, 300),
     st.integers(1, 7),
 )
@@ -150,7 +177,13 @@ def test_labels_are_woven_as_told_slowly_however_the_file_is_cut(tmp_path_factor
     shop = payments(f"label: {{field: fraud, known_after: {after}ms}}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shopward.ingest.blocks.ROWS", rows)
-        got = story([r for b in read(path, shop.rulebook, NEEDS, SEED, labels=file, records=True, dead=DeadLetters()) for r in b.records()])
+        got = story(
+            [
+                r
+                for b in read(path, shop.rulebook, NEEDS, SEED, labels=file, records=True, dead=DeadLetters())
+                for r in b.records()
+            ]
+        )
     wanted = naive(events, labels, after)
     assert [name for name in got if name[0] == "e"] == [name for name in wanted if name[0] == "e"]
     assert got == wanted

@@ -41,7 +41,9 @@ class Endless(io.RawIOBase):
 GOOD = b'{"type":"login","ts":1}\n'
 
 
-@pytest.mark.parametrize(("scanner", "head", "tail"), [(ndjson, GOOD, b"\n" + GOOD), (csv_rows, b"type,ts\nlogin,1\n", b"\nlogin,1\n")])
+@pytest.mark.parametrize(
+    ("scanner", "head", "tail"), [(ndjson, GOOD, b"\n" + GOOD), (csv_rows, b"type,ts\nlogin,1\n", b"\nlogin,1\n")]
+)
 def test_a_line_of_200_megabytes_is_dropped_and_memory_stays_small(scanner, head, tail):
     dead = DeadLetters()
     assembler = Assembler(Normaliser.of(book()), EVERYTHING, SEED, dead)
@@ -55,7 +57,11 @@ def test_a_line_of_200_megabytes_is_dropped_and_memory_stays_small(scanner, head
 
 
 def test_a_large_record_is_refused_and_a_large_enough_one_is_not(shop, tmp_path):
-    path = write_lines(tmp_path / "e.ndjson", {"type": "login", "ts": 1, "x": "y" * 1_000_000}, {"type": "login", "ts": 2, "x": "y" * 1_100_000})
+    path = write_lines(
+        tmp_path / "e.ndjson",
+        {"type": "login", "ts": 1, "x": "y" * 1_000_000},
+        {"type": "login", "ts": 2, "x": "y" * 1_100_000},
+    )
     assert [e["ts"] for e in shop.events(path)] == [1]
     assert "larger than a record may be (1,100,0" in shop.dead.why()
 
@@ -82,15 +88,28 @@ def test_dead_letters_say_where_and_why_and_hide_what_is_personal(tmp_path):
 
 def test_a_timestamp_from_2099_is_a_dead_letter_in_a_file(shop, tmp_path):
     soon = int(time.time() * 1000) + 60_000
-    path = write_lines(tmp_path / "e.ndjson", {"type": "login", "ts": "2099-01-01"}, {"type": "login", "ts": soon}, {"type": "login", "ts": 7})
+    path = write_lines(
+        tmp_path / "e.ndjson",
+        {"type": "login", "ts": "2099-01-01"},
+        {"type": "login", "ts": soon},
+        {"type": "login", "ts": 7},
+    )
     assert [e["ts"] for e in shop.events(path)] == [soon, 7]
     assert "ts: in the future (2099-01-01T00:00:00Z)" in shop.dead.why()
 
 
 def test_a_field_that_changes_type_only_costs_its_own_record(shop, tmp_path):
     values = [1, "2", 3.5, None, True, {"a": 1}, [1], "x", 4]
-    path = write_lines(tmp_path / "e.ndjson", *[{"type": "login", "ts": i, "rating": value} for i, value in enumerate(values)])
-    assert [(e["ts"], e.get("rating")) for e in shop.events(path)] == [(0, 1.0), (1, 2.0), (2, 3.5), (3, None), (8, 4.0)]
+    path = write_lines(
+        tmp_path / "e.ndjson", *[{"type": "login", "ts": i, "rating": value} for i, value in enumerate(values)]
+    )
+    assert [(e["ts"], e.get("rating")) for e in shop.events(path)] == [
+        (0, 1.0),
+        (1, 2.0),
+        (2, 3.5),
+        (3, None),
+        (8, 4.0),
+    ]
     assert shop.dead.count == 4
 
 
@@ -110,7 +129,9 @@ def test_the_servers_clock_never_goes_back(monkeypatch):
 
 
 def test_dicts_become_one_batch_and_name_themselves_by_seq():
-    batch = from_dicts([{"type": "login", "ts": 1, "account": 5}, {"type": "login", "ts": 2}], book(), EVERYTHING, SEED, seq0=40)
+    batch = from_dicts(
+        [{"type": "login", "ts": 1, "account": 5}, {"type": "login", "ts": 2}], book(), EVERYTHING, SEED, seq0=40
+    )
     assert batch.event_ids == ["event:40", "event:41"] and batch.text("account") == ["5", None]
     assert batch.records()[0] == {"event_id": "event:40", "ts": 1, "type": "login", "account": "5"}
     with pytest.raises(BadEvent, match="unknown event type"):
@@ -127,7 +148,9 @@ def test_a_body_of_lines_is_one_batch_and_bad_lines_are_numbered():
 
 
 def test_many_small_batches_and_few_large_ones_are_the_same_stream(shop, tmp_path):
-    path = write_lines(tmp_path / "e.ndjson", *[{"type": "login", "ts": i * 7 % 50, "account": f"a{i}"} for i in range(300)])
+    path = write_lines(
+        tmp_path / "e.ndjson", *[{"type": "login", "ts": i * 7 % 50, "account": f"a{i}"} for i in range(300)]
+    )
     one = shop.batches(path, batch_size=1)
     many = shop.batches(path, batch_size=4096)
     assert [t for b in one for t in b.t.tolist()] == [t for b in many for t in b.t.tolist()]
@@ -137,7 +160,11 @@ def test_many_small_batches_and_few_large_ones_are_the_same_stream(shop, tmp_pat
 
 def test_pseudonyms_replace_personal_values_before_they_are_hashed(tmp_path):
     rulebook = book()
-    path = write_lines(tmp_path / "e.ndjson", {"event_id": "1", "type": "login", "ts": 1, "email": "Ann@Example.com"}, {"event_id": "2", "type": "login", "ts": 2, "email": "bob@x.org"})
+    path = write_lines(
+        tmp_path / "e.ndjson",
+        {"event_id": "1", "type": "login", "ts": 1, "email": "Ann@Example.com"},
+        {"event_id": "2", "type": "login", "ts": 2, "email": "bob@x.org"},
+    )
 
     def cover(field, value):
         return f"{field}-{len(value)}"

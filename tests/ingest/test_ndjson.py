@@ -47,7 +47,9 @@ def both_ways(lines: list[bytes]) -> None:
     letters = Letters()
     fast = from_ndjson(b"\n".join(lines), BOOK, EVERYTHING, SEED, dead=letters, clock=Clock())
     events, dead = slowly(lines)
-    prefix = next((i.rsplit(":", 1)[0] for i in fast.event_ids if i.count(":") == 1 and len(i.split(":")[0]) == 12), None)
+    prefix = next(
+        (i.rsplit(":", 1)[0] for i in fast.event_ids if i.count(":") == 1 and len(i.split(":")[0]) == 12), None
+    )
     for event in events:
         if event["event_id"].startswith("id:") and prefix:
             event["event_id"] = event["event_id"].replace("id:", prefix + ":", 1)
@@ -56,13 +58,18 @@ def both_ways(lines: list[bytes]) -> None:
     assert fast.records() == events
 
 
-IDS = st.text(st.sampled_from("abcdefgh-_.:é\u4e2d\U0001f600 \"\\\n\u2028"), max_size=40)
+IDS = st.text(st.sampled_from('abcdefgh-_.:é\u4e2d\U0001f600 "\\\n\u2028'), max_size=40)
 NUMBERS = st.one_of(
     st.integers(-(10**25), 10**25), st.integers(-100, 10**7), st.floats(allow_nan=True, allow_infinity=True),
     st.decimals(-1000, 10**6, places=3).map(float), st.sampled_from([0.285, -0.0, 1e300, 5e-324, 0.005, 0.015, 1e15 + 0.5, 10**10, 10**10 + 1]),
 )  # fmt: skip
-ODDITIES = st.one_of(st.none(), st.booleans(), IDS, NUMBERS, st.lists(IDS, max_size=3), st.dictionaries(IDS, NUMBERS, max_size=2))
-TEXT_NUMBERS = st.one_of(NUMBERS.map(str), st.sampled_from(["", " 5", "1e3", "1.", ".5", "+1", "007", "1_0", "٣", "NaN", "0x1", "-0", "1e999"]))
+ODDITIES = st.one_of(
+    st.none(), st.booleans(), IDS, NUMBERS, st.lists(IDS, max_size=3), st.dictionaries(IDS, NUMBERS, max_size=2)
+)
+TEXT_NUMBERS = st.one_of(
+    NUMBERS.map(str),
+    st.sampled_from(["", " 5", "1e3", "1.", ".5", "+1", "007", "1_0", "٣", "NaN", "0x1", "-0", "1e999"]),
+)
 TIMES = st.one_of(
     st.integers(0, 1_800_000_000_000),
     st.sampled_from([
@@ -93,7 +100,11 @@ EVENTS = st.fixed_dictionaries(
 def as_json(event: dict, shape: int) -> bytes:
     """The same record as different producers write it."""
     text = json.dumps(
-        event, ensure_ascii=shape & 1 == 0, separators=(",", ":") if shape & 2 else None, sort_keys=bool(shape & 4), allow_nan=True
+        event,
+        ensure_ascii=shape & 1 == 0,
+        separators=(",", ":") if shape & 2 else None,
+        sort_keys=bool(shape & 4),
+        allow_nan=True,
     )
     if shape & 8:
         text = " " + text + "\t\r"
@@ -178,7 +189,14 @@ def test_ordinary_lines_become_columns(shop, tmp_path):
     path = write_lines(
         tmp_path / "events.ndjson",
         {"event_id": "e1", "type": "login", "ts": "2026-01-01T00:00:00Z", "account": "ann", "success": True},
-        {"event_id": "e2", "type": "payment", "ts": 1767225601000, "account": "ann", "amount": 12.345, "tags": ["a", "b"]},
+        {
+            "event_id": "e2",
+            "type": "payment",
+            "ts": 1767225601000,
+            "account": "ann",
+            "amount": 12.345,
+            "tags": ["a", "b"],
+        },
     )
     (batch,) = shop.batches(path)
     assert list(batch.event_ids) == ["e1", "e2"]
@@ -200,18 +218,53 @@ def test_ordinary_lines_never_touch_the_slow_path(shop, tmp_path, monkeypatch):
     monkeypatch.setattr("shopward.ingest.blocks.load_json", refuse)
     path = write_lines(
         tmp_path / "events.ndjson",
-        {"event_id": "e1", "type": "login", "ts": "2026-01-01T00:00:00.250Z", "account": "ann", "success": True, "page": "a\n\u00e9"},
-        {"type": "order", "ts": 1767225601000, "account": 7, "amount": "12.50", "rating": -4.5, "email": "ann@example.com", "x": None},
-        {"ts": 1767225601000, "type": "payment", "weight": 0.1235, "ip": "203.0.113.9", "phone": "+15550109999", "born": "2001-02-03"},
-        {"type": "label", "ts": 1767225601000, "label": 1, "label_event": "e1", "label_source": "Jürgen", "account": "ann"},
+        {
+            "event_id": "e1",
+            "type": "login",
+            "ts": "2026-01-01T00:00:00.250Z",
+            "account": "ann",
+            "success": True,
+            "page": "a\n\u00e9",
+        },
+        {
+            "type": "order",
+            "ts": 1767225601000,
+            "account": 7,
+            "amount": "12.50",
+            "rating": -4.5,
+            "email": "ann@example.com",
+            "x": None,
+        },
+        {
+            "ts": 1767225601000,
+            "type": "payment",
+            "weight": 0.1235,
+            "ip": "203.0.113.9",
+            "phone": "+15550109999",
+            "born": "2001-02-03",
+        },
+        {
+            "type": "label",
+            "ts": 1767225601000,
+            "label": 1,
+            "label_event": "e1",
+            "label_source": "Jürgen",
+            "account": "ann",
+        },
     )
     (batch,) = shop.batches(path, records=False)
     assert batch.n == 4
-    assert batch.minor["weight"][2] == 124 and batch.text("net")[2] == "203.0.113.9" and batch.text("mail_domain")[1] == "example.com"
+    assert (
+        batch.minor["weight"][2] == 124
+        and batch.text("net")[2] == "203.0.113.9"
+        and batch.text("mail_domain")[1] == "example.com"
+    )
 
 
 def test_a_file_cut_anywhere_into_blocks_gives_the_same(shop, tmp_path, monkeypatch):
-    records = [{"event_id": f"é{i}", "type": "login", "ts": i, "account": "a" * (i % 97), "n": {"x": i}} for i in range(500)]
+    records = [
+        {"event_id": f"é{i}", "type": "login", "ts": i, "account": "a" * (i % 97), "n": {"x": i}} for i in range(500)
+    ]
     path = write_lines(tmp_path / "e.ndjson", *records)
     whole = shop.events(path)
     monkeypatch.setattr("shopward.ingest.blocks.BLOCK", 97)

@@ -275,6 +275,17 @@ def test_a_committed_file_that_went_missing_is_an_error(data):
         compact(data)
 
 
+def test_compaction_sweeps_its_own_leftovers_and_leaves_a_finder_that_is_writing_alone(data):
+    folder = data / "lake" / "findings" / "date=2026-01-01"
+    folder.mkdir(parents=True)
+    own = folder / ".part-0000000000000000-0000000000000003-000000000000.parquet.tmp"
+    other = folder / ".part-0123456789abcdef.parquet.tmp"
+    own.write_bytes(b"half")
+    other.write_bytes(b"half")
+    compact(data)
+    assert other.exists() and not own.exists()
+
+
 def test_two_compactions_at_once_are_refused(data):
     from shopward.store.files import REAL
 

@@ -46,6 +46,12 @@ def test_the_last_two_are_kept(tmp_path):
     ]
 
 
+def test_what_a_crash_left_half_written_is_swept_away(tmp_path):
+    (tmp_path / ".000000000009-000000000009.snapshot.tmp").write_bytes(bytes(100))
+    snapshot.save(tmp_path, STATE, Meta(seq=10, frame=10))
+    assert [p.name for p in tmp_path.iterdir()] == ["000000000010-000000000010.snapshot"]
+
+
 def test_no_snapshot_means_replay_everything(tmp_path):
     assert snapshot.load(tmp_path / "nothing here") is None
 

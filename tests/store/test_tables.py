@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from shopward.errors import MissingExtra, UsageError
+from shopward.errors import MissingExtra, StoreFull, UsageError
 from shopward.lists import Entry, ListIndex
 from shopward.store import tables as t
 from shopward.store.tables import Tables
@@ -90,6 +90,15 @@ def test_a_reader_beside_a_writer(tmp_path):
         connection.execute(sa.insert(t.cases).values(entity="account:a1", opened=1))
         assert reader.rows(sa.select(t.cases)) == []
     assert [case["state"] for case in reader.rows(sa.select(t.cases))] == ["open"]
+
+
+def test_a_full_disk_is_told_apart_from_other_errors(tmp_path):
+    tables = Tables.open(tmp_path / "x.db")
+    with tables.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1")
+    with pytest.raises(StoreFull, match="x.db: database or disk is full; free some space"):
+        tables.record("kim", "wrote a novel", "x" * 1_000_000)
+    tables.close()
 
 
 def test_a_missing_driver_says_how_to_install_it(monkeypatch):
