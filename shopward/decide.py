@@ -9,7 +9,7 @@ retried event gets the answer it got before, and a restart continues exactly whe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from shopward.decision import Decision, Decisions
 from shopward.declare.needs import needs as columns_of
 from shopward.declare.types import ACTIONS, Rule
 from shopward.errors import BadEvent
+from shopward.event import format_time, name_of
 from shopward.features.live import Mode, Windows
 from shopward.ingest import Clock, DeadLetters, Normaliser, from_dicts, read
 from shopward.lists import ListIndex
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from shopward.declare.rulebook import Rulebook
+    from shopward.store.files import Disk
 
 __all__ = ["Decision", "Decisions", "Engine"]
 
@@ -42,6 +44,7 @@ class Engine:
     data   a folder that makes decisions durable; None: everything is in memory and ends with the process
     clock  `stream` (the clock is the latest event time seen: files, tests) or `server` (the machine's clock at arrival)
     mode   `auto` interprets until kernels are compiled, `compiled` compiles first, `interpreted` never compiles
+    disk   what keeps the log, the known ids and the snapshots of the data folder (the operating system's files when not given)
 
     >>> from shopward import Engine, Rulebook
     >>> rulebook = Rulebook.from_files({
@@ -64,14 +67,25 @@ class Engine:
         clock: str = "stream",
         mode: Mode = "auto",
         seed: bytes | None = None,
+        disk: Disk | None = None,
     ):
         from shopward.durable import Journal
 
         self.rulebook, self.schema, self.policy = rulebook, rulebook.schema, rulebook.policy
-        self.journal = Journal(Path(data), rulebook) if data is not None else None
+        self.journal = Journal(Path(data), rulebook, disk) if data is not None else None
         self.seed = self.journal.seed if self.journal else seed or os.urandom(16)
         self.clock = Clock(self.policy.lateness_ms, self.policy.skew_ms, server=clock == "server")
         self.seq = 0
+        try:
+            self._begin(mode)
+        except BaseException:
+            if self.journal:
+                self.journal.release()  # another try, or another process, finds the folder free
+            raise
+
+    def _begin(self, mode: Mode) -> None:
+        """Compile the rulebook and bring the state to the end of the log."""
+        rulebook = self.rulebook
         self.normaliser = Normaliser.of(rulebook, pseudonym=self.journal.pseudonym if self.journal else None)
         self.lists = ListIndex()
         self.windows = Windows(rulebook, self.seed, mode=mode)
@@ -219,10 +233,16 @@ class Engine:
     # --- steps
 
     def _checked(self, event: dict[str, Any]) -> dict[str, Any] | BadEvent:
+        """The event in its usual form, or what is wrong with it."""
+        if not isinstance(event, Mapping):
+            return BadEvent(f"expected an object, found {name_of(event)}")
         try:
-            return self.normaliser(event)
+            found = self.normaliser(event)
         except BadEvent as error:
             return error
+        if not self.clock.server and found["ts"] > max(self.clock.latest(), self.clock.value):
+            return BadEvent(f"in the future ({format_time(found['ts'])}); the machine's clock says otherwise", field="ts")
+        return found
 
     def _control(self, batch: Batch, block, rows: np.ndarray) -> np.ndarray:
         """Which events belong to the arm that is let through, so that labels stay honest."""

@@ -23,8 +23,10 @@ from shopward.ingest import from_dicts
 from shopward.label import Label
 from shopward.store import snapshot
 from shopward.store.dedup import NEW, Dedup
+from shopward.store.files import REAL, Disk
 from shopward.store.frames import Frame, canonical
 from shopward.store.log import Log
+from shopward.store.rows import columns_of
 from shopward.store.vault import Vault
 
 if TYPE_CHECKING:
@@ -38,15 +40,17 @@ _WINDOWS = "windows."
 class Journal:
     """The durable side of one engine: log, known event ids, vault and snapshots in one data folder."""
 
-    def __init__(self, data: Path, rulebook: Rulebook):
+    def __init__(self, data: Path, rulebook: Rulebook, disk: Disk | None = None):
         data.mkdir(parents=True, exist_ok=True)
         self.data, self.rulebook = data, rulebook
+        self.disk = disk = disk or REAL
         self.vault = Vault.open(data)
         self.seed = self.vault.hash_seed
-        self.log = Log.open(data / "log", before_sync=self.vault.commit)
-        self.dedup = Dedup.open(data / "state" / "ids", self.log, self.seed)
+        self.log = Log.open(data / "log", disk, before_sync=self.vault.commit)
+        self.dedup = Dedup.open(data / "state" / "ids", self.log, self.seed, disk)
         self.snapshot_at = 0
         self._writes: list[dict[str, Any]] = []
+        self._failure: BaseException | None = None  # state may be ahead of the log: only a restart makes it whole
 
     # --- deciding
 
@@ -55,7 +59,7 @@ class Journal:
 
     def decide(self, engine: Engine, events: list[dict[str, Any]]) -> list[Decision | BadEvent]:
         """Answers to events that are on disk when this returns. Raises StoreFull when they cannot be put there."""
-        self.log.check_room()
+        self._check()
         answers: list[Any] = [None] * len(events)
         usable, at = [], []
         for i, event in enumerate(events):
@@ -81,7 +85,7 @@ class Journal:
             if seq >= 0:
                 events.append(engine.normaliser(label.as_event() | self._keys(engine, seq)))
         before = self.log.next_seq
-        self.log.check_room()
+        self._check()
         self._accept(engine, events)
         self.log.sync()
         taken = self.log.next_seq - before
@@ -95,6 +99,14 @@ class Journal:
     def wrote(self, entry: dict[str, Any]) -> None:
         """Remember a list write of the batch being decided; it goes into the same frame."""
         self._writes.append(entry)
+
+    def _check(self) -> None:
+        """May events be decided on? Not while the disk is full, and not after a batch failed half-way."""
+        if self._failure is not None:
+            raise CorruptStore(
+                f"{self.data}: a batch failed half-way ({self._failure}); restart to recover from the log"
+            )
+        self.log.check_room()
 
     def _usable(self, engine: Engine, event: dict[str, Any]) -> dict[str, Any] | BadEvent:
         found = engine._checked(event)
@@ -118,9 +130,12 @@ class Journal:
             now = np.maximum(now, np.array([event["ts"] for event in events], np.int64))
         status, seqs = self.dedup.check(ids, content, now, self.log.next_seq)
         fresh = np.flatnonzero(status == NEW).tolist()
-        decided = (
-            self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh]) if fresh else []
-        )
+        try:
+            decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh])
+        except BaseException as error:
+            self.dedup.forget(self.log.next_seq)
+            self._failure = error
+            raise
         answers: list[Any] = [None] * len(events)
         for i, decision in zip(fresh, decided, strict=True):
             answers[i] = decision
@@ -167,12 +182,12 @@ class Journal:
             state_hash=engine.state_hash(),
             extra={"features": meaning(self.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries()},
         )  # fmt: skip
-        snapshot.save(self.data / "state", arrays, meta)
+        snapshot.save(self.data / "state", arrays, meta, self.disk)
         self.snapshot_at = self.log.next_seq
 
     def recover(self, engine: Engine) -> None:
         """Bring an empty engine to the end of the log."""
-        found = snapshot.load(self.data / "state", upto=self.log.next_number)
+        found = snapshot.load(self.data / "state", self.disk, upto=self.log.next_number)
         start = 0
         if found and found.meta.extra["features"] == meaning(self.rulebook):
             if found.meta.seed != self.seed.hex():
@@ -214,7 +229,14 @@ class Journal:
         path = self.data / "state" / "rulebook"
         if path.exists() and path.read_text() == self.rulebook.version:
             return
-        self.log.append(Frame("switch", self.log.next_seq, clock, meta={"rulebook": self.rulebook.version}))
+        self.log.append(
+            Frame(
+                "switch",
+                self.log.next_seq,
+                clock,
+                meta={"rulebook": self.rulebook.version, "columns": columns_of(self.rulebook.schema)},
+            )
+        )
         self.log.sync()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.rulebook.version)
@@ -222,7 +244,8 @@ class Journal:
     def close(self, engine: Engine) -> None:
         """Snapshot, and let another process have the folder."""
         try:
-            self.snapshot(engine)
+            if self._failure is None:
+                self.snapshot(engine)
         finally:
             self.dedup.close()
             self.log.close()

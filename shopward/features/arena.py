@@ -24,9 +24,8 @@ class Area:
 
     def __init__(self, name: str, item: int, dtype: type = np.int64, reserve: int = RESERVE):
         self.name, self.item, self.dtype = name, item, dtype
-        self.array = _mapped(reserve, dtype)
-        if self.array is None:
-            self.array = np.zeros(SMALL // np.dtype(dtype).itemsize, dtype)
+        reserved = _mapped(reserve, dtype)
+        self.array: np.ndarray = np.zeros(SMALL // np.dtype(dtype).itemsize, dtype) if reserved is None else reserved
 
     @property
     def room(self) -> int:
@@ -39,7 +38,7 @@ class Area:
         Raises StoreFull when the machine has no memory left for it.
         """
         try:
-            larger = np.zeros(2 * len(self.array), self.dtype)
+            larger: np.ndarray = np.zeros(2 * len(self.array), self.dtype)
         except MemoryError:
             raise StoreFull(f"no memory left for {self.name}: {self.array.nbytes >> 20} MB are in use") from None
         larger[: len(self.array)] = self.array

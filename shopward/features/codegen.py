@@ -741,12 +741,10 @@ class _FamilyText:
         if measure in ("last", "since_last"):
             self.read_last(r, read, out)
         elif over is None and measure in ("first", "since_first"):
-            got = (
-                "(now - first_at{j}) / 1000.0" if measure == "since_first" else self.shown(read, r.lane("first", value))
-            )  # type: ignore[arg-type]
-            self.write(f"{got} if first_at{r.j} != 0 else NAN".replace("{j}", str(r.j)), out)
+            got = f"(now - first_at{r.j}) / 1000.0" if value is None else self.shown(read, r.lane("first", value))
+            self.write(f"{got} if first_at{r.j} != 0 else NAN", out)
         elif over is None:
-            self.write(f"F(count{r.j})" if measure == "count" else self.shown(read, r.lane("total", value)), out)  # type: ignore[arg-type]
+            self.write(f"F(count{r.j})" if value is None else self.shown(read, r.lane("total", value)), out)
         else:
             assert window is not None
             self.read_window(r, read, window, out)

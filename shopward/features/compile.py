@@ -37,8 +37,8 @@ PRIVATE = 0o700
 
 def cache_folder(chosen: Path | str | None = None) -> Path:
     """Where kernels are kept: the folder given, $SHOPWARD_CACHE, the user's cache folder, or a temporary one."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    wanted = [chosen, os.environ.get("SHOPWARD_CACHE"), os.path.join(home, "shopward", "kernels")]
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    wanted = [chosen, os.environ.get("SHOPWARD_CACHE"), Path(home) / "shopward" / "kernels"]
     for folder in wanted:
         if folder and _usable(Path(folder)):
             return Path(folder)
@@ -117,11 +117,16 @@ class Background:
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
 
     def done(self) -> bool:
         return all(process.poll() is not None for process in self.processes)
+
+    def failed(self) -> str:
+        """What went wrong, if anything did (the last line of each process that failed)."""
+        wrong = [p.stderr.read().decode(errors="replace").strip() for p in self.processes if p.returncode and p.stderr]
+        return "; ".join(text.rsplit("\n", 1)[-1] or "killed" for text in wrong)
 
     def wait(self) -> None:
         for process in self.processes:
@@ -135,8 +140,13 @@ class Background:
 
 
 def main(paths: list[str]) -> None:
+    """Compile kernels, and the ready-made stages all of them run beside."""
+    from shopward.features import lib_jit
+
     for path in paths:
         load(Path(path))
+    for name in lib_jit.STAGES:
+        lib_jit.stage_address(name)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from shopward.features import lib
-from shopward.features.lib import (  # the constants that the functions of `lib` read
-    LOW62,
-)
 from shopward.hashing import sip_end, sip_start, sip_word
 
 I = np.int64  # noqa: E741
@@ -26,6 +23,9 @@ F = np.float64
 NAN = np.nan
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
 WORD = types.CPointer(types.int64)
+globals().update(
+    {name: value for name, value in vars(lib).items() if name.isupper() and len(name) > 1}
+)  # its constants
 
 
 def _pointer(dtype):
@@ -113,7 +113,7 @@ def spread(typingctx, n, s, q1, q0):
         q = builder.add(builder.shl(q1, ir.Constant(i128, 40)), q0)
         d = builder.sub(builder.mul(n, q), builder.mul(s, s))
         high = builder.trunc(builder.lshr(d, ir.Constant(i128, 62)), i64_)
-        low = builder.and_(builder.trunc(d, i64_), ir.Constant(i64_, LOW62))
+        low = builder.and_(builder.trunc(d, i64_), ir.Constant(i64_, lib.LOW62))
         scaled = builder.fmul(builder.uitofp(high, double), ir.Constant(double, 4611686018427387904.0))
         return builder.fadd(scaled, builder.uitofp(low, double))
 
@@ -202,6 +202,7 @@ def compose(P, lo, hi):
     return hi
 
 
+STAGES = ("compose", "assign", "assign_numbers", "assign_lists", "replaced", "name_values")
 STAGE = types.int64(WORD, types.int64, types.int64)
 
 

@@ -8,16 +8,19 @@ cut into batches.
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from shopward.batch import LATENESS_MS, NULL, SKEW_MS, Batch, Needs
-from shopward.errors import CorruptStore
+from shopward.errors import CorruptStore, StoreFull
 from shopward.expr.compile import to_python
 from shopward.expr.functions import runtime
 from shopward.expr.nodes import Expr
@@ -226,7 +229,9 @@ class Windows:
         self.compiled = False
         self.background: Background | None = None
         self._files = (
-            [kernel_file(s.kernel, cache_folder(cache_dir)) for s in self._generated()] if mode != "interpreted" else []
+            [kernel_file(s.kernel, cache_folder(cache_dir)) for s in self._generated() if s.kernel is not None]
+            if mode != "interpreted"
+            else []
         )
         if mode == "compiled" or (mode == "auto" and all(map(is_compiled, self._files))):
             self._switch()
@@ -326,7 +331,7 @@ class Windows:
         self._add_stage(stage)
 
     def _add_generated(self, kernel: Kernel, owner: Any) -> None:
-        space = {**runtime(), **vars(lib), "nan": lib.NAN}
+        space = {**runtime(), **vars(lib), "nan": lib.NAN, "sqrt": sqrt}
         exec(compile(kernel.plain(), f"<kernel {kernel.name}>", "exec"), space)
         stage = Stage(
             kernel.name,
@@ -408,9 +413,13 @@ class Windows:
         self.version += 1
 
     def look_for_kernels(self) -> None:
+        """Switch to the compiled kernels as soon as they are there."""
         if self.background is not None and self.background.done():
-            self.background = None
-            self._switch()
+            failed, self.background = self.background.failed(), None
+            if failed:
+                warnings.warn(f"kernels could not be compiled, features stay interpreted: {failed}", stacklevel=3)
+            else:
+                self._switch()
 
     def wait_compiled(self) -> None:
         """Return when the compiled kernels are in use."""
@@ -486,6 +495,8 @@ class Windows:
             else:
                 lib.table_rehash(memoryview(old), old_mask, memoryview(new), len(new) - 1)
         if header[lib.NEXT] + need > header[lib.ROOM]:
+            if header[lib.NEXT] + need > lib.VALUE:
+                raise StoreFull(f"more than {lib.VALUE:,} different values of {ids.name} are alive")
             for area in (ids.known, ids.free, *ids.rows):
                 while area.room < header[lib.NEXT] + need:
                     area.enlarge()
@@ -497,6 +508,8 @@ class Windows:
             if tries or header[0] * 4 > header[2] * 3:
                 self._larger_index(memory, name)
         while 3 * memory.header[0] + 4 > memory.header[1]:  # a ring at most doubles, so this always suffices
+            if memory.slots.room >= lib.M32:
+                raise StoreFull(f"{memory.slots.name}: more than {lib.M32:,} at once")
             memory.slots.enlarge()
             memory.measure_room()
 
@@ -619,6 +632,8 @@ class Windows:
         self._make_stages()
         if set(self._parts()) != set(parts) or int(parts["swept"][0]) != FORMAT:
             raise CorruptStore("this snapshot was written for other features: replay the log instead")
+        if any(x[lib.SEED] != self.ids[0].header[lib.SEED] for name, x in parts.items() if re.match(r"ids.*\.header$", name)):
+            raise CorruptStore("this snapshot was written with another seed: its keys cannot be found again")
         self.swept = int(parts["swept"][1])
         for d, ids in enumerate(self.ids):
             self._restore_ids(ids, f"{d}.{self.plan.domains[d].kind}.{ids.name}", parts)

@@ -137,7 +137,7 @@ class Assembler:
 
     def _read_fields(self) -> frozenset[str]:
         """Fields that end in a column, or that a derived field reads; of all others it is only checked what they hold."""
-        derived = {name for f, _ in self.normaliser.derived for name in (f.derive.fields if f.derive else ())}
+        derived = {name for f, _, _ in self.normaliser.derived for name in (f.derive.fields if f.derive else ())}
         currency = {self.schema.currency} if self.normaliser.money else set()
         needs = self.needs
         pii = self.normaliser.pii if self.normaliser.pseudonym is not None else ()
@@ -414,7 +414,7 @@ class Assembler:
     # --- derived fields
 
     def _derive(self, work: _Work) -> None:
-        for f, run in self.normaliser.derived:
+        for f, _, run in self.normaliser.derived:
             if f.name not in self.read and f.normalise is None:
                 continue
             found = self._shortcut(work, f, run)

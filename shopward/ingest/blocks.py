@@ -24,7 +24,7 @@ from shopward.ingest.dead import mask_text
 from shopward.ingest.scan import NEWLINE, OVERSIZE, PADDING, line_end, measure, scan_csv, scan_ndjson
 
 BLOCK = 2 << 20
-ROWS = 4096
+ROWS = 8192
 BOM = b"\xef\xbb\xbf"
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 STDIN = "-"

@@ -57,11 +57,10 @@ class Normaliser:
         self.money = [f for f in fields if f.type == "money"] if late_money else []
         self.readers = {f.name: self._reader(f, late_money and f.type == "money") for f in fields}
         self.readers |= {"event_id": _event_id, "ts": parse_time, "label_event": _text_of, "label_source": _text_of}
-        self.labels = {"label": lambda value: float(truth(value))}
-        self.derived = [] if settled else [(f, _derivation(schema, f)) for f in fields if f.derive is not None]
+        self.derived = [] if settled else [(f, *_derivation(schema, f)) for f in fields if f.derive is not None]
         self.pii = [f.name for f in fields if f.pii]
-        self.keys = [f.name for f in fields if f.entity and f.type == "string"]
         self.constants = schema.constants
+        self.known = self._known()
 
     @classmethod
     def of(cls, rulebook: Any, **options: Any) -> Normaliser:
@@ -71,10 +70,20 @@ class Normaliser:
         """The same, with notes of its own that nobody reads."""
         same = copy(self)
         same.notes = Counter()
+        same.readers = dict(self.readers)
         for f in self.schema.fields.values():
             late = self.schema.currency is not None and not self.settled and f.type == "money"
-            same.readers = same.readers | {f.name: same._reader(f, late)}
+            same.readers[f.name] = same._reader(f, late)
+        same.known = same._known()
         return same
+
+    def _known(self) -> dict[str, tuple[Any, Callable[[Any], Any] | None]]:
+        """Outside name -> the field it is, and the function that reads its values."""
+        names = {name: name for name in (*self.readers, "type")} | self.targets
+        known: dict[str, tuple[Any, Any]] = {key: (name, self.readers.get(name)) for key, name in names.items()}
+        if self.schema.label is not None:
+            known[self.schema.label.field] = (_VERDICT, truth)
+        return known
 
     def __call__(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """The event of a record. Raises BadEvent saying which field is wrong and what would be right."""
@@ -82,33 +91,61 @@ class Normaliser:
 
     def read(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
         """The event of a record, and the truth about it when the schema's label column is there."""
-        for value in record.values():
-            if isinstance(value, Mapping):
-                record = self._flat(record)
-                break
         if len(record) > MAX_FIELDS:
             raise BadEvent(f"more than {MAX_FIELDS} fields")
-        event: dict[str, Any] = {"event_id": None, "ts": None, "type": None}
-        verdict = self._take(record, event)
+        event = self._fields(record)
         for name, value in self.constants.items():
             if event.get(name) is None:
                 self._put(event, name, value)
         self._check(event)
         if self.money:
             self._convert(event)
-        for field, run in self.derived:
-            if event.get(field.name) is None:
+        for field, inputs, run in self.derived:
+            if event.get(field.name) is None and (inputs is None or not inputs.isdisjoint(event)):
                 self._put(event, field.name, run(event))
-        for name in self.keys:
-            if event.get(name) == "":
-                del event[name]
         if self.pseudonym is not None:
-            for name in self.pii:
-                if isinstance(value := event.get(name), str):
-                    event[name] = self.pseudonym(name, value)
+            self._cover(event)
         if event["event_id"] is None:
             del event["event_id"]
-        return event, verdict
+        return event, event.pop(_VERDICT, None)
+
+    def _fields(self, record: Mapping[str, Any]) -> dict[Any, Any]:
+        """Every value under its field's name, as its type."""
+        event: dict[Any, Any] = {"event_id": None, "ts": None, "type": None}
+        known = self.known
+        for key, value in record.items():
+            if value is None:
+                continue
+            if value.__class__ not in _PLAIN and isinstance(value, Mapping):
+                return self._fields(self._flat(record))
+            name, read = known.get(key, (key, None))
+            if event.get(name) is not None:
+                raise BadEvent(f"given twice, the second time as `{key}`", field=name)
+            if read is not None:
+                try:
+                    value = read(value)
+                except BadEvent as wrong:
+                    raise BadEvent(wrong.reason, field=key if name is _VERDICT else name) from None
+            if value is not None:
+                event[name] = value
+        return event
+
+    def _put(self, event: dict[Any, Any], name: str, value: Any) -> None:
+        """A constant or a derived value."""
+        read = self.readers.get(name)
+        if read is not None and value is not None:
+            try:
+                value = read(value)
+            except BadEvent as wrong:
+                raise BadEvent(wrong.reason, field=name) from None
+        if value is not None:
+            event[name] = value
+
+    def _cover(self, event: dict[str, Any]) -> None:
+        assert self.pseudonym is not None
+        for name in self.pii:
+            if isinstance(value := event.get(name), str):
+                event[name] = self.pseudonym(name, value)
 
     def _flat(self, record: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in record.items():
@@ -122,37 +159,6 @@ class Normaliser:
         return {"bool": "true or false", "money": "a number", "decimal": "a number"}.get(
             field.type if field else "string", f"a {field.type}" if field else "a plain value"
         )
-
-    def _take(self, record: Mapping[str, Any], event: dict[str, Any]) -> int | None:
-        """Every field of the record under its own name; returns the truth of the label column."""
-        targets, column, verdict = self.targets, self.schema.label, None
-        for key, value in record.items():
-            name = targets.get(key, key)
-            if value is None:
-                continue
-            if column is not None and (key == column.field or name == column.field):
-                verdict = _judge(value, column.field)
-            elif event.get(name) is not None:
-                raise BadEvent(f"given twice, the second time as `{key}`", field=name)
-            else:
-                self._put(event, name, value)
-        return verdict
-
-    def _put(self, event: dict[str, Any], name: str, value: Any) -> None:
-        if value is None:
-            return
-        if name == "type":
-            event["type"] = value
-            return
-        read = self.readers.get(name)
-        if read is not None:
-            try:
-                value = read(value)
-            except BadEvent as wrong:
-                raise BadEvent(wrong.reason, field=name) from None
-            if value is None:
-                return
-        event[name] = value
 
     def _check(self, event: dict[str, Any]) -> None:
         kind = event["type"]
@@ -174,7 +180,10 @@ class Normaliser:
                 raise BadEvent(
                     "missing; a label event has `label` (0 or 1) and `label_event` (the judged event_id)", field=name
                 )
-        event["label"] = self.labels["label"](event["label"])
+        try:
+            event["label"] = float(truth(event["label"]))
+        except BadEvent as wrong:
+            raise BadEvent(wrong.reason, field="label") from None
 
     def _unknown_type(self, kind: Any) -> str:
         if not isinstance(kind, str):
@@ -190,7 +199,10 @@ class Normaliser:
         match field.type:
             case "string":
                 how = None if self.settled else field.normalise
-                return _text_of if how is None else lambda value: normalise_id(_text_of(value), how)
+                if how is None:
+                    return _key_of if field.entity else _text_of
+                read = (lambda value: normalise_id(_text_of(value), how) or None) if field.entity else None
+                return read or (lambda value: normalise_id(_text_of(value), how))
             case "number":
                 return lambda value: self._number(field.name, value)
             case "bool":
@@ -263,6 +275,8 @@ class Normaliser:
 
 
 _INFINITE = float("inf")
+_PLAIN = frozenset({str, int, float, bool, type(None), list})
+_VERDICT = object()  # the key, while a record is read, of what its label column says
 
 
 def normalise(record: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
@@ -278,13 +292,6 @@ def normalise(record: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
 def _targets(schema: Schema) -> dict[str, str]:
     """Outside name -> field; a dotted or nested outside name is meant as it flattens."""
     return {outside.replace(".", "_"): name for outside, name in schema.mapping.items()} | dict(schema.mapping)
-
-
-def _judge(value: Any, name: str) -> int:
-    try:
-        return truth(value)
-    except BadEvent as wrong:
-        raise BadEvent(wrong.reason, field=name) from None
 
 
 def _event_id(value: Any) -> str:
@@ -307,6 +314,13 @@ def _text_of(value: Any) -> str:
             raise BadEvent("a number beyond 64 bits")
         return canonical_text(value)
     raise BadEvent(f"expected a string, found {name_of(value)}")
+
+
+def _key_of(value: Any) -> str | None:
+    """An id; an empty one identifies nobody."""
+    if value.__class__ is str and len(value) < 100 and value.isascii():
+        return value or None
+    return _text_of(value) or None
 
 
 def _check_text(value: str) -> None:
@@ -342,8 +356,9 @@ def _list_of(value: Any) -> list[str]:
     return [_text_of(item) for item in value if item is not None]
 
 
-def _derivation(schema: Schema, field: Field) -> Callable[[Mapping[str, Any]], Any]:
-    """The derived field as a function of the event's other fields, generated from its expression."""
+def _derivation(schema: Schema, field: Field) -> tuple[frozenset[str] | None, Callable[[Mapping[str, Any]], Any]]:
+    """The derived field as a function of the event's other fields, generated from its expression; and the fields of which it needs
+    at least one (None: it may have a value without any)."""
     from shopward.expr.compile import to_python
     from shopward.expr.functions import runtime
 
@@ -360,7 +375,8 @@ def _derivation(schema: Schema, field: Field) -> Callable[[Mapping[str, Any]], A
             return None
         return bool(value) if field.type == "bool" else value
 
-    return derive
+    always = {"event_id", "ts", "type"}.intersection(expr.fields)
+    return None if always or derive({}) is not None else frozenset(expr.fields), derive
 
 
 def _missing(schema: Schema, name: str) -> float | None:

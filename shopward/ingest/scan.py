@@ -152,13 +152,13 @@ class Words:
 def words(entries: Sequence[tuple[bytes, int]]) -> Words:
     """The table of (word, value) pairs."""
     longest = max((len(word) for word, _ in entries), default=0)
-    stride = (longest // WIDE + 2) * WIDE
+    stride = (longest // WIDE + 2) * WIDE  # room for a quote and a colon behind each word
     text = np.zeros(stride * max(1, len(entries)), np.uint8)
     lengths = np.zeros(len(entries), np.int64)
     heads = np.zeros(len(entries), np.uint64)
     for i, (word, _) in enumerate(entries):
         text[i * stride : i * stride + len(word)] = np.frombuffer(word, np.uint8)
-        text[i * stride + len(word)] = QUOTE
+        text[i * stride + len(word) : i * stride + len(word) + 2] = (QUOTE, COLON)
         lengths[i] = len(word)
         heads[i] = int.from_bytes(word[:8], "little")
     size = 16
@@ -355,21 +355,20 @@ def _record(
         word = load32(guess + 4 * last)
         length = int64(0)
         if word >= 0:
-            length = int64(load64(lengths + 8 * word)) + 1
+            length = int64(load64(lengths + 8 * word)) + 2
         wanted = (uint64(1) << uint64(length)) - uint64(1)
         if word >= 0 and length <= WIDE and same32(p, table + word * stride) & wanted == wanted:
-            p += length
+            p = _skip_blanks(p + length)
         else:
             stop = _text_end(p)
             if load8(stop) != QUOTE:
                 return int64(-1)
             word = find_word(p, stop, table, stride, lengths, heads, slots, size)
             store32(guess + 4 * last, word)
-            p = stop + 1
-        p = _skip_blanks(p)
-        if load8(p) != COLON:
-            return int64(-1)
-        p = _skip_blanks(p + 1)
+            p = _skip_blanks(stop + 1)
+            if load8(p) != COLON:
+                return int64(-1)
+            p = _skip_blanks(p + 1)
         start, stop, form, p = _value(p, word >= 0)
         if form == ODD:
             return int64(-1)

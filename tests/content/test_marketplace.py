@@ -81,6 +81,13 @@ def test_the_four_promised_attacks_are_covered(rulebook):
     assert all(techniques.get(id).observable for id in covered)
 
 
+def test_the_overview_lists_every_rule_as_it_is(rulebook):
+    text = (rulebook.path / "README.md").read_text()
+    for r in rulebook.rules.values():
+        assert f"| `{r.id}` | {r.title} | {r.then} | {', '.join(r.techniques)} |\n" in text, r.id
+    assert text.count("\n| `") == len(rulebook.rules)
+
+
 # --- honest crowds, all rules at once
 
 

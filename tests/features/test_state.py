@@ -167,3 +167,20 @@ accounts_1h: {entity: device, measure: distinct(account), over: 1h}
             used.append(engine.memory()["bytes"])
     assert max(used[15:]) <= 1.2 * max(used[:15])
     assert engine.memory()["keys"] < 1_500_000
+
+
+def test_a_snapshot_under_another_seed_is_refused(folder):
+    part = windows(folder, "interpreted", WINDOWED).snapshot()
+    with pytest.raises(CorruptStore, match="another seed"):
+        Windows(WINDOWED, bytes(16), mode="interpreted").restore(part)
+
+
+def test_kernels_that_cannot_be_compiled_leave_the_engine_interpreted(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    rulebook = book("n_78s: {entity: account, measure: count, over: 78s}")
+    engine = Windows(rulebook, SEED, mode="auto", cache_dir=tmp_path)
+    assert engine.background is not None
+    engine.background.wait()
+    with pytest.warns(UserWarning, match="stay interpreted"):
+        values = run(engine, [{"account": "ann", "t": T0}], rulebook.schema)
+    assert values["n_78s"] == [1] and not engine.compiled

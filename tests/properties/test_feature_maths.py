@@ -5,14 +5,25 @@ Each story is computed by the reference, by both kinds of SQL and by the engine 
 
 from __future__ import annotations
 
+import json
+import random
+import re
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from shopward.declare.rulebook import Rulebook
+from shopward import Engine, Rulebook
 from shopward.errors import NotYet, RulebookError
 from shopward.features import sql
 from shopward.features.live import Windows
+from shopward.hashing import siphash128
 from shopward.ingest.clock import Clock
+from shopward.ingest.normalise import Normaliser
+from shopward.rules.act import share
+from shopward.store.log import Log
+from tests.properties.agree import differences
 from tests.properties.batches import SEED, batch_of
 from tests.properties.stories import MARKET, ev, ms, rulebook, told, verdict
 
@@ -477,6 +488,45 @@ def test_line_10_distinct_is_exact_however_many():
 # --- 11 the same everywhere ---------------------------------------------------------------------------------------------------------
 
 
+SHOP = """
+types: [login, order]
+fields:
+  account: {type: string, entity: account}
+  email: {type: string, pii: true, entity: email, normalise: lower}
+  mail_domain: {type: string, entity: mail_domain, derive: domain(email)}
+  amount: money
+  tags: list
+"""
+SHOP_FEATURES = """
+spend_1h: {entity: account, measure: sum(amount), over: 1h, where: type == "order"}
+mails_1d: {entity: account, measure: distinct(email), over: 24h}
+mail_accounts_1h: {entity: mail_domain, measure: distinct(account), over: 1h}
+mail_bad_1d: {entity: mail_domain, measure: mean(label), over: 24h, where: type == "label"}
+bad_late_1d: {entity: account, measure: sum(label), over: 24h, lag: 1h, where: type == "label"}
+tags_1h: {entity: account, measure: distinct(tags), over: 1h}
+last_domain_1d: {entity: account, measure: last(mail_domain), over: 24h}
+share: {ratio: [spend_1h, mails_1d]}
+"""
+
+
+def shop_day(n: int) -> list[dict]:
+    rng = random.Random(5)
+    return [
+        {
+            "event_id": f"e{i}", "type": rng.choice(["login", "order"]), "ts": ms("00:00") + i * 60_000 - rng.choice([0, 0, 90_000, 7_200_000]),
+            "account": rng.choice(["a1", "a2", 3, None]), "email": rng.choice(["Ann@Shop.example", "bob@post.example", None]),
+            "amount": rng.choice(["9.995", 0.285, 12, None]), "tags": rng.choice([["x", "y"], [], None]), "extra": {"deep": i},
+        }
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def shop_labels(n: int) -> list[str]:
+    """Every third event is judged two hours later, every ninth once more."""
+    late = [f"e{i},{i % 2},{ms('00:00') + i * 60_000 + 7_200_000},bank" for i in range(0, n, 3)]
+    return late + [f"e{i},{1 - i % 2},{ms('00:00') + i * 60_000 + 9_000_000},analyst" for i in range(0, n, 9)]
+
+
 def test_line_11_a_feature_that_reads_a_list_is_refused_with_the_reason():
     book = Rulebook.from_files({
         "schema.yaml": MARKET,
@@ -486,3 +536,227 @@ def test_line_11_a_feature_that_reads_a_list_is_refused_with_the_reason():
     with pytest.raises(NotYet, match="feature `device_blocked` has no SQL: it reads a list"):
         sql.feature_sql(book.features["device_blocked"], book)
     assert list(sql.refused(book)) == ["device_blocked"] and "device_blocked" not in sql.to_sql(book)
+
+
+def test_line_11_a_whole_file_of_odd_records_is_the_same_in_the_engine_and_in_sql(tmp_path):
+    """From NDJSON with labels, late events, personal data and derived fields, through both engines, equal to the last bit."""
+    book = Rulebook.from_files({"schema.yaml": SHOP, "features/f.yaml": SHOP_FEATURES})
+    (tmp_path / "e.ndjson").write_text("\n".join(json.dumps(record) for record in shop_day(400)))
+    (tmp_path / "labels.csv").write_text("event_id,label,label_ts,source\n" + "\n".join(shop_labels(400)))
+    native = Engine(book, mode="interpreted", seed=SEED)
+    tables = [native.features_table(b) for b in native.read([tmp_path / "e.ndjson"], labels=tmp_path / "labels.csv")]
+    other = Engine(book, mode="interpreted", seed=SEED)
+    batches = other.read([tmp_path / "e.ndjson"], labels=tmp_path / "labels.csv", records=True)
+    by_native, by_sql = pa.concat_tables(tables).to_pydict(), sql.run(batches, book).to_pydict()
+    assert by_native.pop("event_id") == by_sql.pop("event_id")
+    assert differences(by_native, by_sql, [{"event_id": str(i)} for i in range(400)]) == []
+    assert by_sql["spend_1h"][-1] > 0 and max(x or 0 for x in by_sql["mail_bad_1d"]) > 0
+
+
+# --- what the lines say about files, money and rules --------------------------------------------------------------------------------
+
+
+def lines(path, *records: dict) -> None:
+    path.write_text("\n".join(json.dumps({"account": "a", "type": "login", **record}) for record in records))
+
+
+def counted(paths, schema: str = MARKET, **options) -> list[tuple[str, float]]:
+    """Event id and `n` of every event of some files, in arrival order."""
+    book = rulebook("n: {entity: account, measure: count, over: 24h}", schema)
+    engine = Engine(book, mode="interpreted", seed=SEED)
+    return [
+        row for b in engine.read(paths, **options) for row in zip(*engine.features_table(b).to_pydict().values(), strict=True)
+    ]
+
+
+def test_line_01_files_are_read_by_name_and_rows_as_they_stand(tmp_path):
+    lines(tmp_path / "b.ndjson", {"event_id": "third", "ts": ms("09:00")})
+    lines(tmp_path / "a.ndjson", {"event_id": "first", "ts": ms("10:00")}, {"event_id": "second", "ts": ms("09:30")})
+    assert counted([tmp_path]) == [("first", 1), ("second", 2), ("third", 3)]
+
+
+def test_line_01_a_schema_can_say_that_a_source_has_no_order_of_its_own(tmp_path):
+    lines(tmp_path / "a.ndjson", {"event_id": "y", "ts": ms("10:00")}, {"event_id": "x", "ts": ms("10:00")}, {"event_id": "z", "ts": ms("09:00")})
+    assert counted([tmp_path], MARKET + "order: [ts, event_id]") == [("z", 1), ("x", 2), ("y", 3)]
+
+
+def test_line_01_a_seq_column_wins(tmp_path):
+    lines(tmp_path / "a.ndjson", {"event_id": "late", "ts": ms("10:00"), "seq": 2}, {"event_id": "early", "ts": ms("10:00"), "seq": 1})
+    assert counted([tmp_path]) == [("early", 1), ("late", 2)]
+
+
+def test_line_06_nan_is_taken_as_null_and_counted():
+    normaliser = Normaliser(rulebook("n: {entity: account, measure: count, over: 1h}").schema)
+    event = normaliser({"type": "login", "ts": 0, "account": "a", "temperature": float("nan")})
+    assert "temperature" not in event and normaliser.notes == {"temperature: NaN taken as null": 1}
+
+
+RULES = {
+    "schema.yaml": MARKET,
+    "features/f.yaml": "spend_1h: {entity: account, measure: sum(amount), over: 1h}",
+    "rules/by_seller.yaml": "{id: by_seller, title: t, on: order, when: seller == 's1', then: deny, state: live}",
+    "rules/by_spend.yaml": "{id: by_spend, title: t, on: order, when: spend_1h > 10, then: review, state: live}",
+}
+
+
+def test_line_06_a_missing_field_stops_no_other_rule():
+    decision = Engine(Rulebook.from_files(RULES), mode="interpreted").decide({"type": "order", "ts": 0, "account": "a", "amount": 11})
+    assert (decision.action, decision.reasons) == ("review", ("by_spend",))
+
+
+LABELLED = MARKET + "label: {field: fraud, known_after: 1h}\n"
+
+
+def test_line_07_a_label_column_becomes_a_label_event_when_it_was_known_before_events_of_that_millisecond(tmp_path):
+    lines(
+        tmp_path / "a.ndjson",
+        {"event_id": "e0", "ts": ms("10:00"), "fraud": 1}, {"event_id": "e1", "ts": ms("10:30"), "fraud": 0},
+        {"event_id": "e2", "ts": ms("11:00"), "fraud": 0}, {"event_id": "e3", "ts": ms("11:30")},
+    )  # fmt: skip
+    book = rulebook("bad: {entity: account, measure: mean(label), over: 24h, where: type == 'label'}", LABELLED)
+    engine = Engine(book, mode="interpreted")
+    rows = [row for b in engine.read([tmp_path]) for row in engine.features_table(b).to_pylist()]
+    assert rows == [{"event_id": f"e{i}", "bad": bad} for i, bad in enumerate([None, None, 1.0, 0.5])]
+
+
+def test_line_09_fields_are_normalised_before_they_are_keys():
+    fields = """
+        types: [login]
+        fields:
+          email: {type: string, entity: email, normalise: lower}
+          ip: {type: string, entity: network, normalise: ip64}
+    """
+    book = Rulebook.from_files({"schema.yaml": fields, "features/f.yaml": "n: {entity: email, measure: count, over: 1h}\nnets: {entity: ip, measure: count, over: 1h}"})
+    engine = Engine(book, mode="interpreted")
+    events = [{"type": "login", "ts": 0, "email": e, "ip": ip} for e, ip in (("Ann@x.org", "2001:db8::1"), ("ann@X.org", "2001:db8::ffff"))]
+    table = engine.features_table(engine.batch([engine.normaliser(e) for e in events]))
+    assert table["n"].to_pylist() == [1, 2] and table["nets"].to_pylist() == [1, 2]
+
+
+def test_line_09_ids_depend_on_a_seed_that_nobody_outside_knows():
+    assert siphash128(b"account-1", bytes(16)) != siphash128(b"account-1", SEED)
+
+
+def test_line_10_money_is_rounded_half_to_even_from_what_was_written():
+    """0.285 means 0.285, though the nearest binary fraction is a little less; 0.125 and 0.135 both go to the even cent."""
+    amounts = Normaliser(rulebook("n: {entity: account, measure: count, over: 1h}").schema)
+    read = [amounts({"type": "order", "ts": 0, "amount": a})["amount"] for a in ("0.125", "0.135", 0.285, "2.675", 0.1)]
+    assert read == [0.12, 0.14, 0.28, 2.68, 0.1]
+
+
+CURRENCIES = {
+    "schema.yaml": "types: [order]\nmoney: amount\ncurrency: currency\nfields: {account: {type: string, entity: account}, amount: money, currency: string}",
+    "policy.yaml": "{base_currency: USD, rates: rates}",
+    "lookups/rates.yaml": "{key: string, columns: {rate: number}, rows: [{key: EUR, rate: 1.25, valid_from: 2020-01-01}]}",
+    "features/f.yaml": "spend: {entity: account, measure: sum(amount), over: 1h}",
+}
+
+
+def test_line_10_other_currencies_come_in_at_the_days_rate_and_without_a_rate_as_null():
+    engine = Engine(Rulebook.from_files(CURRENCIES), mode="interpreted")
+    orders = [("10.00", "USD"), ("10.00", "EUR"), ("10.00", "XXX")]
+    events = [engine.normaliser({"type": "order", "ts": ms("10:00"), "account": "a", "amount": a, "currency": c}) for a, c in orders]
+    assert engine.features_table(engine.batch(events))["spend"].to_pylist() == [10.0, 22.5, 22.5]
+    assert engine.normaliser.notes == {"amount: no rate for XXX": 1}
+
+
+# --- 12 feedback --------------------------------------------------------------------------------------------------------------------
+
+FEEDBACK = {
+    "schema.yaml": MARKET,
+    "lists/blocked.yaml": "blocked: {kind: block, entity: device}",
+    "features/f.yaml": "logins_1m: {entity: device, measure: count, over: 1m, where: type == 'login'}",
+    "rules/a.yaml": "{id: block, title: t, on: login, when: logins_1m > 2, state: live, then: {action: review, list: {add: blocked, key: device, expires: 1h}}}",
+    "rules/b.yaml": "{id: blocked, title: t, on: login, when: 'listed(\"blocked\", device)', then: deny, state: live}",
+}
+
+
+def test_line_12_what_a_rule_writes_to_a_list_is_seen_from_the_next_event_on_until_it_expires():
+    """Also inside one micro-batch: the third login writes, the fourth is denied, the one an hour later is not."""
+    logins = [{"type": "login", "ts": ms(when), "device": "d"} for when in ("10:00", "10:00:01", "10:00:02", "10:00:02", "11:00:02")]
+    together = Engine(Rulebook.from_files(FEEDBACK), mode="interpreted").decide_events(logins)
+    one = Engine(Rulebook.from_files(FEEDBACK), mode="interpreted")
+    alone = [one.decide(login) for login in logins]
+    expected = [(), (), ("block",), ("blocked", "block"), ()]
+    assert [d.reasons for d in together] == [d.reasons for d in alone] == expected
+
+
+def test_line_12_features_cannot_read_decisions():
+    with pytest.raises(RulebookError, match="`action`"):
+        rulebook("denied: {entity: account, measure: count, over: 1h, where: action == 'deny'}")
+
+
+# --- 13 order of judgement ----------------------------------------------------------------------------------------------------------
+
+
+def test_line_13_without_a_model_score_and_risk_are_null_and_a_rule_that_asks_stays_silent():
+    files = RULES | {"rules/by_risk.yaml": "{id: by_risk, title: t, on: order, when: risk > 0 or score >= 0, then: deny, state: live}"}
+    decision = Engine(Rulebook.from_files(files), mode="interpreted").decide({"type": "order", "ts": 0, "account": "a", "amount": 11})
+    assert (decision.score, decision.risk, decision.reasons) == (None, None, ("by_spend",))
+
+
+# --- 14 duplicates and rollout ------------------------------------------------------------------------------------------------------
+
+
+def test_line_14_an_event_sent_again_counts_once_and_gets_the_answer_it_got_before(tmp_path):
+    with Engine(Rulebook.from_files(RULES), tmp_path, mode="interpreted") as engine:
+        order = {"event_id": "o1", "type": "order", "ts": ms("10:00"), "account": "a", "amount": 8}
+        first, again = engine.decide(order), engine.decide(order)
+        changed = engine.decide(order | {"amount": 800})  # the same id with other content: the first one counts
+        assert (first.action, again.action, changed.action) == ("allow", "allow", "allow")
+        assert engine.decide(order | {"event_id": "o2", "amount": 2}).action == "allow"
+        assert engine.decide(order | {"event_id": "o3", "amount": 1}).action == "review"
+
+
+def test_line_14_a_percentage_is_a_fixed_share_of_entities():
+    shares = [share("rule:new", f"account:a{i}") for i in range(1000)]
+    assert [share("rule:new", f"account:a{i}") for i in range(1000)] == shares
+    assert 200 < sum(s < 25 for s in shares) < 300
+
+
+def test_line_14_the_control_arm_is_let_through_and_says_so():
+    files = RULES | {"policy.yaml": "control_percent: 100"}
+    decision = Engine(Rulebook.from_files(files), mode="interpreted").decide({"type": "order", "ts": 0, "account": "a", "amount": 11})
+    assert (decision.action, decision.reasons, decision.arm) == ("allow", ("by_spend",), "control")
+
+
+# --- 15 change ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_line_15_a_new_feature_is_rebuilt_from_the_log_and_the_log_says_when_the_rulebook_changed(tmp_path):
+    order = {"type": "order", "account": "a", "amount": 1}
+    with Engine(Rulebook.from_files(RULES), tmp_path, mode="interpreted") as engine:
+        for i in range(2):
+            engine.decide(order | {"event_id": f"o{i}", "ts": ms("10:00") + i})
+    changed = RULES | {
+        "features/g.yaml": "orders_1h: {entity: account, measure: count, over: 1h, where: type == 'order'}",
+        "rules/many.yaml": "{id: many, title: t, on: order, when: orders_1h > 2, then: challenge, state: live}",
+    }
+    with Engine(Rulebook.from_files(changed), tmp_path, mode="interpreted") as engine:
+        assert engine.decide(order | {"event_id": "o2", "ts": ms("10:01")}).reasons == ("many",)
+    with Log.open(tmp_path / "log") as log:
+        switches = [(frame.seq0, frame.meta["rulebook"]) for frame in log.replay() if frame.kind == "switch"]
+    assert switches == [(0, Rulebook.from_files(RULES).version), (2, Rulebook.from_files(changed).version)]
+
+
+def test_line_12_lists_and_lookups_are_read_as_of_the_event():
+    files = {
+        "schema.yaml": MARKET,
+        "lists/blocked.yaml": "blocked: {kind: block, entity: device}",
+        "lookups/bins.yaml": "{key: string, columns: {risk: number}, rows: [{key: d, risk: 1, valid_from: 2026-01-01}, "
+                             "{key: d, risk: 2, valid_from: 2026-01-02}]}",
+        "features/f.yaml": "device_blocked: {list: blocked, entity: device}\ndevice_risk: {lookup: bins.risk, entity: device}",
+    }  # fmt: skip
+    engine = Engine(Rulebook.from_files(files), mode="interpreted")
+    engine.lists.add("blocked", "d", ms("10:00"), ms("11:00"))
+    times = ["09:59:59.999", "10:00", "10:59:59.999", "11:00", "1d 00:00"]
+    events = [engine.normaliser({"type": "login", "ts": ms(when), "device": "d"}) for when in times]
+    found = engine.features_table(engine.batch(events))
+    assert found["device_blocked"].to_pylist() == [0, 1, 1, 0, 0] and found["device_risk"].to_pylist() == [1, 1, 1, 1, 2]
+
+
+def test_the_page_tells_every_line_and_names_its_tests():
+    page = (Path(__file__).parents[2] / "docs" / "feature-maths.md").read_text()
+    mine = {name for name in globals() if name.startswith("test_line_")}
+    assert set(re.findall(r"test_line_\w+", page)) == mine
+    assert re.findall(r"^## (\d+)\.", page, re.M) == [str(i) for i in range(1, 16)]
