@@ -241,7 +241,9 @@ class Engine:
         except BadEvent as error:
             return error
         if not self.clock.server and found["ts"] > max(self.clock.latest(), self.clock.value):
-            return BadEvent(f"in the future ({format_time(found['ts'])}); the machine's clock says otherwise", field="ts")
+            return BadEvent(
+                f"in the future ({format_time(found['ts'])}); the machine's clock says otherwise", field="ts"
+            )
         return found
 
     def _control(self, batch: Batch, block, rows: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from shopward.batch import LABEL, NULL, Batch
 from shopward.decision import Decision
 from shopward.declare.types import Field, Rule
 from shopward.errors import BadEvent
-from shopward.event import MAX_TEXT
+from shopward.event import LAST_MS, MAX_TEXT
 from shopward.evidence import LaterEvidence
 from shopward.expr import to_python
 from shopward.expr.nodes import Name
@@ -115,6 +115,7 @@ class _Builder:
             **self.rules.env,
             "CODES": {name: code for code, name in enumerate(schema.types)},
             "dict": dict,
+            "len": len,
             "HASH": Hashes(self.engine.seed),
             "CLOCK": self.engine.clock,
             "NOW": lambda: time.time_ns() // 1_000_000,
@@ -144,9 +145,12 @@ class _Builder:
         )  # unknown when deciding
         lines += [f"    if get({name!r}).__class__ is dict: return None" for name in self._nests()]
         lines += [
-            '    code = CODES.get(get("type"))',
-            "    ts = get('ts')",
-            "    if code is None or ts.__class__ is not int: return None",
+            "    kind, ts, id = get('type'), get('ts'), get('event_id')",
+            "    if kind.__class__ is not str or ts.__class__ is not int: return None",
+            "    code = CODES.get(kind)",
+            f"    if code is None or not 0 <= ts <= {LAST_MS}: return None",
+            "    if id is not None and not usual:",
+            f"        if id.__class__ is not str or not 0 < len(id) <= {MAX_TEXT} or not id.isascii(): return None",
         ]
         for field in self._read_fields():
             lines += [f"    {line}" for line in self._take(field)]
@@ -155,7 +159,7 @@ class _Builder:
             if not f.late:
                 lines += self._row_feature(i, f)
         lines.append(f"    PACK(BUFFER, 0, {', '.join(['t', 'ts', 'code', *self._packed()])})")
-        lines.append("    BATCH.seq0 = ENGINE.seq")
+        lines.append("    BATCH.seq0, CLOCK.value = ENGINE.seq, clock")  # only now: the event is accepted
         lines += [f"    KEPT[{name!r}] = {self._name(name)}" for name in self._kept_texts()]
         lines.append("    RUN()")
         for i, f in enumerate(self.row_features):
@@ -214,7 +218,7 @@ class _Builder:
                     f"elif {v} is None: {v} = nan", f"elif not (usual and {v}.__class__ is float): return None"]  # fmt: skip
         if f.type in ("money", "decimal"):
             return self._take_money(f, v, get)
-        return [f"{v} = {get}", f"if {v} is None: {v} = nan", f"elif {v}.__class__ is int: {v} = float({v})",
+        return [f"{v} = {get}", f"if {v} is None: {v} = nan", f"elif {v}.__class__ is int and {-1 << 63} <= {v} < {1 << 64}: {v} = float({v})",
                 f"elif {v}.__class__ is not float or {v} in (INF, -INF): return None"]  # fmt: skip
 
     def _derived_number(self, f: Field) -> list[str]:
@@ -228,7 +232,7 @@ class _Builder:
             f"{v} = {get}",
             f"if {v} is None or {v} != {v}: {v}, {m} = nan, NULL",
             f"elif {v}.__class__ in SCALARS:",
-            f"    if not {low} <= {v} * {unit!r} <= {MAX_MINOR}: return None",
+            f"    if not {low / unit!r} <= {v} <= {MAX_MINOR / unit!r}: return None",
             f"    {m} = int({v} * {unit!r} + (0.5 if {v} >= 0 else -0.5))",
             f"    if {m} / {unit!r} != {v}: return None",
             f"    {v} = {m} / {unit!r}",
@@ -239,13 +243,13 @@ class _Builder:
         """Stamped time: the event's own, clamped to the clock."""
         late, skew = self.engine.policy.lateness_ms, self.engine.policy.skew_ms
         if self.engine.clock.server:
-            clock = ["clock = NOW()", "if clock < CLOCK.value: clock = CLOCK.value", "CLOCK.value = clock"]
+            clock = ["clock = NOW()", "if clock < CLOCK.value: clock = CLOCK.value"]
         else:
             clock = [
-                "if CLOCK.value < ts:",
-                f"    if ts > NOW() + {skew}: return None",
-                "    CLOCK.value = ts",
                 "clock = CLOCK.value",
+                "if clock < ts:",
+                f"    if ts > NOW() + {skew}: return None",
+                "    clock = ts",
             ]
         return [
             *clock,
@@ -312,17 +316,26 @@ class _Builder:
 
     def _decide(self, step: Callable) -> Callable[[dict], Decision]:
         engine, schema, version = self.engine, self.schema, self.rules.version
-        types, normalise = schema.types, engine.normaliser
+        types = schema.types
         odd = bool(schema.mapping or schema.constants or schema.currency or schema.label)
         control = engine.policy.control_percent > 0
 
+        def usual(event: dict) -> dict:
+            found = engine._checked(event)
+            if isinstance(found, BadEvent):
+                raise found
+            return found
+
         def decide(event: dict) -> Decision:
-            found = None if odd else step(event, False)
+            try:
+                found = None if odd or event.__class__ is not dict else step(event, False)
+            except BadEvent:  # the long way says which field it is
+                found = None
             if found is None:
-                event = normalise(event)
+                event = usual(event)
                 found = step(event, True)
                 if found is None:
-                    raise BadEvent(_refused(event, engine))
+                    raise BadEvent("the event cannot be used")
             hits, code, ts, t, seen = found
             if code == LABEL:
                 raise BadEvent("a label is not decided on: send it with Engine.label", field="type")
@@ -402,10 +415,3 @@ def _subject(roles: list[tuple[str, str]], seen: dict, event_id: str) -> str:
         if seen.get(role) is not None:
             return f"{kind}:{seen[role]}"
     return f"event:{event_id}"
-
-
-def _refused(event: dict, engine: Engine) -> str:
-    """Why an event that `normalise` accepts still cannot be decided on."""
-    if event["ts"] > time.time_ns() // 1_000_000 + engine.policy.skew_ms:
-        return "ts lies in the future"
-    return "the event cannot be used"

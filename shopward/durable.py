@@ -7,6 +7,8 @@ State is a function of the log: after a crash the newest snapshot is loaded and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -17,13 +19,14 @@ import msgspec
 import numpy as np
 
 from shopward.decision import Decision
-from shopward.errors import BadEvent, CorruptStore
+from shopward.errors import BadEvent, CorruptStore, StoreFull
+from shopward.event import MAX_DEPTH, MAX_RECORD
 from shopward.hashing import hash_strings
-from shopward.ingest import from_dicts
+from shopward.ingest import Normaliser, from_dicts
 from shopward.label import Label
 from shopward.store import snapshot
 from shopward.store.dedup import NEW, Dedup
-from shopward.store.files import REAL, Disk
+from shopward.store.files import REAL, Disk, write_whole
 from shopward.store.frames import Frame, canonical
 from shopward.store.log import Log
 from shopward.store.rows import columns_of
@@ -34,21 +37,33 @@ if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
 
 SNAPSHOT_EVERY = 2_000_000  # events between two snapshots
+SNAPSHOT_AGAIN = 100_000  # events until the next try when there was no room for one
+WRITE_EVERY = 4 << 20  # bytes of frames that one call gathers before it writes them
 _WINDOWS = "windows."
 
 
 class Journal:
-    """The durable side of one engine: log, known event ids, vault and snapshots in one data folder."""
+    """The durable side of one engine: log, known event ids, vault and snapshots in one data folder.
+
+    trouble   why the last snapshot could not be written (then the log grows until there is room), or None
+    """
 
     def __init__(self, data: Path, rulebook: Rulebook, disk: Disk | None = None):
         data.mkdir(parents=True, exist_ok=True)
         self.data, self.rulebook = data, rulebook
         self.disk = disk = disk or REAL
-        self.vault = Vault.open(data)
-        self.seed = self.vault.hash_seed
-        self.log = Log.open(data / "log", disk, before_sync=self.vault.commit)
-        self.dedup = Dedup.open(data / "state" / "ids", self.log, self.seed, disk)
-        self.snapshot_at = 0
+        with ExitStack() as opened:
+            self.vault = Vault.open(data)
+            opened.callback(self.vault.close)
+            self.seed = self.vault.hash_seed
+            self.log = Log.open(data / "log", disk, before_sync=self.vault.commit)
+            opened.callback(self.log.close)
+            self.dedup = Dedup.open(data / "state" / "ids", self.log, self.seed, disk)
+            opened.callback(self.dedup.close)
+            self._opened = opened.pop_all()
+        self.logged = Normaliser.of(rulebook, settled=True)  # reads what comes from the log
+        self.snapshot_due = SNAPSHOT_EVERY
+        self.trouble: StoreFull | None = None
         self._writes: list[dict[str, Any]] = []
         self._failure: BaseException | None = None  # state may be ahead of the log: only a restart makes it whole
 
@@ -61,32 +76,33 @@ class Journal:
         """Answers to events that are on disk when this returns. Raises StoreFull when they cannot be put there."""
         self._check()
         answers: list[Any] = [None] * len(events)
-        usable, at = [], []
+        usable, lines, at = [], [], []
         for i, event in enumerate(events):
-            found = self._usable(engine, event)
-            if isinstance(found, BadEvent):
-                answers[i] = found
+            try:
+                found = self._usable(engine, event)
+                lines.append(_line(found))
+            except BadEvent as wrong:
+                answers[i] = wrong
             else:
                 usable.append(found)
                 at.append(i)
-        for i, answer in zip(at, self._accept(engine, usable), strict=True):
+        for i, answer in zip(at, self._accept(engine, usable, lines), strict=True):
             answers[i] = answer
         self.log.sync()
-        if self.log.next_seq - self.snapshot_at >= SNAPSHOT_EVERY:
-            self.snapshot(engine)
+        self._snapshot_when_due(engine)
         return answers
 
     def label(self, engine: Engine, rows: list[dict[str, Any]]) -> dict[str, int]:
         """Labels of events in the log, as events of the stream; returns how many were taken, repeated and unknown."""
-        labels = [_label(row) for row in rows]
+        labels = [_label(i, row) for i, row in enumerate(rows, 1)]
         found = self.dedup.find(hash_strings([label.event_id for label in labels], self.seed))
         events = []
         for label, seq in zip(labels, found.tolist(), strict=True):
             if seq >= 0:
-                events.append(engine.normaliser(label.as_event() | self._keys(engine, seq)))
+                events.append(self.logged(label.as_event() | self._keys(engine, seq)))
         before = self.log.next_seq
         self._check()
-        self._accept(engine, events)
+        self._accept(engine, events, [_line(event) for event in events])
         self.log.sync()
         taken = self.log.next_seq - before
         return {"taken": taken, "repeated": len(events) - taken, "unknown": len(labels) - len(events)}
@@ -102,27 +118,29 @@ class Journal:
 
     def _check(self) -> None:
         """May events be decided on? Not while the disk is full, and not after a batch failed half-way."""
+        self._check_whole()
+        self.log.check_room()
+
+    def _check_whole(self) -> None:
         if self._failure is not None:
             raise CorruptStore(
                 f"{self.data}: a batch failed half-way ({self._failure}); restart to recover from the log"
             )
-        self.log.check_room()
 
-    def _usable(self, engine: Engine, event: dict[str, Any]) -> dict[str, Any] | BadEvent:
+    def _usable(self, engine: Engine, event: dict[str, Any]) -> dict[str, Any]:
         found = engine._checked(event)
         if isinstance(found, BadEvent):
-            return found
+            raise found
         if found["type"] == "label":
-            return BadEvent("a label is not decided on: send it to labels", field="type")
+            raise BadEvent("a label is not decided on: send it to labels", field="type")
         if "event_id" not in found:
             found = {"event_id": uuid4().hex, **found}
         return found
 
-    def _accept(self, engine: Engine, events: list[dict[str, Any]]) -> list[Any]:
+    def _accept(self, engine: Engine, events: list[dict[str, Any]], lines: list[bytes]) -> list[Any]:
         """Decide on what is new, append it, and answer everything (None for label events)."""
         if not events:
             return []
-        lines = [canonical([event]) for event in events]
         content = np.array([_content(line) for line in lines], np.int64)
         ids = hash_strings([event["event_id"] for event in events], self.seed)
         now = np.full(len(events), engine.clock.now(), np.int64)
@@ -133,8 +151,10 @@ class Journal:
         try:
             decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh])
         except BaseException as error:
-            self.dedup.forget(self.log.next_seq)
-            self._failure = error
+            self.dedup.forget(self.log.next_seq)  # what did not get into the log is new when it comes again
+            self._writes = []
+            if not isinstance(error, StoreFull):
+                self._failure = error
             raise
         answers: list[Any] = [None] * len(events)
         for i, decision in zip(fresh, decided, strict=True):
@@ -147,9 +167,13 @@ class Journal:
     def _append(
         self, engine: Engine, events: list[dict], lines: list[bytes], content: np.ndarray
     ) -> list[Decision | None]:
-        step = 1 if engine.row_features.one_by_one else len(events)
+        step = 1 if engine.row_features.one_by_one else max(1, len(events))
         decided: list[Decision | None] = []
-        for start in range(0, len(events), step):
+        size = 0
+        for start in range(0, len(events), max(step, 1)):
+            if size > WRITE_EVERY:  # should the disk be full, it is found out before more is decided
+                self.log.sync()
+                size = 0
             part = events[start : start + step]
             batch = engine.batch(part)
             decisions = engine.decide_batch(batch)
@@ -162,6 +186,7 @@ class Journal:
             )  # fmt: skip
             self._writes = []
             self.log.append(frame)
+            size += frame.size
             decided += found
         return decided
 
@@ -175,6 +200,7 @@ class Journal:
 
     def snapshot(self, engine: Engine) -> None:
         """Write the state as of the end of the log."""
+        self._check_whole()
         self.log.sync()
         arrays = {_WINDOWS + name: array for name, array in engine.windows.snapshot().items()}
         meta = snapshot.Meta(
@@ -183,7 +209,17 @@ class Journal:
             extra={"features": meaning(self.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries()},
         )  # fmt: skip
         snapshot.save(self.data / "state", arrays, meta, self.disk)
-        self.snapshot_at = self.log.next_seq
+        self.snapshot_due = self.log.next_seq + SNAPSHOT_EVERY
+
+    def _snapshot_when_due(self, engine: Engine) -> None:
+        """A snapshot every so often; without room for it the answers, which are on disk already, are still given."""
+        if self.log.next_seq < self.snapshot_due:
+            return
+        try:
+            self.snapshot(engine)
+            self.trouble = None
+        except StoreFull as error:
+            self.trouble, self.snapshot_due = error, self.log.next_seq + SNAPSHOT_AGAIN
 
     def recover(self, engine: Engine) -> None:
         """Bring an empty engine to the end of the log."""
@@ -203,7 +239,8 @@ class Journal:
             start = found.meta.frame
         for frame in self.log.replay(from_seq=0 if start else self.log.first_seq, from_number=start):
             self._replay(engine, frame)
-        engine.seq = self.snapshot_at = self.log.next_seq
+        engine.seq = self.log.next_seq
+        self.snapshot_due = engine.seq + SNAPSHOT_EVERY
         self._switch(int(engine.clock.value))
 
     def _replay(self, engine: Engine, frame: Frame) -> None:
@@ -226,30 +263,23 @@ class Journal:
 
     def _switch(self, clock: int) -> None:
         """Say in the log which rulebook is in force from here on, when it changed."""
-        path = self.data / "state" / "rulebook"
-        if path.exists() and path.read_text() == self.rulebook.version:
+        path, version = self.data / "state" / "rulebook", self.rulebook.version.encode()
+        if self.disk.exists(path) and bytes(self.disk.read(path)) == version:
             return
-        self.log.append(
-            Frame(
-                "switch",
-                self.log.next_seq,
-                clock,
-                meta={"rulebook": self.rulebook.version, "columns": columns_of(self.rulebook.schema)},
-            )
-        )
+        meta = {"rulebook": self.rulebook.version, "columns": columns_of(self.rulebook.schema)}
+        self.log.append(Frame("switch", self.log.next_seq, clock, meta=meta))
         self.log.sync()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.rulebook.version)
+        write_whole(self.disk, path, [version])
 
     def close(self, engine: Engine) -> None:
         """Snapshot, and let another process have the folder."""
-        try:
+        with self._opened:
             if self._failure is None:
                 self.snapshot(engine)
-        finally:
-            self.dedup.close()
-            self.log.close()
-            self.vault.close()
+
+    def release(self) -> None:
+        """Let another process have the folder; what was not written stays unwritten."""
+        self._opened.close()
 
 
 def meaning(rulebook: Rulebook) -> str:
@@ -265,12 +295,49 @@ def _stored(row: dict[str, Any]) -> Decision:
     return msgspec.structs.replace(decision, evidence=tuple(decision.evidence))
 
 
+def _line(event: dict[str, Any]) -> bytes:
+    """An event as it is written to the log. Raises BadEvent naming the field that could not be read back from there."""
+    for name, value in event.items():
+        if isinstance(value, _NESTS) and _deeper(value, MAX_DEPTH - 1):
+            raise BadEvent(f"nested deeper than {MAX_DEPTH} levels", field=str(name)[:80])
+    try:
+        line = canonical([event])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _unwritable(event, error) from None
+    if len(line) > MAX_RECORD:
+        raise BadEvent(f"larger than a record may be ({len(line):,} bytes; at most {MAX_RECORD:,})")
+    return line
+
+
+_NESTS = (list, tuple, set, frozenset, Mapping)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Are there more than `levels` levels below this one?"""
+    items = value.values() if isinstance(value, Mapping) else value
+    return any(isinstance(item, _NESTS) and (not levels or _deeper(item, levels - 1)) for item in items)
+
+
+def _unwritable(event: dict[str, Any], error: Exception) -> BadEvent:
+    for name, value in event.items():
+        try:
+            canonical([{name: value}])
+        except (TypeError, ValueError, OverflowError):
+            shown = str(name).encode("ascii", "backslashreplace").decode()[:80]
+            what = "not valid Unicode" if isinstance(error, UnicodeError) else "a value or a name that JSON cannot hold"
+            return BadEvent(what, field=shown)
+    return BadEvent("a record that JSON cannot hold")
+
+
 def _content(line: bytes) -> int:
     return int.from_bytes(blake2b(line, digest_size=8).digest(), "little", signed=True)
 
 
-def _label(row: dict[str, Any]) -> Label:
-    return Label.read(row)
+def _label(i: int, row: dict[str, Any]) -> Label:
+    try:
+        return Label.read(row)
+    except BadEvent as wrong:
+        raise BadEvent(f"label {i}: {wrong}") from None
 
 
 def _key(key: Any) -> Any:

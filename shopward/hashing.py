@@ -252,23 +252,151 @@ def _combine_rows(parts, k0, k1, out):
         out[i, 0], out[i, 1] = combine_nb(parts[i], k0, k1)
 
 
+# ---- many texts at once: eight side by side in vector registers, as long as they have equally many whole words
+
+LANES = 8
+
+
+def _vector_hash(blocks):
+    """An intrinsic that hashes eight texts of `blocks` whole words (at addresses a0...a7) and a tail (t0...t7 with the length in the
+    top byte), and writes eight pairs to `out`. It computes what sip_bytes does, lane by lane."""
+
+    @intrinsic
+    def hash8(typingctx, a0, a1, a2, a3, a4, a5, a6, a7, t0, t1, t2, t3, t4, t5, t6, t7, k0, k1, out):
+        signature = void(*[int64] * LANES, *[uint64] * (LANES + 2), int64)
+        return signature, lambda context, builder, _, args: _write_hash8(context, builder, args, blocks)
+
+    return hash8
+
+
+def _write_hash8(context, builder, args, blocks):
+    word, lanes = ir.IntType(64), ir.VectorType(ir.IntType(64), LANES)
+    addresses, tails, (k0, k1, out) = args[:LANES], args[LANES : 2 * LANES], args[2 * LANES :]
+
+    def splat(value):
+        return ir.Constant(lanes, [value & MASK] * LANES)
+
+    def gather(values):
+        vector = ir.Constant(lanes, ir.Undefined)
+        for i, value in enumerate(values):
+            vector = builder.insert_element(vector, value, ir.Constant(ir.IntType(32), i))
+        return vector
+
+    def load(address, offset):
+        found = builder.load(builder.inttoptr(builder.add(address, ir.Constant(word, offset)), word.as_pointer()))
+        found.align = 1
+        return found
+
+    def rotate(x, bits):
+        return builder.or_(builder.shl(x, splat(bits)), builder.lshr(x, splat(64 - bits)))
+
+    def mix(v, times):
+        a, b, c, d = v
+        for _ in range(times):
+            a, c = builder.add(a, b), builder.add(c, d)
+            b, d = builder.xor(rotate(b, 13), a), builder.xor(rotate(d, 16), c)
+            a = rotate(a, 32)
+            c, a = builder.add(c, b), builder.add(a, d)
+            b, d = builder.xor(rotate(b, 17), c), builder.xor(rotate(d, 21), a)
+            c = rotate(c, 32)
+        return a, b, c, d
+
+    def folded(v):
+        return builder.xor(builder.xor(v[0], v[1]), builder.xor(v[2], v[3]))
+
+    k0, k1 = gather([k0] * LANES), gather([k1] * LANES)
+    v = tuple(builder.xor(k, splat(s)) for k, s in ((k0, S0), (k1, S1 ^ 0xEE), (k0, S2), (k1, S3)))
+    messages = [gather([load(address, 8 * i) for address in addresses]) for i in range(blocks)] + [gather(tails)]
+    for m in messages:
+        a, b, c, d = mix((v[0], v[1], v[2], builder.xor(v[3], m)), 1)
+        v = builder.xor(a, m), b, c, d
+    v = mix((v[0], v[1], builder.xor(v[2], splat(0xEE)), v[3]), 3)
+    first = folded(v)
+    second = folded(mix((v[0], builder.xor(v[1], splat(0xDD)), v[2], v[3]), 3))
+    nothing = builder.icmp_unsigned("==", builder.or_(first, second), splat(0))
+    second = builder.select(nothing, splat(1), second)
+    for half in (0, 1):
+        places = [half * LANES // 2 + i // 2 + LANES * (i % 2) for i in range(LANES)]
+        pairs = builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), LANES), places))
+        at = builder.inttoptr(builder.add(out, ir.Constant(word, half * 8 * LANES)), lanes.as_pointer())
+        builder.store(pairs, at).align = 8
+    return context.get_dummy_value()
+
+
+_hash8_0, _hash8_1, _hash8_2, _hash8_3 = (_vector_hash(blocks) for blocks in range(4))
+
+
+@njit(inline="always")
+def _tail_of(address, start, stop):
+    """The tail of a text with its length in the top byte; the 8 bytes before its end are readable. 0 for null (start below 0)."""
+    length = stop - start
+    word = (load64(address + stop - 8) >> uint64(56 - 8 * (length & 7))) >> uint64(8)
+    return word | (uint64(length & 255) << uint64(56))
+
+
+@njit(inline="always")
+def _hash_group(address, s, e, k0, k1, out):
+    """Hashes eight texts, s[i] to e[i] behind `address`, together; False when they are too different for that."""
+    s0, s1, s2, s3, s4, s5, s6, s7 = s
+    e0, e1, e2, e3, e4, e5, e6, e7 = e
+    blocks = (e0 - s0) >> 3
+    alike = ((e1 - s1) >> 3) == blocks and ((e2 - s2) >> 3) == blocks and ((e3 - s3) >> 3) == blocks
+    alike = alike and ((e4 - s4) >> 3) == blocks and ((e5 - s5) >> 3) == blocks
+    alike = alike and ((e6 - s6) >> 3) == blocks and ((e7 - s7) >> 3) == blocks
+    if not alike or blocks > 3:
+        return False
+    if min(s0, s1, s2, s3, s4, s5, s6, s7) < 0 or min(e0, e1, e2, e3, e4, e5, e6, e7) < 8:
+        return False
+    a0, a1, a2, a3 = address + s0, address + s1, address + s2, address + s3
+    a4, a5, a6, a7 = address + s4, address + s5, address + s6, address + s7
+    t0, t1, t2, t3 = (
+        _tail_of(address, s0, e0),
+        _tail_of(address, s1, e1),
+        _tail_of(address, s2, e2),
+        _tail_of(address, s3, e3),
+    )
+    t4, t5, t6, t7 = (
+        _tail_of(address, s4, e4),
+        _tail_of(address, s5, e5),
+        _tail_of(address, s6, e6),
+        _tail_of(address, s7, e7),
+    )
+    if blocks == 0:
+        _hash8_0(a0, a1, a2, a3, a4, a5, a6, a7, t0, t1, t2, t3, t4, t5, t6, t7, k0, k1, out)
+    elif blocks == 1:
+        _hash8_1(a0, a1, a2, a3, a4, a5, a6, a7, t0, t1, t2, t3, t4, t5, t6, t7, k0, k1, out)
+    elif blocks == 2:
+        _hash8_2(a0, a1, a2, a3, a4, a5, a6, a7, t0, t1, t2, t3, t4, t5, t6, t7, k0, k1, out)
+    else:
+        _hash8_3(a0, a1, a2, a3, a4, a5, a6, a7, t0, t1, t2, t3, t4, t5, t6, t7, k0, k1, out)
+    return True
+
+
+@njit(inline="always")
+def _eight(values, i):
+    return (
+        int64(values[i]), int64(values[i + 1]), int64(values[i + 2]), int64(values[i + 3]),
+        int64(values[i + 4]), int64(values[i + 5]), int64(values[i + 6]), int64(values[i + 7]),
+    )  # fmt: skip
+
+
 @njit(nogil=True, error_model="numpy", cache=True)
 def hash_slices(buf, starts, stops, k0, k1, out):
-    """out[i] = hash of buf[starts[i]:stops[i]]; a negative start is null."""
-    address = int64(buf.ctypes.data)
-    for i in range(out.shape[0]):
-        if starts[i] < 0:
-            out[i, 0] = 0
-            out[i, 1] = 0
-        else:
-            out[i, 0], out[i, 1] = sip_bytes(address, int64(starts[i]), int64(stops[i]), k0, k1)
-
-
-@njit(nogil=True, error_model="numpy", cache=True)
-def _hash_offsets(buf, offsets, k0, k1, out):
-    address = int64(buf.ctypes.data)
-    for i in range(out.shape[0]):
-        out[i, 0], out[i, 1] = sip_bytes(address, int64(offsets[i]), int64(offsets[i + 1]), k0, k1)
+    """out[i] = hash of buf[starts[i]:stops[i]]; a negative start is null. `out` is a contiguous int64[n, 2]."""
+    address, place = int64(buf.ctypes.data), int64(out.ctypes.data)
+    n = out.shape[0]
+    i = 0
+    while i < n:
+        if i + LANES <= n and _hash_group(address, _eight(starts, i), _eight(stops, i), k0, k1, place + 16 * i):
+            i += LANES
+            continue
+        for j in range(i, min(i + LANES, n)):
+            if starts[j] < 0:
+                out[j, 0] = 0
+                out[j, 1] = 0
+            else:
+                out[j, 0], out[j, 1] = sip_bytes(address, int64(starts[j]), int64(stops[j]), k0, k1)
+        i += LANES
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -458,7 +586,7 @@ def _hash_text(values: pa.Array, seed: bytes) -> np.ndarray:
         return out
     at = np.frombuffer(offsets, np.int64 if wide else np.int32)[values.offset : values.offset + len(values) + 1]
     buf = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
-    _hash_offsets(buf, at, *seed_words(seed), out)
+    hash_slices(buf, at[:-1], at[1:], *seed_words(seed), out)
     return out
 
 

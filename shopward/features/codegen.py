@@ -751,12 +751,24 @@ class _FamilyText:
 
     def read_last(self, r: RingNames, read: Read, out: str) -> None:
         over, feature = read.feature.over, read.feature
+        if not r.ring.last_time:
+            self.read_newest(r, feature, out)
+            return
         inside = "" if over is None else f" and now - last_at{r.j} <= {feature.lag + over}"
         got = f"(now - last_at{r.j}) / 1000.0"
         if feature.measure == "last":
             assert read.value is not None
             got = self.shown(read, r.lane("last", read.value))
         self.write(f"{got} if last_at{r.j} != 0{inside} else NAN", out)
+
+    def read_newest(self, r: RingNames, feature: Feature, out: str) -> None:
+        w = self.w
+        w(f"{out}[i] = NAN")
+        with w.block(f"if {r.end} != {r.oldest}:"):
+            w(self.address(r, f"(({r.end} - 1) & M32)"))
+            w(f"p = {self.age(r, 'now')}")
+            with w.block(f"if p <= {feature.lag + (feature.over or 0)}:"):
+                w(f"{out}[i] = p / 1000.0")
 
     def read_window(self, r: RingNames, read: Read, window: Window, out: str) -> None:
         measure, v = read.feature.measure, read.value

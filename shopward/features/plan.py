@@ -297,11 +297,21 @@ def _add_family(plan: Plan, entity: tuple[str, ...], via: tuple[str, ...], membe
     for feature in aggregates:
         only = _only_field(plan, feature, aggregates)
         family.reads.append(_read(plan, family, feature, only))
+    for ring in family.rings:
+        _read_newest(ring, family)
     if any(ring.amendable for ring in family.rings):
         plan.domain("labels", ("label_event",))
     for ring in family.rings:
         for value in ring_ids(ring):
             plan.value_domain(value)
+
+
+def _read_newest(ring: Ring, family: Family) -> None:
+    """Where the slots reach back far enough, the time of the last event is read from the newest slot instead of the row."""
+    spans = [r.feature.over for r in family.reads if r.ring == ring.number and r.feature.measure == "since_last"]
+    reach = ring.windows[-1].ms if ring.windows else 0
+    if ring.last_time and not ring.last and reach is not None and all(o is not None and o <= reach for o in spans):
+        ring.last_time, ring.kept_ms = False, None if ring.ever_count or ring.ever_since or ring.ever_sums else 0
 
 
 def takes(plan: Plan, feature: Feature) -> tuple[int, bool]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shopward.errors import BadData, BadEvent, ShopwardError, StoreFull
+from shopward.errors import BadEvent, ShopwardError, StoreFull
 
 if TYPE_CHECKING:
     from shopward.decide import Engine
@@ -70,8 +70,10 @@ class Decider:
         await self._queue.join()
         if self._task:
             self._task.cancel()
-        await self.call(self.engine.close)
-        self._thread.shutdown()
+        try:
+            await self.call(self.engine.close)
+        finally:
+            self._thread.shutdown()
 
     async def decide(self, events: list[dict]) -> list:
         """A Decision or a BadEvent for each event, in order."""
@@ -102,14 +104,14 @@ class Decider:
         events = [event for w in waiting for event in w.events]
         try:
             answers = await self.call(self.engine.decide_events, events)
-        except ShopwardError as error:
+        except Exception as error:  # noqa: BLE001 whatever it was, those who wait hear of it, and the next batch is judged
             for w in waiting:
-                if not w.answer.cancelled():
+                if not w.answer.done():
                     w.answer.set_exception(error)
             return
         at = 0
         for w in waiting:
-            if not w.answer.cancelled():
+            if not w.answer.done():
                 w.answer.set_result(answers[at : at + len(w.events)])
             at += len(w.events)
 
@@ -139,6 +141,8 @@ class App:
         except StoreFull as error:
             status, body, kind = 503, _encode({"error": str(error)}), b"application/json"
             headers = ((b"retry-after", b"5"),)
+        except ShopwardError as error:
+            status, body, kind = 500, _encode({"error": str(error)}), b"application/json"
         length = (b"content-length", str(len(body)).encode())
         await send(
             {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *headers]}
@@ -169,10 +173,9 @@ class App:
 
     async def _decide(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
         body = await _body(scope, receive, MAX_EVENT)
-        try:
-            event = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise HttpError(400, f"the body is not one JSON object: {error}") from None
+        event = _object(body)
+        if isinstance(event, str):
+            raise HttpError(400, f"the body is not one JSON object: {event}")
         answer = (await self.decider.decide([event]))[0]
         if isinstance(answer, BadEvent):
             raise HttpError(422, str(answer))
@@ -182,10 +185,11 @@ class App:
         lines = [line for line in (await _body(scope, receive, MAX_BODY)).split(b"\n") if line.strip()]
         events, bad = [], {}
         for i, line in enumerate(lines):
-            try:
-                events.append(_decode(line))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                bad[i] = {"line": i + 1, "error": f"not a JSON object: {error}"}
+            found = f"an event may have {MAX_EVENT:,} bytes" if len(line) > MAX_EVENT else _object(line)
+            if isinstance(found, str):
+                bad[i] = {"line": i + 1, "error": f"not an event: {found}"}
+            else:
+                events.append(found)
         answers = iter(await self.decider.decide(events) if events else ())
         out = []
         for i in range(len(lines)):
@@ -195,13 +199,15 @@ class App:
 
     async def _labels(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
         lines = [line for line in (await _body(scope, receive, MAX_BODY)).split(b"\n") if line.strip()]
-        try:
-            rows = [_decode(line) for line in lines]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise HttpError(400, f"labels are JSON objects, one a line: {error}") from None
+        rows = []
+        for i, line in enumerate(lines, 1):
+            found = _object(line)
+            if isinstance(found, str):
+                raise HttpError(400, f"line {i}: labels are JSON objects, one a line: {found}")
+            rows.append(found)
         try:
             taken = await self.decider.call(self.decider.engine.label, rows)
-        except BadData as error:
+        except BadEvent as error:
             raise HttpError(422, str(error)) from None
         return _encode(taken), b"application/json"
 
@@ -226,6 +232,16 @@ class App:
             else:
                 await self.decider.stop()
                 return await send({"type": "lifespan.shutdown.complete"})
+
+
+def _object(raw: bytes) -> dict[str, Any] | str:
+    """The JSON object in `raw`, or what is wrong with it."""
+    try:
+        return _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return str(error)
+    except RecursionError:
+        return "nested too deeply"
 
 
 async def _body(scope: dict, receive: Receive, limit: int) -> bytes:

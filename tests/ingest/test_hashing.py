@@ -63,6 +63,15 @@ def test_lists_and_every_arrow_form_of_text_agree(texts):
     np.testing.assert_array_equal(hash_strings(chunked, SEED), np.concatenate([wanted, wanted[:3]]))
 
 
+def test_columns_of_one_width_are_hashed_side_by_side_with_the_same_result():
+    for width in (*range(36), 255, 256, 300):
+        texts = [f"{i:0{width}d}"[:width] for i in range(7, 40)]
+        texts[13], texts[29] = None, "odd"
+        assert hash_strings(texts, SEED).tolist() == [
+            [0, 0] if t is None else list(siphash128(t.encode(), SEED)) for t in texts
+        ]
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=20))
 def test_whole_numbers_hash_like_their_decimal_text(numbers):

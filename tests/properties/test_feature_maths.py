@@ -760,3 +760,10 @@ def test_the_page_tells_every_line_and_names_its_tests():
     mine = {name for name in globals() if name.startswith("test_line_")}
     assert set(re.findall(r"test_line_\w+", page)) == mine
     assert re.findall(r"^## (\d+)\.", page, re.M) == [str(i) for i in range(1, 16)]
+
+
+def test_the_page_shows_the_sql_that_is_generated():
+    page = (Path(__file__).parents[2] / "docs" / "feature-maths.md").read_text()
+    shown = re.search(r"```sql\n(.*?)\n```", page, re.S)[1]
+    book = rulebook("device_accounts_24h: {entity: device, measure: distinct(account), over: 24h, where: type == 'login'}")
+    assert shown == sql.feature_sql(book.features["device_accounts_24h"], book).split("\n", 1)[1]
