@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from shopward.decision import Decision
 from shopward.declare.types import Field, Rule
 from shopward.errors import BadEvent
 from shopward.event import LAST_MS, MAX_TEXT
-from shopward.evidence import LaterEvidence
+from shopward.evidence import Evidence, LaterEvidence
 from shopward.expr import to_python
 from shopward.expr.nodes import Name
 from shopward.hashing import canonical_text, siphash128
@@ -30,36 +31,67 @@ from shopward.rules.compile import define, explain, subject_roles, walk
 if TYPE_CHECKING:
     from shopward.decide import Engine
 
-MAX_CACHED = 1 << 16  # texts whose hashes are kept
+MAX_CACHED = 1 << 18  # texts whose hashes are kept (some 200 bytes each, the text included)
+MAX_OUTCOMES = 4096  # combinations of fired rules whose outcome is kept
 MAX_MINOR = 10**12
 NAN = float("nan")
 
 
 class Hashes(dict):
-    """text -> its two hash words; computes what it does not hold and forgets everything when full."""
+    """text -> the 16 bytes of its hash; computes what it does not hold and forgets everything when full."""
 
     def __init__(self, seed: bytes):
-        super().__init__({None: (0, 0)})
+        super().__init__({None: bytes(16)})
         self._seed = seed
 
-    def __missing__(self, text: str) -> tuple[int, int]:
+    def __missing__(self, text: str) -> bytes:
         try:
             raw = text.encode()
         except UnicodeEncodeError:
             raise BadEvent("not valid Unicode (half of a surrogate pair)") from None
         if len(raw) > MAX_TEXT:
             raise BadEvent(f"a text longer than {MAX_TEXT:,} bytes")
-        pair = siphash128(raw, self._seed)
-        if len(self) >= MAX_CACHED:
+        words = self[text] = _two_words(*siphash128(raw, self._seed))
+        if len(self) > MAX_CACHED:
             self.clear()
-            self[None] = (0, 0)
-        self[text] = pair
-        return pair
+            self[None] = bytes(16)
+        return words
+
+
+_two_words = struct.Struct("=2q").pack
 
 
 def build(engine: Engine) -> Callable[[dict], Decision]:
     """The function `decide(event)` of an engine without a data folder."""
     return _Builder(engine).function()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a combination of fired rules leads to; worked out once, since the same ones fire again and again.
+
+    `forced` is the action of the control arm: what mandatory rules insist on. `partial` says that some are rolled out to a part.
+    """
+
+    fired: tuple[Rule, ...]
+    live: tuple[Rule, ...]
+    action: str
+    forced: str
+    reasons: tuple[str, ...]
+    shadow: tuple[str, ...]
+    labels: tuple[str, ...]
+    writers: tuple[Rule, ...]
+    partial: bool
+
+    @classmethod
+    def of(cls, rules: Iterable[Rule]) -> Outcome:
+        fired = tuple(rules)
+        live = tuple(r for r in fired if r.state == "live")
+        return cls(
+            fired, live, strongest(live), strongest(r for r in live if r.mandatory), tuple(r.id for r in live),
+            tuple(r.id for r in fired if r.state == "shadow"), tuple(r.label for r in live if r.label),
+            tuple(r for r in live if r.writes), any(r.percent < 100 for r in fired),
+        )  # fmt: skip
 
 
 class _Builder:
@@ -74,6 +106,7 @@ class _Builder:
         self.texts = sorted((self.needs.hashes | {f.name for f in self.row_features if f.text}) - {"type"})
         self.lists = sorted(self.needs.lists)
         self.roles = subject_roles(self.schema)
+        self.outcomes: dict[int, Outcome] = {}
         self.kept: dict[str, str | None] = {}  # texts of the event at hand
 
     def function(self) -> Callable[[dict], Decision]:
@@ -82,7 +115,16 @@ class _Builder:
         env = self._env(batch, bound)
         self.values, self.texts_of = bound.values, env["TEXTS"]
         step = define(
-            self._source(), "step", {**env, "BUFFER": buffer, "PACK": pack, "RUN": bound.run, "F": bound.values}
+            self._source(),
+            "step",
+            {
+                **env,
+                "BUFFER": buffer,
+                "PACK": pack,
+                "UNPACK": struct.Struct(f"={len(self.rules.column)}d").unpack_from,
+                "RUN": bound.run,
+                "F": bound.values,
+            },
         )
         return self._decide(step)
 
@@ -102,7 +144,7 @@ class _Builder:
         for name in self.texts:
             batch.hashes[name] = memory[at : at + 2].reshape(1, 2)
             at += 2
-        layout = struct.Struct(f"=3q{len(self.numbers)}d{len(self.minor) + 2 * len(self.texts)}q")
+        layout = struct.Struct(f"=3q{len(self.numbers)}d{len(self.minor)}q{'16s' * len(self.texts)}")
         return batch, memoryview(memory).cast("B"), layout.pack_into
 
     # --- what the generated function may call
@@ -115,12 +157,14 @@ class _Builder:
             **self.rules.env,
             "CODES": {name: code for code, name in enumerate(schema.types)},
             "dict": dict,
+            "bytes": bytes,
             "len": len,
             "HASH": Hashes(self.engine.seed),
             "CLOCK": self.engine.clock,
             "NOW": lambda: time.time_ns() // 1_000_000,
             "SCALARS": frozenset((int, float)),
             "NULL": NULL,
+            **self._future(),
             "INF": float("inf"),
             "lower": entity.lower,
             "e164": entity.e164,
@@ -135,6 +179,17 @@ class _Builder:
             "TEXTS": _feature_texts(self.engine, bound),
             **{f"row_{i}": f.value for i, f in enumerate(self.row_features)},
         }
+
+    def _future(self) -> dict[str, Any]:
+        """`FAR[0]` is the latest time known not to lie in the future; `far()` moves it to now."""
+        clock = self.engine.clock
+        latest = [clock.latest()]
+
+        def far() -> int:
+            latest[0] = clock.latest()
+            return latest[0]
+
+        return {"FAR": latest, "far": far}
 
     # --- the source
 
@@ -162,6 +217,8 @@ class _Builder:
         lines.append("    BATCH.seq0, CLOCK.value = ENGINE.seq, clock")  # only now: the event is accepted
         lines += [f"    KEPT[{name!r}] = {self._name(name)}" for name in self._kept_texts()]
         lines.append("    RUN()")
+        if self.rules.column:
+            lines.append(f"    {self._unpacked()} = UNPACK(F)")
         for i, f in enumerate(self.row_features):
             if f.late:
                 lines += [*self._row_feature(i, f), *self._late_value(f)]
@@ -226,9 +283,16 @@ class _Builder:
 
     def _take_money(self, f: Field, v: str, get: str) -> list[str]:
         """Exact when v is the float nearest to a whole number of minor units; everything else takes the long way."""
+        foreign = self.schema.currency
+        base = self.engine.policy.base_currency
         unit, low = float(10**f.digits), -MAX_MINOR if f.signed or f.type == "decimal" else 0
         m = f"m_{f.name}"
-        return [
+        exchange = (
+            [f"if not usual and get({foreign!r}) not in (None, {base!r}): return None"]
+            if foreign and f.type == "money"
+            else []
+        )
+        return exchange + [
             f"{v} = {get}",
             f"if {v} is None or {v} != {v}: {v}, {m} = nan, NULL",
             f"elif {v}.__class__ in SCALARS:",
@@ -248,7 +312,7 @@ class _Builder:
             clock = [
                 "clock = CLOCK.value",
                 "if clock < ts:",
-                f"    if ts > NOW() + {skew}: return None",
+                "    if ts > FAR[0] and ts > far(): return None",
                 "    clock = ts",
             ]
         return [
@@ -272,7 +336,7 @@ class _Builder:
         out = ["nan" if n in late else f"x_{n}" if n in early else f"v_{n}" for n in self.numbers]
         out += [f"m_{n}" for n in self.minor]
         for n in self.texts:
-            out.append("0, 0" if n in late else f"*HASH[{f'x_{n}' if n in early else self._key(n)}]")
+            out.append("bytes(16)" if n in late else f"HASH[{f'x_{n}' if n in early else self._key(n)}]")
         return out
 
     def _kept_texts(self) -> list[str]:
@@ -293,8 +357,12 @@ class _Builder:
         if name in self.rules.column:
             row = {f.name for f in self.row_features}
             text = self.engine.rulebook.features[name].type == "string"
-            return f"x_{name}" if name in row else f"TEXTS[{name!r}]()" if text else f"F[{self.rules.column[name]}]"
+            return f"x_{name}" if name in row else f"TEXTS[{name!r}]()" if text else f"F{self.rules.column[name]}"
         return f"v_{name}"
+
+    def _unpacked(self) -> str:
+        """One variable a feature: one call reads them all."""
+        return "".join(f"F{k}, " for k in range(len(self.rules.column)))
 
     def _tests(self) -> list[str]:
         """The rules of each event type, as one test each."""
@@ -317,7 +385,7 @@ class _Builder:
     def _decide(self, step: Callable) -> Callable[[dict], Decision]:
         engine, schema, version = self.engine, self.schema, self.rules.version
         types = schema.types
-        odd = bool(schema.mapping or schema.constants or schema.currency or schema.label)
+        odd = bool(schema.mapping or schema.constants or schema.label)
         control = engine.policy.control_percent > 0
 
         def usual(event: dict) -> dict:
@@ -350,27 +418,34 @@ class _Builder:
 
     def _judged(self, hits: int, type_: str, event_id: str, ts: int, t: int, seen: dict) -> Decision:
         """The decision when rules fired, or when a control arm exists."""
-        engine, rules, share_of_control = self.engine, self.rules, self.engine.policy.control_percent
-        fired = _by_bit(rules.order, hits)
-        arm = TREATED
-        if share_of_control > 0 or any(r.percent < 100 for r in fired):
+        outcome = self.outcomes.get(hits)
+        if outcome is None:
+            if len(self.outcomes) >= MAX_OUTCOMES:
+                self.outcomes.clear()
+            outcome = self.outcomes[hits] = Outcome.of(_by_bit(self.rules.order, hits))
+        share_of_control, arm = self.engine.policy.control_percent, TREATED
+        if share_of_control > 0 or outcome.partial:
             subject = _subject(self.roles, seen, event_id)
-            fired = [r for r in fired if r.percent >= 100 or share(f"rule:{r.id}", subject) < r.percent]
+            if outcome.partial:
+                outcome = Outcome.of(
+                    r for r in outcome.fired if r.percent >= 100 or share(f"rule:{r.id}", subject) < r.percent
+                )
             arm = CONTROL if share("control", subject) < share_of_control else TREATED
-        live = [r for r in fired if r.state == "live"]
-        get = self._getter(seen, type_, event_id, ts, live)
-        action = strongest(r for r in live if r.mandatory) if arm == CONTROL else strongest(live)
-        evidence = LaterEvidence(lambda: tuple(explain(r, rules.said[r.id], get, event_id, ts) for r in live))
-        for rule in live:
-            if rule.writes:
-                engine.apply_writes(rule, get, t)
+        get = self._getter(seen, type_, event_id, ts, outcome.live)
+        for rule in outcome.writers:
+            self.engine.apply_writes(rule, get, t)
         return Decision(
-            event_id=event_id, ts=ts, type=type_, action=action, reasons=tuple(r.id for r in live), arm=arm,
-            shadow=tuple(r.id for r in fired if r.state == "shadow"), labels=tuple(r.label for r in live if r.label),
-            evidence=evidence, rulebook_version=rules.version,
+            event_id=event_id, ts=ts, type=type_, action=outcome.forced if arm == CONTROL else outcome.action, reasons=outcome.reasons,
+            arm=arm, shadow=outcome.shadow, labels=outcome.labels, rulebook_version=self.rules.version,
+            evidence=LaterEvidence(self._evidence, outcome.live, get, event_id, ts) if outcome.live else (),
         )  # fmt: skip
 
-    def _getter(self, seen: dict, type_: str, event_id: str, ts: int, live: list[Rule]) -> Callable[[str], Any]:
+    def _evidence(
+        self, live: tuple[Rule, ...], get: Callable[[str], Any], event_id: str, ts: int
+    ) -> tuple[Evidence, ...]:
+        return tuple(explain(r, self.rules.said[r.id], get, event_id, ts) for r in live)
+
+    def _getter(self, seen: dict, type_: str, event_id: str, ts: int, live: tuple[Rule, ...]) -> Callable[[str], Any]:
         """Values of this event by name, also after the next one came."""
         column, texts = self.rules.column, self.texts_of
         values = memoryview(self.values.tobytes()).cast("d")

@@ -45,16 +45,17 @@ class LaterEvidence(Sequence[Evidence]):
     (1, 'many logins', True)
     """
 
-    __slots__ = ("_made", "_make")
+    __slots__ = ("_args", "_made", "_make")
 
-    def __init__(self, make: Callable[[], tuple[Evidence, ...]]):
-        self._make: Callable[[], tuple[Evidence, ...]] | None = make
+    def __init__(self, make: Callable[..., tuple[Evidence, ...]], *args: Any):
+        self._make: Callable[..., tuple[Evidence, ...]] | None = make
+        self._args = args
         self._made: tuple[Evidence, ...] = ()
 
     def told(self) -> tuple[Evidence, ...]:
         """The evidence itself."""
         if self._make is not None:
-            self._made, self._make = self._make(), None
+            self._made, self._make, self._args = self._make(*self._args), None, ()
         return self._made
 
     def __len__(self) -> int:

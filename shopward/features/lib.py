@@ -27,7 +27,7 @@ START = 1 << 62  # added to every time, so that 0 means "never" and times before
 LOW62 = (1 << 62) - 1
 
 # Fields of a domain's header: the ids of one kind of key.
-NEXT, FREE, MASK, LIMIT, ROOM, LIVE, CLOCK, FRESH, HAND, SEED, BEGAN = range(11)
+NEXT, FREE, MASK, LIMIT, ROOM, LIVE, CLOCK, FRESH, HAND, SEED, BEGAN, SWEPT = range(12)
 DOMAIN_HEADER = 16
 # An identity: two hash words, when it was last seen (stream clock), and one word for text or labels.
 IDENTITY = 4

@@ -33,7 +33,8 @@ from shopward.features.plan import Family, Plan, Value, make_plan
 from shopward.hashing import seed_words, siphash128
 
 SWEEP = 4096  # idle keys are looked for whenever the sequence number passes a multiple of this
-SWEEP_PACE = 2  # ids looked at per event and column: a full round takes half as many events as there are ids
+SWEEP_PACE = 2  # ids looked at per event and column at most: a round then takes half as many events as there are ids
+ROUNDS = 4  # full rounds of looking while a domain's longest window passes
 FIRST_TABLE = 1024
 FIRST_INDEX = 256
 HEADER = 40  # words of a ring arena's header: first unused slot, size, free lists
@@ -97,6 +98,7 @@ class Ids:
         self.header[lib.NEXT] = 1
         self.header[lib.SEED] = int.from_bytes(hashlib.sha256(seed + b"numbers").digest()[:8], "little", signed=True)
         self.horizon: int | None = None
+        self.bounded = True  # no event brings more ids than there are columns
         self.rows: list[Area] = []  # of the families keyed by this domain
         self.new_table(FIRST_TABLE)
         self.texts: dict[tuple[int, int], str] = {}
@@ -223,6 +225,7 @@ class Windows:
         self.placed: Columns | None = None  # whose columns the blocks point at
         self.fresh: dict[int, np.ndarray] = {}
         self._outputs, self.scratch = Outputs(), Scratch()
+        self._addresses: dict[tuple, tuple[Any, int]] = {}
         self._row_texts: dict[str, dict[tuple[int, int], str]] = {}
         self._make_state()
         self._make_stages()
@@ -245,6 +248,8 @@ class Windows:
         self.ids = [Ids(d.name, len(d.fields) if d.kind == "hash" else 1, self.seed) for d in plan.domains]
         for ids, horizon in zip(self.ids, plan.horizons(), strict=True):
             ids.horizon = None if horizon is None else horizon + self.slack
+        for ids, domain in zip(self.ids, plan.domains, strict=True):
+            ids.bounded = domain.kind != "list"
         self.families = [FamilyMemory(f, family_kernel(plan, f)) for f in plan.families]
         for memory in self.families:
             self.ids[memory.family.domain].rows.append(memory.rows)
@@ -439,6 +444,13 @@ class Windows:
         self._run(batch.seq0, batch.n, batch)
         return out
 
+    def address_of(self, what: tuple, value: Any) -> int:
+        """The address of a column; scratch columns are mostly where they were the last time."""
+        known = self._addresses.get(what)
+        if known is None or known[0] is not value:
+            known = self._addresses[what] = (value, address(value))
+        return known[1]
+
     def bind(self, batch: Batch) -> Bound:
         """A fixed batch of one event whose columns the caller fills before every `run()`."""
         return Bound(self, batch)
@@ -534,21 +546,31 @@ class Windows:
         """Give back what keys hold that cannot matter any more."""
         self.swept = epoch
         for d, ids in enumerate(self.ids):
-            header = ids.header
-            if ids.horizon is None or header[lib.CLOCK] - header[lib.BEGAN] <= ids.horizon or header[lib.NEXT] == 1:
+            steps = self._steps(ids)
+            if not steps:
                 continue
             stage = next(s for s in self.stages if s.owner is ids)
             families = [m.descriptor(self.compiled) for m in self.families if m.family.domain == d]
             block = KernelBlock(len(families), self.compiled)
             for slot, family in enumerate(families):
                 block.set(slot, family)
-            steps = SWEEP * SWEEP_PACE * ids.columns
             if self.compiled:
                 from shopward.features.lib_jit import sweep_at
 
                 sweep_at(_at(stage.block.words), _at(block.words), len(families), ids.horizon, steps)
             else:
                 lib.sweep(stage.block.cells, block.cells, len(families), ids.horizon, steps)
+
+    def _steps(self, ids: Ids) -> int:
+        """How many ids to look at now: ROUNDS full rounds while the longest window passes, or what arriving keys call for."""
+        header = ids.header
+        clock, past = int(header[lib.CLOCK]), int(header[lib.SWEPT] or header[lib.BEGAN])
+        if ids.horizon is None or ids.count == 1 or clock - int(header[lib.BEGAN]) <= ids.horizon:
+            return 0
+        header[lib.SWEPT] = clock
+        by_time = ids.count * ROUNDS * (clock - past) // ids.horizon + 64
+        by_keys = SWEEP * SWEEP_PACE * ids.columns
+        return min(by_time, by_keys) if ids.bounded else by_time
 
     # --- texts
 
@@ -748,7 +770,7 @@ class Columns:
             if what not in self.found:
                 self.found[what] = getattr(self, "get_" + what[0].replace(" ", "_"))(*what[1:])
         if windows.compiled:
-            addresses = np.array([address(self.found[what]) for what in windows.wanted], np.int64)
+            addresses = np.array([windows.address_of(what, self.found[what]) for what in windows.wanted], np.int64)
             windows.words[windows.column_words] = addresses[windows.column_of]
             windows.words[windows.out_words] = address(self.out.values) + windows.out_rows * self.out.values.strides[0]
         else:

@@ -175,7 +175,7 @@ class App:
         body = await _body(scope, receive, MAX_EVENT)
         event = _object(body)
         if isinstance(event, str):
-            raise HttpError(400, f"the body is not one JSON object: {event}")
+            raise HttpError(400, event)
         answer = (await self.decider.decide([event]))[0]
         if isinstance(answer, BadEvent):
             raise HttpError(422, str(answer))
@@ -187,7 +187,7 @@ class App:
         for i, line in enumerate(lines):
             found = f"an event may have {MAX_EVENT:,} bytes" if len(line) > MAX_EVENT else _object(line)
             if isinstance(found, str):
-                bad[i] = {"line": i + 1, "error": f"not an event: {found}"}
+                bad[i] = {"line": i + 1, "error": found}
             else:
                 events.append(found)
         answers = iter(await self.decider.decide(events) if events else ())
@@ -203,7 +203,7 @@ class App:
         for i, line in enumerate(lines, 1):
             found = _object(line)
             if isinstance(found, str):
-                raise HttpError(400, f"line {i}: labels are JSON objects, one a line: {found}")
+                raise HttpError(400, f"line {i}: {found}")
             rows.append(found)
         try:
             taken = await self.decider.call(self.decider.engine.label, rows)
@@ -239,9 +239,9 @@ def _object(raw: bytes) -> dict[str, Any] | str:
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return str(error)
+        return f"not a JSON object: {error}"
     except RecursionError:
-        return "nested too deeply"
+        return "not a JSON object: nested too deeply"
 
 
 async def _body(scope: dict, receive: Receive, limit: int) -> bytes:

@@ -7,7 +7,13 @@ from typing import Any
 
 from tests.properties.streams import AMOUNTS, CHANGES, LATE, LATENESS, NUMBERS, START, TYPES, WEIGHTS
 
-PACES = [[0, 0, 1, 5], [0, 400, 9_000], [0, 20_000, 60_000, 60_001], [0, 1_200_000, 3_600_000], [0, 7_000_000, 90_000_000]]
+PACES = [
+    [0, 0, 1, 5],
+    [0, 400, 9_000],
+    [0, 20_000, 60_000, 60_001],
+    [0, 1_200_000, 3_600_000],
+    [0, 7_000_000, 90_000_000],
+]
 
 
 def long_stream(n: int, seed: int, keys: int = 40) -> list[dict[str, Any]]:
@@ -28,7 +34,9 @@ def long_stream(n: int, seed: int, keys: int = 40) -> list[dict[str, Any]]:
 def plain(rng: random.Random, t: int, keys: int, era: int) -> dict[str, Any]:
     def key(prefix: str) -> str | None:
         x = rng.random()
-        return None if x < 0.03 else f"{prefix}0" if x < 0.36 else f"{prefix}{rng.randrange(keys)}.{era if x < 0.7 else 0}"
+        return (
+            None if x < 0.03 else f"{prefix}0" if x < 0.36 else f"{prefix}{rng.randrange(keys)}.{era if x < 0.7 else 0}"
+        )
 
     return {
         "type": rng.choice(TYPES),

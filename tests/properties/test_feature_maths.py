@@ -565,7 +565,9 @@ def counted(paths, schema: str = MARKET, **options) -> list[tuple[str, float]]:
     book = rulebook("n: {entity: account, measure: count, over: 24h}", schema)
     engine = Engine(book, mode="interpreted", seed=SEED)
     return [
-        row for b in engine.read(paths, **options) for row in zip(*engine.features_table(b).to_pydict().values(), strict=True)
+        row
+        for b in engine.read(paths, **options)
+        for row in zip(*engine.features_table(b).to_pydict().values(), strict=True)
     ]
 
 
@@ -576,12 +578,21 @@ def test_line_01_files_are_read_by_name_and_rows_as_they_stand(tmp_path):
 
 
 def test_line_01_a_schema_can_say_that_a_source_has_no_order_of_its_own(tmp_path):
-    lines(tmp_path / "a.ndjson", {"event_id": "y", "ts": ms("10:00")}, {"event_id": "x", "ts": ms("10:00")}, {"event_id": "z", "ts": ms("09:00")})
+    lines(
+        tmp_path / "a.ndjson",
+        {"event_id": "y", "ts": ms("10:00")},
+        {"event_id": "x", "ts": ms("10:00")},
+        {"event_id": "z", "ts": ms("09:00")},
+    )
     assert counted([tmp_path], MARKET + "order: [ts, event_id]") == [("z", 1), ("x", 2), ("y", 3)]
 
 
 def test_line_01_a_seq_column_wins(tmp_path):
-    lines(tmp_path / "a.ndjson", {"event_id": "late", "ts": ms("10:00"), "seq": 2}, {"event_id": "early", "ts": ms("10:00"), "seq": 1})
+    lines(
+        tmp_path / "a.ndjson",
+        {"event_id": "late", "ts": ms("10:00"), "seq": 2},
+        {"event_id": "early", "ts": ms("10:00"), "seq": 1},
+    )
     assert counted([tmp_path]) == [("early", 1), ("late", 2)]
 
 
@@ -600,7 +611,9 @@ RULES = {
 
 
 def test_line_06_a_missing_field_stops_no_other_rule():
-    decision = Engine(Rulebook.from_files(RULES), mode="interpreted").decide({"type": "order", "ts": 0, "account": "a", "amount": 11})
+    decision = Engine(Rulebook.from_files(RULES), mode="interpreted").decide(
+        {"type": "order", "ts": 0, "account": "a", "amount": 11}
+    )
     assert (decision.action, decision.reasons) == ("review", ("by_spend",))
 
 
@@ -626,9 +639,17 @@ def test_line_09_fields_are_normalised_before_they_are_keys():
           email: {type: string, entity: email, normalise: lower}
           ip: {type: string, entity: network, normalise: ip64}
     """
-    book = Rulebook.from_files({"schema.yaml": fields, "features/f.yaml": "n: {entity: email, measure: count, over: 1h}\nnets: {entity: ip, measure: count, over: 1h}"})
+    book = Rulebook.from_files(
+        {
+            "schema.yaml": fields,
+            "features/f.yaml": "n: {entity: email, measure: count, over: 1h}\nnets: {entity: ip, measure: count, over: 1h}",
+        }
+    )
     engine = Engine(book, mode="interpreted")
-    events = [{"type": "login", "ts": 0, "email": e, "ip": ip} for e, ip in (("Ann@x.org", "2001:db8::1"), ("ann@X.org", "2001:db8::ffff"))]
+    events = [
+        {"type": "login", "ts": 0, "email": e, "ip": ip}
+        for e, ip in (("Ann@x.org", "2001:db8::1"), ("ann@X.org", "2001:db8::ffff"))
+    ]
     table = engine.features_table(engine.batch([engine.normaliser(e) for e in events]))
     assert table["n"].to_pylist() == [1, 2] and table["nets"].to_pylist() == [1, 2]
 
@@ -655,7 +676,10 @@ CURRENCIES = {
 def test_line_10_other_currencies_come_in_at_the_days_rate_and_without_a_rate_as_null():
     engine = Engine(Rulebook.from_files(CURRENCIES), mode="interpreted")
     orders = [("10.00", "USD"), ("10.00", "EUR"), ("10.00", "XXX")]
-    events = [engine.normaliser({"type": "order", "ts": ms("10:00"), "account": "a", "amount": a, "currency": c}) for a, c in orders]
+    events = [
+        engine.normaliser({"type": "order", "ts": ms("10:00"), "account": "a", "amount": a, "currency": c})
+        for a, c in orders
+    ]
     assert engine.features_table(engine.batch(events))["spend"].to_pylist() == [10.0, 22.5, 22.5]
     assert engine.normaliser.notes == {"amount: no rate for XXX": 1}
 
@@ -673,7 +697,10 @@ FEEDBACK = {
 
 def test_line_12_what_a_rule_writes_to_a_list_is_seen_from_the_next_event_on_until_it_expires():
     """Also inside one micro-batch: the third login writes, the fourth is denied, the one an hour later is not."""
-    logins = [{"type": "login", "ts": ms(when), "device": "d"} for when in ("10:00", "10:00:01", "10:00:02", "10:00:02", "11:00:02")]
+    logins = [
+        {"type": "login", "ts": ms(when), "device": "d"}
+        for when in ("10:00", "10:00:01", "10:00:02", "10:00:02", "11:00:02")
+    ]
     together = Engine(Rulebook.from_files(FEEDBACK), mode="interpreted").decide_events(logins)
     one = Engine(Rulebook.from_files(FEEDBACK), mode="interpreted")
     alone = [one.decide(login) for login in logins]
@@ -690,8 +717,12 @@ def test_line_12_features_cannot_read_decisions():
 
 
 def test_line_13_without_a_model_score_and_risk_are_null_and_a_rule_that_asks_stays_silent():
-    files = RULES | {"rules/by_risk.yaml": "{id: by_risk, title: t, on: order, when: risk > 0 or score >= 0, then: deny, state: live}"}
-    decision = Engine(Rulebook.from_files(files), mode="interpreted").decide({"type": "order", "ts": 0, "account": "a", "amount": 11})
+    files = RULES | {
+        "rules/by_risk.yaml": "{id: by_risk, title: t, on: order, when: risk > 0 or score >= 0, then: deny, state: live}"
+    }
+    decision = Engine(Rulebook.from_files(files), mode="interpreted").decide(
+        {"type": "order", "ts": 0, "account": "a", "amount": 11}
+    )
     assert (decision.score, decision.risk, decision.reasons) == (None, None, ("by_spend",))
 
 
@@ -716,7 +747,9 @@ def test_line_14_a_percentage_is_a_fixed_share_of_entities():
 
 def test_line_14_the_control_arm_is_let_through_and_says_so():
     files = RULES | {"policy.yaml": "control_percent: 100"}
-    decision = Engine(Rulebook.from_files(files), mode="interpreted").decide({"type": "order", "ts": 0, "account": "a", "amount": 11})
+    decision = Engine(Rulebook.from_files(files), mode="interpreted").decide(
+        {"type": "order", "ts": 0, "account": "a", "amount": 11}
+    )
     assert (decision.action, decision.reasons, decision.arm) == ("allow", ("by_spend",), "control")
 
 
@@ -752,7 +785,13 @@ def test_line_12_lists_and_lookups_are_read_as_of_the_event():
     times = ["09:59:59.999", "10:00", "10:59:59.999", "11:00", "1d 00:00"]
     events = [engine.normaliser({"type": "login", "ts": ms(when), "device": "d"}) for when in times]
     found = engine.features_table(engine.batch(events))
-    assert found["device_blocked"].to_pylist() == [0, 1, 1, 0, 0] and found["device_risk"].to_pylist() == [1, 1, 1, 1, 2]
+    assert found["device_blocked"].to_pylist() == [0, 1, 1, 0, 0] and found["device_risk"].to_pylist() == [
+        1,
+        1,
+        1,
+        1,
+        2,
+    ]
 
 
 def test_the_page_tells_every_line_and_names_its_tests():
@@ -765,5 +804,7 @@ def test_the_page_tells_every_line_and_names_its_tests():
 def test_the_page_shows_the_sql_that_is_generated():
     page = (Path(__file__).parents[2] / "docs" / "feature-maths.md").read_text()
     shown = re.search(r"```sql\n(.*?)\n```", page, re.S)[1]
-    book = rulebook("device_accounts_24h: {entity: device, measure: distinct(account), over: 24h, where: type == 'login'}")
+    book = rulebook(
+        "device_accounts_24h: {entity: device, measure: distinct(account), over: 24h, where: type == 'login'}"
+    )
     assert shown == sql.feature_sql(book.features["device_accounts_24h"], book).split("\n", 1)[1]
