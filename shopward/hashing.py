@@ -132,12 +132,12 @@ def load8(typingctx, address):
     return int64(int64), codegen
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _rotate(x, bits):
     return (x << uint64(bits)) | (x >> uint64(64 - bits))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def sip_round(v0, v1, v2, v3):
     v0 += v1
     v2 += v3
@@ -152,7 +152,7 @@ def sip_round(v0, v1, v2, v3):
     return v0, v1, v2, v3
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def sip_start(k0, k1):
     """The state before the first word."""
     k0 = uint64(k0)
@@ -160,14 +160,14 @@ def sip_start(k0, k1):
     return k0 ^ uint64(S0), k1 ^ uint64(S1 ^ 0xEE), k0 ^ uint64(S2), k1 ^ uint64(S3)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def sip_word(v0, v1, v2, v3, word):
     """The state after one more 8-byte word."""
     v0, v1, v2, v3 = sip_round(v0, v1, v2, v3 ^ word)
     return v0 ^ word, v1, v2, v3
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def sip_end(v0, v1, v2, v3):
     """The pair of a finished state; the one state whose pair would be (0, 0) gives (0, 1)."""
     v2 ^= uint64(0xEE)
@@ -185,7 +185,7 @@ def sip_end(v0, v1, v2, v3):
     return int64(first), int64(second)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def tail_word(address, at, stop):
     """The last 0 to 7 of `stop` bytes as a word, zero-padded; never reads outside them."""
     rest = stop - at
@@ -199,7 +199,7 @@ def tail_word(address, at, stop):
     return word
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def sip_bytes(address, start, stop, k0, k1):
     """The hash of the bytes from address + start to address + stop; the memory from `address` on is readable."""
     v0, v1, v2, v3 = sip_start(k0, k1)
@@ -326,7 +326,7 @@ def _write_hash8(context, builder, args, blocks):
 _hash8_0, _hash8_1, _hash8_2, _hash8_3 = (_vector_hash(blocks) for blocks in range(4))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _tail_of(address, start, stop):
     """The tail of a text with its length in the top byte; the 8 bytes before its end are readable. 0 for null (start below 0)."""
     length = stop - start
@@ -334,7 +334,7 @@ def _tail_of(address, start, stop):
     return word | (uint64(length & 255) << uint64(56))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _hash_group(address, s, e, k0, k1, out):
     """Hashes eight texts, s[i] to e[i] behind `address`, together; False when they are too different for that."""
     s0, s1, s2, s3, s4, s5, s6, s7 = s
@@ -372,7 +372,7 @@ def _hash_group(address, s, e, k0, k1, out):
     return True
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _eight(values, i):
     return (
         int64(values[i]), int64(values[i + 1]), int64(values[i + 2]), int64(values[i + 3]),
@@ -381,9 +381,8 @@ def _eight(values, i):
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def hash_slices(buf, starts, stops, k0, k1, out):
-    """out[i] = hash of buf[starts[i]:stops[i]]; a negative start is null. `out` is a contiguous int64[n, 2]."""
-    address, place = int64(buf.ctypes.data), int64(out.ctypes.data)
+def _hash_spans(address, starts, stops, k0, k1, out):
+    place = int64(out.ctypes.data)
     n = out.shape[0]
     i = 0
     while i < n:
@@ -395,8 +394,22 @@ def hash_slices(buf, starts, stops, k0, k1, out):
                 out[j, 0] = 0
                 out[j, 1] = 0
             else:
-                out[j, 0], out[j, 1] = sip_bytes(address, int64(starts[j]), int64(stops[j]), k0, k1)
+                out[j, 0], out[j, 1] = sip_bytes(address, starts[j], stops[j], k0, k1)
         i += LANES
+
+
+def hash_slices(
+    buf: np.ndarray, starts: np.ndarray, stops: np.ndarray, k0: np.uint64, k1: np.uint64, out: np.ndarray
+) -> None:
+    """out[i] = hash of buf[starts[i]:stops[i]]; a negative start is null. `buf` is bytes (uint8), `out` a contiguous int64[n, 2]."""
+    _hash_spans(buf.ctypes.data, _whole(starts), _whole(stops), k0, k1, out)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Always the same kind of array, so that one kernel is compiled and not one for each kind."""
+    if values.dtype == np.int64 and values.flags.writeable and values.flags.c_contiguous:
+        return values
+    return values.astype(np.int64)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -568,7 +581,7 @@ def _hash_array(values: pa.Array, seed: bytes) -> np.ndarray:
     ):
         return _hash_text(values, seed)
     if pa.types.is_integer(kind) and kind != pa.uint64():
-        return _hash_whole(np.asarray(values.fill_null(0)), seed)
+        return _hash_whole(np.array(values.fill_null(0), np.int64), seed)
     if pa.types.is_null(kind):
         return np.zeros((len(values), 2), np.int64)
     if pa.types.is_string_view(kind):

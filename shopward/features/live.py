@@ -863,10 +863,14 @@ class Columns:
 
     def refresh(self) -> None:
         """What has to be set anew for every event of a bound batch."""
+        lists = {d for d, domain in enumerate(self.windows.plan.domains) if domain.kind == "list"}
+        for what in self.windows.wanted:
+            if what[0] in MOVING or (what[0] in ("ids", "value ids") and what[1] in lists):
+                self.found[what] = getattr(self, "get_" + what[0])(*what[1:]) if what[0] in MOVING else self.get_ids(what[1])
         for stage in self.windows.stages:
             for slot, what in stage.columns:
-                if what[0] in ("seq0", "rowwise"):
-                    stage.block.set(slot, getattr(self, "get_" + what[0])(*what[1:]))
+                if what[0] in MOVING or (what[0] in ("ids", "value ids") and what[1] in lists):
+                    stage.block.set(slot, self.found[what])
 
     def get_replaced(self) -> np.ndarray:
         return self.windows.scratch.take(("replaced",), self.batch.n, np.int64)
@@ -896,7 +900,10 @@ class Bound:
         self.hashes = self.block.hashes
         self._columns = Columns(windows, batch, self.block)
         self._version = -1
-        self._moving = windows.plan.amends or bool(windows.rowwise)
+        lists = [what[1] for what in windows.wanted if what[0] == "offsets"]
+        if missing := [name for name in lists if name not in batch.lists]:
+            raise ValueError(f"the bound batch must hold the list columns {', '.join(missing)}")
+        self._moving = windows.plan.amends or bool(windows.rowwise) or bool(lists)
 
     def run(self) -> None:
         """The features of the event now in the batch; state moves on."""
@@ -927,6 +934,9 @@ BATCH_SLOTS = {
     "t", "ts", "types", "n", "seq0", "hash", "number", "minor", "offsets", "elements", "composed",
     "ids", "value ids", "mask", "rowwise", "replaced", "fresh", "out", "names",
 }  # fmt: skip
+
+
+MOVING = ("seq0", "rowwise", "offsets", "elements")  # what a bound batch may replace between events
 
 
 def _at(array: np.ndarray) -> int:

@@ -25,6 +25,7 @@ from shopward.ingest.normalise import ORIGINAL, Normaliser
 from shopward.ingest.scan import Words, words
 from shopward.ingest.texts import Column, Digits, MadeIds, Text
 
+MEMORY = 100_000  # inputs of one derived field whose value is remembered
 VERDICT, MARKER = "\0verdict", "\0converted"  # what a scanner calls the label column and the signs of converted money
 
 
@@ -125,6 +126,7 @@ class Assembler:
         self.kept = self._kept_texts(all_texts)
         self.keys = {name: i for i, name in enumerate(self._known())}
         self.words = self._words()
+        self.memory: dict[str, dict[Any, Any]] = {}
         self.types = words([(name.encode(), code) for code, name in enumerate(self.schema.types)])
         self.read = self._read_fields()
         self.shown = frozenset({"event_id", "ts", "type"} | {f.name for f in self.fields.values() if not f.pii})
@@ -436,25 +438,34 @@ class Assembler:
         part = cols.part_ip64 if root.func == "ip64" else cols.part_domain
         part(source.buf, starts, source.stops, doubt)
         found = Text(source.buf, starts, source.stops, list(source.extra))
+        remembered = self._remembered(f.name)
         for row in np.flatnonzero(doubt).tolist():
-            value = run({root.args[0].name: source.one(row)})
-            found.set(row, value or None)
+            text = source.one(row)
+            if text not in remembered:
+                remembered[text] = run({root.args[0].name: text}) or None
+            found.set(row, remembered[text])
         return found
+
+    def _remembered(self, name: str) -> dict[Any, Any]:
+        """What a derived field was for the inputs of late; forgotten when it gets too much."""
+        memory = self.memory.setdefault(name, {})
+        if len(memory) > MEMORY:
+            memory.clear()
+        return memory
 
     def _derive_rows(self, work: _Work, f: Field, run: Callable[[Mapping[str, Any]], Any]) -> None:
         """Row by row, each distinct input once."""
         names = f.derive.fields if f.derive else ()
         inputs = [self._python(work, name) for name in names]
-        read, memo, values = self.normaliser.readers[f.name], {}, []
+        read, memo, values = self.normaliser.readers[f.name], self._remembered(f.name), []
         for i, key in enumerate(zip(*inputs, strict=True) if inputs else [()] * work.raw.n):
             if key not in memo:
                 try:
                     found = run({name: value for name, value in zip(names, key, strict=True) if value is not None})
                     memo[key] = None if found is None else read(found)
                 except BadEvent:
-                    memo[key] = None
                     work.raw.odd[i] = 1
-            values.append(memo[key])
+            values.append(memo.get(key))
         self._set_column(work, f, values)
 
     def _python(self, work: _Work, name: str) -> list:

@@ -44,16 +44,11 @@ class Input:
         self._head = b""
 
     def read_into(self, view: memoryview) -> int:
-        """Fills as much of the view as there is; 0 at the end."""
-        done = 0
-        while done < len(view):
-            got = self.stream.readinto(view[done:]) or 0  # type: ignore[attr-defined]
-            if not got:
-                break
-            done += got
-        if not self._head and done:
-            self._head = bytes(view[:done])
-        return done
+        """Puts what there is by now into the view; 0 at the end."""
+        got = self.stream.readinto(view) or 0  # type: ignore[union-attr]
+        if not self._head:
+            self._head = bytes(view[:got])
+        return got
 
     def prefix(self) -> str:
         """12 hex digits of the whole content; of a pipe, which cannot be read twice, of its first block."""
@@ -70,7 +65,9 @@ class Input:
 def open_input(path: Path | str) -> Input:
     """A file (packed ones are unpacked on the way), or `-` for what is piped in."""
     if str(path) == STDIN:
-        return Input("stdin", sys.stdin.buffer)
+        return Input(
+            "stdin", getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+        )  # records count as soon as they are piped in
     path = Path(path)
     with path.open("rb") as file:
         head = file.read(4)
@@ -117,7 +114,7 @@ class _Window:
         got = self.source.read_into(memoryview(buf)[left : left + BLOCK])
         self.buf, self.at, self.end = buf, 0, left + got
         buf[self.end : self.end + PADDING] = NEWLINE
-        self.finished = got < BLOCK
+        self.finished = got == 0
 
     def skip_mark(self) -> None:
         if bytes(self.buf[self.at : self.at + 3]) == BOM:
@@ -147,11 +144,11 @@ class _Fields:
 
     def columns(self, names: Mapping[str, int], buf: np.ndarray, n: int) -> dict:
         """The fields that occur at all."""
-        found = self.forms[:, :n].any(axis=1)
+        found = set(np.flatnonzero(self.forms[:, :n].any(axis=1)).tolist())
         return {
             name: Spans(buf, self.starts[i, :n], self.stops[i, :n], self.forms[i, :n])
             for name, i in names.items()
-            if found[i]
+            if i in found
         }
 
 

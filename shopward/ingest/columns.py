@@ -39,7 +39,7 @@ AS_IS, LOWER, E164, IP64 = 0, 1, 2, 3
 HOW = {None: AS_IS, "lower": LOWER, "e164": E164, "ip64": IP64}
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _eight_digits(word):
     """The number that eight digits (as bytes 0 to 9, the first in the lowest byte) stand for: pairs, then fours, then all at once."""
     word = word * uint64(10) + (word >> uint64(8))
@@ -48,7 +48,7 @@ def _eight_digits(word):
     return int64((low + high) >> uint64(32))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _decimal(start, stop):
     """(digits as a whole number, how many follow the point, is it negative, is it plain): at most 15 digits count as plain."""
     p = start
@@ -153,7 +153,7 @@ def read_bools(buf, starts, stops, forms, out, odd):
             odd[i] = 1
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _two(p):
     """The two digits at p as a number, negative when they are none."""
     a = load8(p) - ZERO
@@ -161,7 +161,7 @@ def _two(p):
     return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else int64(-10_000)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _days(year, month, day):
     """Days since 1970-01-01 of a date of the Gregorian calendar."""
     y = year - (month <= 2)
@@ -171,14 +171,14 @@ def _days(year, month, day):
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _month_length(year, month):
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month in (4, 6, 9, 11) else 31
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _iso_time(start, stop):
     """Epoch ms of `2026-01-31`, or of `2026-01-31T12:00:00` with a fraction and Z or an offset like +01:00; -1 when it is neither."""
     n = stop - start
@@ -274,7 +274,7 @@ def read_texts(buf, starts, stops, forms, how, key, out, odd):
             odd[i] = 1
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _final(start, stop, how):
     """Would normalising leave this text as it is? When in doubt, no."""
     if how == AS_IS:
@@ -319,7 +319,7 @@ def read_words(buf, starts, stops, forms, text, stride, lengths, heads, slots, o
             out[i] = word
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _is_ipv4(start, stop):
     """Is it an IPv4 address in its usual form: four numbers up to 255 without leading zeros?"""
     dots = 0

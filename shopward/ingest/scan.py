@@ -173,13 +173,13 @@ def words(entries: Sequence[tuple[bytes, int]]) -> Words:
     return Words(text, stride, lengths, np.array([value for _, value in entries], np.int32), heads, slots)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _slot(head, length, mask):
     mixed = (head ^ (uint64(length) * uint64(0x9E3779B97F4A7C15))) * uint64(0xFF51AFD7ED558CCD)
     return int64(mixed >> uint64(40)) & mask
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def find_word(start, stop, table, stride, lengths, heads, slots, size):
     """The number of the word from address `start` to `stop`, -1 when it is none of them. Reads up to 32 bytes behind `stop`.
 
@@ -199,7 +199,7 @@ def find_word(start, stop, table, stride, lengths, heads, slots, size):
     return word
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _same(a, b, length):
     """Do the words of this length agree behind their first 8 bytes?"""
     done = int64(8)
@@ -215,14 +215,14 @@ def _same(a, b, length):
 # ---- pieces of JSON
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _skip_blanks(p):
     while load8(p) <= 32 and load8(p) in (32, 9, 13):
         p += 1
     return p
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _text_end(p):
     """Where the next quote, backslash or control character is, from p on; the padding behind the buffer holds newlines."""
     while True:
@@ -232,7 +232,7 @@ def _text_end(p):
         p += WIDE
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _is_hex(byte):
     return (48 <= byte <= 57) or (65 <= byte <= 70) or (97 <= byte <= 102)
 
@@ -262,7 +262,7 @@ def _skip_escapes(p):
         p = _text_end(p)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _digits_end(p):
     while True:
         mask = other_than_digits(p)
@@ -271,7 +271,7 @@ def _digits_end(p):
         p += WIDE
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _number_end(p):
     """(end, form) of the number at p; form ODD for exponents and for what is no JSON number."""
     if load8(p) == MINUS:
@@ -291,7 +291,7 @@ def _number_end(p):
     return p, form
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _value(p, known):
     """(start, stop, form, next) of the value at p. `known`: somebody reads it; else a text only needs to be valid."""
     c = load8(p)
@@ -317,7 +317,7 @@ def _value(p, known):
     return p, p, int64(ODD), p
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _line_end(p, n):
     """The address of the next newline, n when there is none. Reads up to 32 bytes behind n."""
     while p < n:
@@ -335,7 +335,7 @@ def line_end(buf, begin, n):
     return _line_end(base + begin, base + n) - base
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _record(
     p, row, base, table, stride, lengths, count, fields, heads, slots, size, guess, starts, stops, forms, wide, seen
 ):
@@ -464,7 +464,7 @@ def scan_ndjson(
     return row, min(p, n) - base, breaks
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _utf8(start, stop):
     """Are the bytes from address start to stop valid UTF-8?"""
     p = start
@@ -576,7 +576,7 @@ def scan_csv(buf, begin, n, last, comma, columns, starts, stops, forms, status, 
     return row, min(p, n) - base, breaks
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _cell(p, n, comma):
     """(start, stop, form, where it ends, line breaks inside) of the cell at p; an empty one is absent."""
     breaks = 0

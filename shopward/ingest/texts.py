@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shopward.hashing import hash_slices, hash_strings, seed_words, siphash128
+from shopward.hashing import hash_slices, hash_strings, seed_words
 from shopward.ingest.columns import copy_spans
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Text(Column):
         ends = np.cumsum([len(part) for part in parts], dtype=np.int64) if parts else np.empty(0, np.int64)
         starts = ends - np.array([len(part) for part in parts], np.int64)
         starts[np.array([value is None for value in values], bool)] = -1
-        return cls(np.frombuffer(b"".join(parts) + bytes(8), np.uint8), starts, ends)
+        return cls(np.frombuffer(bytearray(b"".join(parts) + bytes(8)), np.uint8), starts, ends)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -122,8 +122,7 @@ class Text(Column):
         hash_slices(self.buf, self.starts, self.stops, *seed_words(seed), out)
         if self.extra:
             odd = np.flatnonzero(self.starts < -1)
-            for start in np.unique(self.starts[odd]):
-                out[odd[self.starts[odd] == start]] = siphash128(self.extra[-2 - int(start)].encode(), seed)
+            out[odd] = hash_strings(self.extra, seed)[-2 - self.starts[odd]]
         return out
 
     def packed(self) -> Text:
@@ -222,16 +221,17 @@ def spans_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         array = array.cast(pa.large_string())
     _, offsets, data = array.buffers()
     if offsets is None or not len(array):
-        return np.zeros(64, np.uint8), np.full(len(array), -1, np.int64), np.zeros(len(array), np.int64)
+        return np.zeros(64, np.uint8), np.full(len(array), -1, np.int32), np.zeros(len(array), np.int32)
     at = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
     low, high = int(at[0]), int(at[-1])
     buf = np.zeros(high - low + 64, np.uint8)
+    kind = np.int32 if high - low < 1 << 31 else np.int64
     if high > low and data is not None:
         buf[: high - low] = np.frombuffer(data, np.uint8)[low:high]
-    starts = at[:-1] - low
+    starts = (at[:-1] - low).astype(kind)
     if array.null_count:
         starts[np.asarray(array.is_null())] = -1
-    return buf, starts, at[1:] - low
+    return buf, starts, (at[1:] - low).astype(kind)
 
 
 class Mixed(Column):

@@ -4,9 +4,9 @@ decided twice, and the state is always the one that the surviving events make.""
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -34,10 +34,13 @@ LABELS = 'account_fraud_90d: {entity: account, measure: sum(label), over: 90d, w
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory) -> list[dict]:
-    """300 events, some late, some sent twice."""
+    """300 events, some late, some very late, some sent twice."""
     path = tmp_path_factory.mktemp("stream") / "events.ndjson"
     write_events(path, 300, seed=5)
-    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    events = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    for event in {id(e): e for e in events if int(e["event_id"][1:]) % 7 == 6}.values():
+        event["ts"] -= 3 * 3_600_000  # later than the policy allows: it counts at the edge
+    return events
 
 
 def order(i: int, **fields) -> dict:
@@ -83,10 +86,10 @@ def close(engine: Engine) -> None:
 # ---- crashes
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_power_cuts_at_any_moment_lose_no_acknowledged_event_and_repeat_none(tmp_path, stream, seed):
     chance, disk, answered, sent = Random(seed), ForgetfulDisk(), {}, 0
-    for life in range(6):
+    while True:
         disk.operations_left = -1
         engine = opened(tmp_path, disk)
         events, decisions = kept(tmp_path, disk)
@@ -95,12 +98,12 @@ def test_power_cuts_at_any_moment_lose_no_acknowledged_event_and_repeat_none(tmp
         state, again = undisturbed(engine.seed, events, cut=chance.randrange(1, 50))
         assert (engine.state_hash(), engine.seq) == (state, len(events))
         assert [plain(d) for d in again] == decisions
-        if life == 5:
+        if sent >= len(stream):
             break
-        disk.operations_left = chance.randrange(1, 60)
+        disk.operations_left = chance.randrange(1, 24)
         with suppress(PowerCut):
             while sent < len(stream):
-                group = stream[sent : sent + chance.randrange(1, 25)]
+                group = stream[sent : sent + chance.randrange(1, 12)]
                 for decision in engine.decide_events(group):
                     answered[decision.event_id] = plain(decision)
                 sent += len(group)
@@ -108,9 +111,9 @@ def test_power_cuts_at_any_moment_lose_no_acknowledged_event_and_repeat_none(tmp
                     engine.snapshot()
         close(engine)
         disk = disk.crash(chance)
-        sent = max(sent - chance.randrange(30), 0)  # the shop sends again what it is not sure of
+        sent = max(sent - chance.randrange(10), 0)  # the shop sends again what it is not sure of
     close(engine)
-    assert answered
+    assert answered.keys() == {event["event_id"] for event in stream}
 
 
 def test_a_crash_right_after_every_single_disk_operation_of_one_batch_is_survived(tmp_path, stream):
@@ -247,7 +250,7 @@ def test_a_disk_that_fills_up_inside_a_large_group_decides_the_rest_when_there_i
     disk = ForgetfulDisk()
     engine = opened(tmp_path, disk, book=writes)
     group = [order(i, device=f"d{i % 7}", note="x" * 40_000) for i in range(200)]
-    disk.capacity = disk.capacity - disk.room() + 5_000_000
+    disk.capacity = disk.capacity - disk.room() + 3_000_000
     with pytest.raises(StoreFull):
         engine.decide_events(group)
     disk.capacity = 1 << 40
@@ -471,12 +474,29 @@ def test_an_error_nobody_expected_reaches_those_who_wait_and_the_next_batch_is_j
 # ---- the order of system calls
 
 
-def traced(trace: Path, command: list[str]) -> list[str]:
+def traced(trace: Path, command: list[str]) -> subprocess.Popen:
+    """The command as a process of its own, a tracer beside it."""
     calls = "trace=writev,write,fdatasync,sendto,sendmsg"
-    return ["strace", "-f", "-y", "-s", "600", "-o", str(trace), "-e", calls, *command]
+    strace = ["strace", "-D", "-f", "-y", "-s", "600", "-o", str(trace), "-e", calls]
+    return subprocess.Popen([*strace, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def check_trace(trace: Path, data: Path, acknowledged: re.Pattern) -> int:
+def lines_of(trace: Path, traced: subprocess.Popen) -> list[str]:
+    """What the process did, complete: the tracer ends a moment after it. Skips where nothing can be traced."""
+    status, said = traced.wait(timeout=60), traced.stderr.read()
+    lines: list[str] = []
+    for _ in range(400):
+        lines = trace.read_text(errors="replace").splitlines() if trace.exists() else []
+        if any(line.startswith(f"{traced.pid} +++") for line in lines[-3:]):
+            break
+        time.sleep(0.05)
+    if not any("(" in line for line in lines):
+        pytest.skip(f"this machine does not let strace attach: {said[-200:]}")
+    assert status in (0, -signal.SIGTERM), said
+    return lines
+
+
+def check_trace(lines: list[str], data: Path, acknowledged: re.Pattern) -> int:
     """Every acknowledgement in the trace comes after the fdatasync of its frame; returns how many there were.
 
     `acknowledged` finds in a line the number of events, or the event_id, that is acknowledged.
@@ -487,7 +507,7 @@ def check_trace(trace: Path, data: Path, acknowledged: re.Pattern) -> int:
         frame_of |= dict.fromkeys(frame.event_ids(), frame.number + 1)
     order_of = list(frame_of)
     written = durable = started = 0  # counted in frames
-    for line in trace.read_text(errors="replace").splitlines():
+    for line in lines:
         if "writev(" in line and ".log>" in line:
             written += len(re.findall(r'iov_base="SWF1', line))
         elif "fdatasync(" in line and ".log>" in line:
@@ -523,11 +543,8 @@ for start in range(0, len(lines), 4):
     if start == 20: engine.snapshot()
 engine.close()
 """
-    ran = subprocess.run(traced(trace, [sys.executable, "-c", code]), cwd=ROOT, capture_output=True, text=True)
-    if ran.returncode and not (trace.exists() and trace.stat().st_size):
-        pytest.skip("this machine does not let strace attach")
-    assert ran.returncode == 0, ran.stderr
-    assert check_trace(trace, data, re.compile(r'write\(1<[^>]*>, "ack (\d+)\\n')) == len(lines) // 4
+    done = lines_of(trace, traced(trace, [sys.executable, "-c", code]))
+    assert check_trace(done, data, re.compile(r'write\(1<[^>]*>, "ack (\d+)\\n')) == len(lines) // 4
 
 
 @needs_strace
@@ -538,7 +555,7 @@ def test_no_http_answer_precedes_the_fdatasync_of_its_frame(tmp_path):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     command = [sys.executable, "-m", "shopward", "serve", "--port", str(port), "--data", str(data), "--token", "t"]
-    server = subprocess.Popen(traced(trace, command), cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    server = traced(trace, command)
     url = f"http://127.0.0.1:{port}"
     for _ in range(600):
         try:
@@ -559,5 +576,5 @@ def test_no_http_answer_precedes_the_fdatasync_of_its_frame(tmp_path):
 
     asyncio.run(talk())
     server.terminate()
-    server.wait(timeout=60)
-    assert check_trace(trace, data, re.compile(r'(?:write|writev|sendto|sendmsg)\(\d+<(?:TCP|socket)[^\n]*?event_id\\":\\"(id-\d+-x)\\"')) == 60
+    done = lines_of(trace, server)
+    assert check_trace(done, data, re.compile(r'(?:write|writev|sendto|sendmsg)\(\d+<(?:TCP|socket)[^\n]*?event_id\\":\\"(id-\d+-x)\\"')) == 60

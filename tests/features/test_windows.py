@@ -242,8 +242,10 @@ def test_needs_names_every_column_the_kernels_read():
 
 def test_a_batch_of_one_event_is_the_same_as_many(folder):
     events = [
-        at(i, account=f"a{i % 5}", device=f"d{i % 3}", amount=i, city=f"c{i % 4}", ratio=i * 0.5) for i in range(60)
+        at(i, account=f"a{i % 5}", device=f"d{i % 3}", amount=i, city=f"c{i % 4}", ratio=i * 0.5, tags=["x"] * (i % 3))
+        for i in range(60)
     ]
+    events += [at(i, type="label", label_event=f"e{i % 7}", label=i % 2, account=f"a{i % 5}") for i in range(60, 90)]
     many, one = (Windows(BOOK, SEED, mode="compiled", cache_dir=folder) for _ in range(2))
     expected = many.update(batch_of(events, BOOK.schema)).values
     batch = batch_of(events[:1], BOOK.schema)
@@ -256,7 +258,7 @@ def test_a_batch_of_one_event_is_the_same_as_many(folder):
 
 
 def _overwrite(batch: Batch, other: Batch) -> None:
-    batch.seq0, batch.text = other.seq0, other.text
+    batch.seq0, batch.text, batch.lists = other.seq0, other.text, other.lists
     for mine, new in ((batch.t, other.t), (batch.ts, other.ts), (batch.types, other.types)):
         mine[:] = new
     for mine, new in ((batch.numbers, other.numbers), (batch.minor, other.minor), (batch.hashes, other.hashes)):

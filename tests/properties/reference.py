@@ -44,7 +44,7 @@ def value(feature: Feature, e: Event, seen: list[Event], schema: Schema, columns
     now = past[-1][0]
     if feature.measure in ("then", "without"):
         return float(SEQUENCES[feature.measure](feature, past, now, schema))
-    rows = [(clock, x) for clock, x in window(feature, past, now) if counts(feature, key, x, schema)]
+    rows = [(clock, x) for clock, x in window(feature, past, now) if counts(feature, x, schema)]
     return MEASURES[feature.measure](feature, rows, now, schema)
 
 
@@ -52,22 +52,22 @@ def value(feature: Feature, e: Event, seen: list[Event], schema: Schema, columns
 
 
 def key_of(feature: Feature, e: Event) -> tuple | None:
-    parts = tuple(e.get(role) for role in feature.entity)
-    return None if any(p is None for p in parts) else parts
+    key = tuple([e.get(role) for role in feature.entity])
+    return None if None in key else key
 
 
-def counted_keys(feature: Feature, x: Event) -> set[tuple]:
-    """The keys that `x` counts for: its own, or one for each role of `via`."""
+def carries(feature: Feature, x: Event, key: tuple) -> bool:
+    """Does the event have the key in its role, or in one of the `via` roles?"""
     if feature.via:
-        return {(x[role],) for role in feature.via if x.get(role) is not None}
-    return {key_of(feature, x)} - {None}
+        return any(x.get(role) == key[0] for role in feature.via)
+    return key_of(feature, x) == key
 
 
 def timeline(feature: Feature, key: tuple, seen: list[Event]) -> list[tuple[int, Event]]:
     """The events that carry the key, each with the key's clock when it arrived: the largest `t` so far."""
     clock, out = -math.inf, []
     for x in seen:
-        if key in counted_keys(feature, x) or key_of(feature, x) == key:
+        if carries(feature, x, key):
             clock = max(clock, x["t"])
             out.append((clock, x))
     return [(c, x) for c, x in out if not replaced(x, seen)]
@@ -89,8 +89,8 @@ def window(feature: Feature, past: list[tuple[int, Event]], now: int) -> list[tu
     return [(c, x) for c, x in past if start <= c <= end and not (without_e and x is e)]
 
 
-def counts(feature: Feature, key: tuple, x: Event, schema: Schema) -> bool:
-    return key in counted_keys(feature, x) and passes(feature.where, x, schema, feature.arg in LABEL_FIELDS)
+def counts(feature: Feature, x: Event, schema: Schema) -> bool:
+    return passes(feature.where, x, schema, feature.arg in LABEL_FIELDS)
 
 
 def passes(where: Expr | None, x: Event, schema: Schema, about_labels: bool = False) -> bool:
