@@ -18,7 +18,7 @@ import numpy as np
 from shopward.batch import LABEL, Batch
 from shopward.decision import Decision, Decisions
 from shopward.declare.needs import needs as columns_of
-from shopward.declare.types import ACTIONS, Rule
+from shopward.declare.types import Rule
 from shopward.errors import BadEvent
 from shopward.event import format_time, name_of
 from shopward.features.live import Mode, Windows
@@ -123,13 +123,17 @@ class Engine:
         usable, at = [], []
         for i, event in enumerate(events):
             found = self._checked(event)
+            if isinstance(found, dict) and found["type"] == "label":
+                found = BadEvent("a label is not decided on: send it to labels", field="type")
             if isinstance(found, BadEvent):
                 answers[i] = found
             else:
                 usable.append(found)
                 at.append(i)
-        if usable:
-            for i, decision in zip(at, self.decide_batch(self.batch(usable)), strict=True):
+        step = 1 if self.row_features.one_by_one else max(1, len(usable))
+        for start in range(0, len(usable), step):
+            decisions = self.decide_batch(self.batch(usable[start : start + step]))
+            for i, decision in zip(at[start : start + step], decisions, strict=True):
                 answers[i] = decision
         return answers
 
@@ -176,7 +180,7 @@ class Engine:
         size = 1 if self.row_features.one_by_one else 4096
         dead = DeadLetters(None) if dead is None else dead
         return read(
-            ["-" if str(p) == "-" else p for p in paths], self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
+            list(paths), self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
             seq0=self.seq, records=records,
         )  # fmt: skip
 
@@ -184,12 +188,11 @@ class Engine:
         """Batches of the events in an Arrow table, row by row."""
         return self.read([table], dead=dead)
 
-    def features_table(self, batch: Batch) -> pa.Table:
-        """event_id and every declared feature of the (non-label) events of a batch."""
+    def features_table(self, decisions: Decisions) -> pa.Table:
+        """event_id and every declared feature as the decisions of a batch saw it."""
         import pyarrow as pa
 
-        block = self.compute(batch)
-        rows = np.flatnonzero(batch.types != LABEL)
+        batch, block, rows = decisions.batch, decisions.block, decisions.rows
         columns: dict[str, Any] = {"event_id": pa.array(batch.event_ids, pa.string()).take(pa.array(rows))}
         for k, (name, feature) in enumerate(self.rulebook.features.items()):
             if feature.type == "string":
@@ -281,12 +284,3 @@ class Engine:
             self.lists.remove(entry["list"], entry["key"], entry["valid_from"])
         else:
             self.lists.add(entry["list"], entry["key"], entry["valid_from"], entry["expires"])
-
-
-def action_name(code: int) -> str:
-    """The word for an action's index.
-
-    >>> action_name(5)
-    'deny'
-    """
-    return ACTIONS[code]

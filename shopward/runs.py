@@ -31,6 +31,8 @@ class Summary:
     rules: dict[str, int] = field(default_factory=dict)
     labels: int = 0
     dead_letters: int = 0
+    nulls: dict[str, int] = field(default_factory=dict)  # values that became null, by reason
+    reasons: str = ""  # the commonest reasons of dead letters
     seconds: float = 0.0
 
 
@@ -58,7 +60,7 @@ class Rows:
             self._flush()
 
     def close(self, empty: pa.Table | None = None) -> None:
-        """Finish the file; `empty` gives the columns when no row was written."""
+        """Finish the file; `empty` gives the columns when no row was written. Without rows and columns there is no file."""
         if self.path is None or self._temp is None:
             return
         if self._sink is None and not self._held and empty is not None:
@@ -66,7 +68,7 @@ class Rows:
         self._flush()
         if self._sink is not None:
             self._sink.close()
-        self._temp.replace(self.path)
+            self._temp.replace(self.path)
 
     def abandon(self) -> None:
         """Drop what was written so far."""
@@ -135,6 +137,14 @@ class _CsvSink:
             self._writer.close()
 
 
+def _dead_file(wished: Path | None, out: Path | None) -> Path | None:
+    """Where dead letters go: the file asked for, else beside the rows; its folder is made now, so that it can be written later."""
+    path = wished or (out.with_name(f"{out.stem}.dead.ndjson") if out else None)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def decide_files(
     paths: Iterable[Path],
     rulebook: Rulebook,
@@ -154,7 +164,7 @@ def decide_files(
 
     started = time.perf_counter()
     engine = Engine(rulebook, mode="compiled")
-    dead = DeadLetters(dead_letters)
+    dead = DeadLetters(_dead_file(dead_letters, out))
     rows, summary = Rows(out), Summary()
     fired = np.zeros(len(engine.rules.ids), np.int64)
     last = None
@@ -174,7 +184,7 @@ def decide_files(
         raise
     finally:
         dead.close()
-    summary.dead_letters = dead.count
+    summary.dead_letters, summary.nulls, summary.reasons = dead.count, dict(dead.noted), dead.why()
     summary.rules = {rule: int(n) for rule, n in zip(engine.rules.ids, fired, strict=True)}
     summary.seconds = round(time.perf_counter() - started, 3)
     if not summary.events:
@@ -198,7 +208,7 @@ def features_files(
     from shopward.ingest import DeadLetters
 
     started = time.perf_counter()
-    dead, rows, summary = DeadLetters(dead_letters), Rows(out), Summary()
+    dead, rows, summary = DeadLetters(_dead_file(dead_letters, out)), Rows(out), Summary()
     tables = _native_features if engine == "native" else _duckdb_features
     table = None
     try:
@@ -212,7 +222,7 @@ def features_files(
         raise
     finally:
         dead.close()
-    summary.dead_letters = dead.count
+    summary.dead_letters, summary.nulls, summary.reasons = dead.count, dict(dead.noted), dead.why()
     summary.seconds = round(time.perf_counter() - started, 3)
     if not summary.events:
         raise BadData(f"no usable event in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
@@ -224,7 +234,7 @@ def _native_features(paths, rulebook, labels, dead):
 
     engine = Engine(rulebook, mode="compiled")
     for batch in engine.read(paths, labels=labels, dead=dead):
-        yield engine.features_table(batch)
+        yield engine.features_table(engine.decide_batch(batch))
 
 
 def _duckdb_features(paths, rulebook, labels, dead):

@@ -1,11 +1,14 @@
 """The command line: stdout is data, stderr is talk. One file per verb group; a verb's code is imported when it is called.
 
-Exit codes: 0 fine, 1 findings (check, test, diff, audit, scan), 2 usage, 3 bad data, 4 missing extra, 5 storage full.
+Exit codes: 0 fine, 1 findings (check, test, diff, audit, scan), 2 usage, 3 bad data, 4 missing extra,
+5 storage full, 70 a bug in Shopward.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
+import traceback
 from importlib import import_module
 
 import click
@@ -74,3 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a file that cannot be read or written, and which
+        click.echo(f"shopward: {error}", err=True)
+        sys.exit(5 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2)
+    except Exception:  # noqa: BLE001  (a bug: its exit code must not read as "findings")
+        traceback.print_exc()
+        sys.exit(70)

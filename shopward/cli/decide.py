@@ -9,7 +9,9 @@ import click
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 
 events_argument = click.argument("events", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
-labels_option = click.option("--labels", type=click.Path(path_type=Path), help="Rows event_id, label, label_ts.")
+labels_option = click.option(
+    "--labels", type=click.Path(path_type=Path, exists=True), help="Rows event_id, label, label_ts."
+)
 dead_option = click.option(
     "--dead-letters", type=click.Path(path_type=Path), help="Where unusable records go (NDJSON)."
 )
@@ -37,6 +39,7 @@ def decide(events, rulebook_dir, labels, out, dead_letters, as_json) -> None:
                 "rules": summary.rules,
                 "labels": summary.labels,
                 "dead_letters": summary.dead_letters,
+                "nulls": summary.nulls,
                 "seconds": summary.seconds,
             }
         )
@@ -47,8 +50,14 @@ def decide(events, rulebook_dir, labels, out, dead_letters, as_json) -> None:
     for rule, n in sorted(summary.rules.items(), key=lambda item: -item[1]):
         if n:
             click.echo(f"  {n:>9,}  {rule}: {rulebook.rules[rule].title}")
-    if summary.dead_letters:
-        where = f", see {dead_letters}" if dead_letters else " (name a file with --dead-letters to keep them)"
-        say(f"{summary.dead_letters:,} unusable records{where}")
+    tell_losses(summary)
     if out:
         say(f"decisions are in {out}")
+
+
+def tell_losses(summary) -> None:
+    """What could not be used, and what became null."""
+    if summary.dead_letters:
+        say(f"{summary.dead_letters:,} unusable records: {summary.reasons}")
+    for reason, n in summary.nulls.items():
+        say(f"{n:,} x {reason}")

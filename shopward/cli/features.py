@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from shopward.cli.decide import dead_option, labels_option
+from shopward.cli.decide import dead_option, labels_option, tell_losses
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 from shopward.errors import UsageError
 
@@ -15,7 +15,13 @@ from shopward.errors import UsageError
 @click.argument("events", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
 @rulebook_option
 @labels_option
-@click.option("--engine", default="native", show_default=True, help="native or duckdb.")
+@click.option(
+    "--engine",
+    default="native",
+    show_default=True,
+    type=click.Choice(["native", "duckdb", "spark", "flink"]),
+    help="What computes them; all give the same values.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Rows: .parquet, .csv or .ndjson.")
 @dead_option
 @click.option("--list", "list_", is_flag=True, help="List the declared features and what they mean.")
@@ -40,8 +46,7 @@ def features(events, rulebook_dir, labels, engine, out, dead_letters, list_, sql
     if as_json:
         return emit({**report, "engine": engine, "seconds": summary.seconds})
     say(f"{summary.events:,} events x {len(rulebook.features)} features in {summary.seconds:.1f} s ({engine})")
-    if summary.dead_letters:
-        say(f"{summary.dead_letters:,} unusable records")
+    tell_losses(summary)
     return None
 
 

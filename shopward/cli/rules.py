@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, say
-from shopward.errors import RulebookError
+from shopward.errors import RulebookError, UsageError
 
 directory = click.argument("rulebook_dir", required=False, type=click.Path(path_type=Path))
 
@@ -61,6 +62,10 @@ def test(rulebook_dir: Path | None, only: tuple[str, ...], as_json: bool) -> Non
     from shopward.rules_test import run_tests
 
     rulebook = load_rulebook(rulebook_dir)
+    for name in only:
+        if name not in rulebook.rules:
+            near = get_close_matches(name, rulebook.rules, n=1)
+            raise UsageError(f"unknown rule `{name}`" + (f"; did you mean `{near[0]}`?" if near else ""))
     total = sum(len(r.tests) for r in rulebook.rules.values() if not only or r.id in only)
     with progress("testing rules", total) as done:
         results = list(run_tests(rulebook, only, on_progress=done))

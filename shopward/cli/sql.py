@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from shopward.cli.talk import json_option
 from shopward.errors import UsageError
 
 
@@ -14,7 +15,8 @@ from shopward.errors import UsageError
 @click.argument("query")
 @click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
 @click.option("--format", "style", default="table", show_default=True, type=click.Choice(["table", "csv", "json"]))
-def sql(query: str, data: Path, style: str) -> None:
+@json_option
+def sql(query: str, data: Path, style: str, as_json: bool) -> None:
     """Run one DuckDB QUERY over the views events, decisions, findings, lists, labels and cases of a data folder."""
     import duckdb
 
@@ -29,6 +31,8 @@ def sql(query: str, data: Path, style: str) -> None:
             raise UsageError(f"the query failed: {error}") from None
         if relation is None:
             return
+        if as_json:
+            style = "json"
         if style == "table":
             click.echo(str(relation))
             return

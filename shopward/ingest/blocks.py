@@ -50,6 +50,10 @@ class Input:
             self._head = bytes(view[:got])
         return got
 
+    def close(self) -> None:
+        if self._path is not None:
+            self.stream.close()
+
     def prefix(self) -> str:
         """12 hex digits of the whole content; of a pipe, which cannot be read twice, of its first block."""
         if self._prefix is None:
@@ -63,20 +67,25 @@ class Input:
 
 
 def open_input(path: Path | str) -> Input:
-    """A file (packed ones are unpacked on the way), or `-` for what is piped in."""
+    """A file (packed ones are unpacked on the way), or `-` for what is piped in. Raises BadData when it cannot be opened."""
     if str(path) == STDIN:
         return Input(
             "stdin", getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
         )  # records count as soon as they are piped in
     path = Path(path)
-    with path.open("rb") as file:
-        head = file.read(4)
+    try:
+        stream = path.open("rb", buffering=0)
+    except OSError as wrong:
+        raise BadData(f"{path}: cannot be opened: {wrong.strerror}") from None
+    head = stream.read(4)
+    stream.seek(0)
     for magic, codec in PACKED.items():
         if head.startswith(magic):
             import pyarrow as pa
 
+            stream.close()
             return Input(str(path), _Arrow(pa.input_stream(str(path), compression=codec)), path)
-    return Input(str(path), path.open("rb", buffering=0), path)
+    return Input(str(path), stream, path)
 
 
 class _Arrow(io.RawIOBase):
@@ -95,6 +104,10 @@ class _Arrow(io.RawIOBase):
             raise BadData(f"damaged compressed data: {wrong}") from None
         view[: len(got)] = got
         return len(got)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 class _Window:

@@ -131,13 +131,21 @@ def _raws(source: Any, number: int, assembler: Assembler, records: bool) -> Iter
 
         return parquet(source, assembler, records)
     if isinstance(source, Path) or str(source) == STDIN:
-        scanner = LINES[_format(source)] if isinstance(source, Path) else ndjson
-        return scanner(open_input(source), assembler)
+        return _lines(source, assembler)
     from shopward.ingest.tables import table_rows
 
     name = f"table {number + 1}"
     batches = source.to_batches() if hasattr(source, "to_batches") else source
     return table_rows(batches, assembler, name, lambda: name.replace(" ", ""), {})
+
+
+def _lines(source: Any, assembler: Assembler) -> Iterator[Raw]:
+    scanner = LINES[_format(source)] if isinstance(source, Path) else ndjson
+    found = open_input(source)
+    try:
+        yield from scanner(found, assembler)
+    finally:
+        found.close()
 
 
 def _woven(chunks: Iterable[Chunk], weaver: Weaver, dead: DeadLetters, clock: Clock) -> Iterator[Chunk]:

@@ -30,15 +30,17 @@ def parquet(path: Path, assembler: Assembler, whole: bool) -> Iterator[Raw]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        wanted = names if whole else [name for name in names if _wanted(name, file.schema_arrow, assembler)]
-        yield from table_rows(
-            file.iter_batches(batch_size=ROWS, columns=wanted, use_threads=False),
-            assembler, str(path), lru_cache(lambda: _digest(path)), _folders(path, names),
-        )  # fmt: skip
+        with pq.ParquetFile(path) as file:
+            yield from _parquet_rows(file, path, assembler, whole)
     except (pa.ArrowInvalid, OSError) as wrong:
         raise BadData(f"{path}: not a readable Parquet file: {wrong}") from None
+
+
+def _parquet_rows(file: Any, path: Path, assembler: Assembler, whole: bool) -> Iterator[Raw]:
+    names = file.schema_arrow.names
+    wanted = names if whole else [name for name in names if _wanted(name, file.schema_arrow, assembler)]
+    batches = file.iter_batches(batch_size=ROWS, columns=wanted, use_threads=False)
+    yield from table_rows(batches, assembler, str(path), lru_cache(lambda: _digest(path)), _folders(path, names))
 
 
 def _digest(path: Path) -> str:

@@ -217,21 +217,23 @@ def spans_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(buffer, starts, stops) of an Arrow string array; the buffer is padded, nulls start at -1."""
     import pyarrow as pa
 
-    if array.type != pa.large_string():
+    if array.type != pa.string() and array.type != pa.large_string():
         array = array.cast(pa.large_string())
     _, offsets, data = array.buffers()
     if offsets is None or not len(array):
         return np.zeros(64, np.uint8), np.full(len(array), -1, np.int32), np.zeros(len(array), np.int32)
-    at = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    wide = np.int32 if array.type == pa.string() else np.int64
+    at = np.frombuffer(offsets, wide)[array.offset : array.offset + len(array) + 1]
     low, high = int(at[0]), int(at[-1])
-    buf = np.zeros(high - low + 64, np.uint8)
-    kind = np.int32 if high - low < 1 << 31 else np.int64
+    buf = np.empty(high - low + 64, np.uint8)
+    buf[high - low :] = 0
     if high > low and data is not None:
         buf[: high - low] = np.frombuffer(data, np.uint8)[low:high]
-    starts = (at[:-1] - low).astype(kind)
+    kind = np.int32 if high - low < 1 << 31 else np.int64
+    starts, stops = (np.subtract(part, low, dtype=kind, casting="unsafe") for part in (at[:-1], at[1:]))
     if array.null_count:
         starts[np.asarray(array.is_null())] = -1
-    return buf, starts, (at[1:] - low).astype(kind)
+    return buf, starts, stops
 
 
 class Mixed(Column):

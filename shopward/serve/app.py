@@ -195,7 +195,7 @@ class App:
         for i in range(len(lines)):
             answer = bad.get(i) or next(answers)
             out.append({"line": i + 1, "error": str(answer)} if isinstance(answer, BadEvent) else answer)
-        return b"\n".join(map(_encode, out)) + b"\n", b"application/x-ndjson"
+        return b"".join(_encode(answer) + b"\n" for answer in out), b"application/x-ndjson"
 
     async def _labels(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
         lines = [line for line in (await _body(scope, receive, MAX_BODY)).split(b"\n") if line.strip()]
