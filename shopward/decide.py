@@ -88,6 +88,7 @@ class Engine:
         rulebook = self.rulebook
         self.normaliser = Normaliser.of(rulebook, pseudonym=self.journal.pseudonym if self.journal else None)
         self.lists = ListIndex()
+        self._list_writes = 0  # until those that ended long ago are forgotten
         self.windows = Windows(rulebook, self.seed, mode=mode)
         self.needs = columns_of(rulebook) | self.windows.needs
         env = tables(rulebook, self.lists)
@@ -180,7 +181,7 @@ class Engine:
         size = 1 if self.row_features.one_by_one else 4096
         dead = DeadLetters(None) if dead is None else dead
         return read(
-            list(paths), self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
+            ["-" if isinstance(p, Path) and str(p) == "-" else p for p in paths], self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
             seq0=self.seq, records=records,
         )  # fmt: skip
 
@@ -284,3 +285,7 @@ class Engine:
             self.lists.remove(entry["list"], entry["key"], entry["valid_from"])
         else:
             self.lists.add(entry["list"], entry["key"], entry["valid_from"], entry["expires"])
+        self._list_writes -= 1
+        if self._list_writes < 0:
+            self.lists.forget_before(self.clock.value - self.policy.lateness_ms - self.policy.skew_ms)
+            self._list_writes = max(1024, sum(map(self.lists.size, self.lists.names())))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,6 +39,21 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     def covers(self, t: int) -> bool:
         return not self.remove and self.valid_from <= t < (FOREVER if self.expires is None else self.expires)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The entry as the log and snapshots keep it.
+
+        >>> Entry(list="watch", key="a1", valid_from=5, seq=7).as_dict()
+        {'list': 'watch', 'key': 'a1', 'valid_from': 5, 'expires': None, 'provenance': '', 'seq': 7, 'remove': False}
+        """
+        return msgspec.structs.asdict(self)
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Entry:
+        """The entry of such a dict, also after it went through JSON or msgpack."""
+        given = {name: row[name] for name in cls.__struct_fields__ if name in row}
+        key = given["key"]
+        return cls(**given | {"key": tuple(key) if isinstance(key, list) else key})
+
 
 def key_text(key: Key) -> str:
     """The text under which a key is kept in tables; `key_of` turns it back.
@@ -53,49 +68,110 @@ def key_of(text: str) -> Key:
     return tuple(text.split(PART)) if PART in text else text
 
 
+class Stay(NamedTuple):
+    """How long a key is on a list, and who says so. `removed` is the event that took it off early (-1: by hand; None: it ran out)."""
+
+    valid_from: int
+    until: int
+    provenance: str = ""
+    seq: int = -1
+    removed: int | None = None
+
+
 class ListIndex:
     """Every list in memory, for the path of a decision.
 
     The union of a key's entries is kept as spans that do not touch, so asking is one dictionary look and (almost always) two
-    comparisons, however often the key was written.
+    comparisons, however often the key was written. Who said it is kept beside, for people.
 
-    >>> index = ListIndex()
+    What an event caused (`seq` >= 0) holds for every event after it in arrival order. Late ones among them are older by their own
+    time, at most by `slack`: so much earlier such an entry begins to match. `valid_from` itself stays the time of the cause.
+
+    >>> index = ListIndex(slack=600)
     >>> index.add("blocked", "d1", 1000, 5000)
     >>> [index.contains("blocked", "d1", t) for t in (999, 1000, 4999, 5000)]
     [False, True, True, False]
     >>> index.remove("blocked", "d1", 3000)
     >>> index.contains_many("blocked", ["d1", "d1", None, "d2"], [2999, 3000, 2000, 2000]).tolist()
     [True, False, False, False]
+    >>> index.add("blocked", "d2", 1000, provenance="rule:ring", seq=7)
+    >>> index.contains("blocked", "d2", 400), index.said("blocked", "d2", 400).provenance
+    (True, 'rule:ring')
     """
 
-    def __init__(self, entries: Iterable[Entry] = ()):
+    def __init__(self, entries: Iterable[Entry] = (), slack: int = 0):
+        self.slack = slack
         self._lists: dict[str, dict[Key, tuple[int, ...]]] = {}  # list -> key -> (from, until, from, until, ...)
+        self._stays: dict[str, dict[Key, tuple[Stay, ...]]] = {}  # list -> key -> what was said, in order of time
         self.apply(entries)
 
     def apply(self, entries: Iterable[Entry]) -> None:
         """Take entries in the order in which they were written."""
         for entry in entries:
             if entry.remove:
-                self.remove(entry.list, entry.key, entry.valid_from)
+                self.remove(entry.list, entry.key, entry.valid_from, entry.seq)
             else:
-                self.add(entry.list, entry.key, entry.valid_from, entry.expires)
+                self.add(entry.list, entry.key, entry.valid_from, entry.expires, entry.provenance, entry.seq)
 
-    def add(self, list: str, key: Key, valid_from: int = -FOREVER, expires: int | None = None) -> None:
+    def add(
+        self,
+        list: str,
+        key: Key,
+        valid_from: int = -FOREVER,
+        expires: int | None = None,
+        provenance: str = "",
+        seq: int = -1,
+    ) -> None:
         """Put a key on a list for [valid_from, expires)."""
         until = FOREVER if expires is None else expires
         if until > valid_from:
-            keys = self._lists.setdefault(list, {})
-            spans = keys.get(key)
-            keys[key] = (valid_from, until) if spans is None else _union(spans, valid_from, until)
+            self._put(list, key, Stay(valid_from, until, provenance, seq))
 
-    def remove(self, list: str, key: Key, t: int | None = None) -> None:
+    def remove(self, list: str, key: Key, t: int | None = None, seq: int = -1) -> None:
         """Take a key off a list from `t` on, whatever was said about it before; without `t` as if it had never been there."""
-        keys = self._lists.get(list, {})
-        spans = () if t is None else _until(keys.get(key, ()), t)
-        if spans:
+        keys, stays = self._lists.get(list, {}), self._stays.get(list, {})
+        end = None if t is None else self._matches_from(t, seq)
+        spans = () if end is None else _until(keys.get(key, ()), end)
+        if t is not None and end is not None and spans:
             keys[key] = spans
+            stays[key] = tuple(self._ended(s, t, end, seq) for s in stays[key] if self._begins(s) < end)
         else:
             keys.pop(key, None)
+            stays.pop(key, None)
+
+    def restore(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Take back what `entries` gave, also after it went through JSON or msgpack."""
+        for row in rows:
+            key, until = row["key"], row["expires"]
+            stay = Stay(
+                row["valid_from"], FOREVER if until is None else until, row.get("provenance", ""), row.get("seq", -1),
+                row.get("removed"),
+            )  # fmt: skip
+            self._put(row["list"], key if isinstance(key, str) else tuple(key), stay)
+
+    def said(self, list: str, key: Key, t: int) -> Entry | None:
+        """Why a key is on a list at time t: of the entries that hold, the one that began last."""
+        found = [s for s in self._stays.get(list, {}).get(key, ()) if self._begins(s) <= t < self._stops(s)]
+        return _entry(list, key, found[-1]) if found else None
+
+    def _put(self, list: str, key: Key, stay: Stay) -> None:
+        keys, stays = self._lists.setdefault(list, {}), self._stays.setdefault(list, {})
+        start, stop = self._begins(stay), self._stops(stay)
+        spans = keys.get(key)
+        keys[key] = (start, stop) if spans is None else _union(spans, start, stop)
+        stays[key] = _joined(stays.get(key, ()), stay)
+
+    def _matches_from(self, t: int, seq: int) -> int:
+        return t - self.slack if seq >= 0 else t
+
+    def _begins(self, stay: Stay) -> int:
+        return self._matches_from(stay.valid_from, stay.seq)
+
+    def _stops(self, stay: Stay) -> int:
+        return stay.until if stay.removed is None else self._matches_from(stay.until, stay.removed)
+
+    def _ended(self, stay: Stay, t: int, end: int, seq: int) -> Stay:
+        return stay if self._stops(stay) <= end else stay._replace(until=t, removed=seq)
 
     def contains(self, list: str, key: Key | None, t: int) -> bool:
         """Is the key on the list at time t? A missing key and an unknown list are on nothing."""
@@ -120,17 +196,18 @@ class ListIndex:
         return out
 
     def entries(self) -> list[dict[str, Any]]:
-        """Everything that is or was on a list, as dicts of list, key, valid_from, expires: what a snapshot keeps.
+        """Everything that is or was on a list, as dicts: what a snapshot keeps.
 
-        >>> ListIndex([Entry(list="l", key="k", valid_from=5)]).entries()
-        [{'list': 'l', 'key': 'k', 'valid_from': 5, 'expires': None}]
+        >>> ListIndex([Entry(list="l", key="k", valid_from=5, provenance="analyst:kim")]).entries()
+        [{'list': 'l', 'key': 'k', 'valid_from': 5, 'expires': None, 'provenance': 'analyst:kim', 'seq': -1, 'removed': None}]
         """
         return [
-            {"list": name, "key": key, "valid_from": start, "expires": None if stop == FOREVER else stop}
-            for name, keys in self._lists.items()
-            for key, spans in keys.items()
-            for start, stop in zip(spans[::2], spans[1::2], strict=True)
-        ]
+            {"list": name, "key": key, "valid_from": stay.valid_from, "expires": None if stay.until == FOREVER else stay.until,
+             "provenance": stay.provenance, "seq": stay.seq, "removed": stay.removed}
+            for name, keys in self._stays.items()
+            for key, stays in keys.items()
+            for stay in stays
+        ]  # fmt: skip
 
     def names(self) -> tuple[str, ...]:
         """The lists that hold anything."""
@@ -143,12 +220,34 @@ class ListIndex:
     def forget_before(self, t: int) -> int:
         """Drop what ended before `t`, which no event can ask about any more; returns how many keys left."""
         gone = 0
-        for keys in self._lists.values():
+        for name, keys in self._lists.items():
             over = [key for key, spans in keys.items() if spans[-1] <= t]
             gone += len(over)
             for key in over:
-                del keys[key]
+                del keys[key], self._stays[name][key]
         return gone
+
+
+def _entry(list: str, key: Key, stay: Stay) -> Entry:
+    expires = None if stay.until == FOREVER else stay.until
+    return Entry(list=list, key=key, valid_from=stay.valid_from, expires=expires, provenance=stay.provenance, seq=stay.seq)
+
+
+def _joined(stays: tuple[Stay, ...], new: Stay) -> tuple[Stay, ...]:
+    """Stays with one more; those that touch and were said by the same are one, so that repeating oneself costs nothing."""
+    kept = []
+    for stay in stays:
+        same = stay.provenance == new.provenance and (stay.seq >= 0) == (new.seq >= 0)
+        if same and stay.removed is None is new.removed and stay.valid_from <= new.until and new.valid_from <= stay.until:
+            start, until = min(stay.valid_from, new.valid_from), max(stay.until, new.until)
+            new = Stay(start, until, new.provenance, max(stay.seq, new.seq))
+        else:
+            kept.append(stay)
+    return tuple(sorted([*kept, new], key=_by_time))
+
+
+def _by_time(stay: Stay) -> tuple[int, int, str, int]:
+    return stay.valid_from, stay.until, stay.provenance, stay.seq
 
 
 def _union(spans: tuple[int, ...], start: int, stop: int) -> tuple[int, ...]:
