@@ -15,7 +15,7 @@ from shopward.cli.talk import emit, json_option, progress, say
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
 
-SEED, DAYS, ACCOUNTS = 20, 7, 3_000
+SEED, DAYS, ACCOUNTS = 20, 14, 6_000
 
 
 @dataclass(slots=True)

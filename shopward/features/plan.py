@@ -34,7 +34,7 @@ DERIVED = ("ratio", "expr")
 EVER = ("count", "sum", "first", "since_first", "last", "since_last")
 NARROW_MS = (1 << 31) - 1  # up to here (24.8 days) 32-bit times need one eviction pass
 LONG_MS = 45 * 86_400_000  # up to here they need a few; beyond, times take two lanes
-STRING_BUILTINS = ("type", "event_id")
+HEAVIEST = 48  # see `_portions`; about 450 lines of kernel, 2 s to compile
 
 Kind = Literal["minor", "whole", "number", "id"]
 
@@ -160,7 +160,7 @@ class Sequence:
 
 @dataclass(slots=True)
 class Family:
-    """All features of one key."""
+    """The features of one key (all of them, unless there are very many)."""
 
     name: str
     entity: tuple[str, ...]
@@ -278,13 +278,40 @@ def make_plan(features: dict[str, Feature], schema: Schema) -> Plan:
         elif feature.measure in ("list", "lookup") or (feature.expr is not None and feature.expr.rowwise):
             plan.row_features.append(feature.name)
     for (entity, via), members in families.items():
-        _add_family(plan, entity, via, members)
+        for number, portion in enumerate(_portions(plan, members)):
+            _add_family(plan, entity, via, portion, number)
     plan.derived = _in_order(plan)
     return plan
 
 
-def _add_family(plan: Plan, entity: tuple[str, ...], via: tuple[str, ...], members: list[Feature]) -> None:
-    family = Family("_".join(entity) + ("_via_" + "_".join(via) if via else ""), entity, via, 0)
+def _portions(plan: Plan, members: list[Feature]) -> list[list[Feature]]:
+    """A key's features in portions of at most HEAVIEST, because compiling takes longer than in proportion; rings stay whole.
+
+    Each portion becomes a family with rows of its own.
+    """
+    aggregates = [f for f in members if f.measure in WINDOWED]
+    rings: dict[tuple, list[Feature]] = {}
+    for feature in members:
+        sequence = feature.measure in SEQUENCES
+        ring = (feature.name,) if sequence else (*takes(plan, feature), feature.lag, _only_field(plan, feature, aggregates))
+        rings.setdefault(ring, []).append(feature)
+    portions: list[list[Feature]] = [[]]
+    heavy = 0
+    for group in rings.values():
+        weight = 3 + len({f.over for f in group}) + len(group) // 2
+        if portions[-1] and heavy + weight > HEAVIEST:
+            portions.append([])
+            heavy = 0
+        portions[-1] += group
+        heavy += weight
+    return portions
+
+
+def _add_family(
+    plan: Plan, entity: tuple[str, ...], via: tuple[str, ...], members: list[Feature], number: int = 0
+) -> None:
+    name = "_".join(entity) + ("_via_" + "_".join(via) if via else "") + (f"_{number + 1}" if number else "")
+    family = Family(name, entity, via, 0)
     family.domain = plan.domain("composite" if len(entity) > 1 else "hash", family.roles)
     plan.families.append(family)
     for feature in members:

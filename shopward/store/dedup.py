@@ -1,9 +1,10 @@
-"""Has this event been here before? Every accepted event id is remembered for seven days, on disk, in bounded memory.
+"""Has this event been here before, and where is it? Ids answer a retry for seven days and are found for labels for half a year.
 
 The same id with the same content is a duplicate: the caller gives back the decision already made (by its seq). The same id with
 other content is a conflict: the first one counts. The newest ids are in a hash table in memory; when it is full it becomes a
-sorted, checksummed run on disk with a filter in front, so that a new id costs one look per run. Runs hold only events that the
-log already holds on disk, and whatever they miss is read back from the log, so a crash changes nothing.
+sorted, checksummed run on disk with a filter in front, so that a new id costs one look per run of the last seven days; older
+runs are only asked where an event lies (a chargeback comes after months). Runs hold only events that the log already holds on
+disk, and whatever they miss is read back from the log, so a crash changes nothing.
 
 The filter is a blocked Bloom filter (F. Putze, P. Sanders, J. Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007).
 """
@@ -27,8 +28,10 @@ from shopward.store.frames import Frame
 from shopward.store.log import Log
 
 NEW, DUPLICATE, CONFLICT = 0, 1, 2
-KEEP_MS = 7 * 86_400_000
-DROP_MS = KEEP_MS + 86_400_000  # a run is dropped a day after its newest id expired: events may be late
+KEEP_MS = 7 * 86_400_000  # so long a retried event gets the answer it got
+FIND_MS = 180 * 86_400_000  # so long an event is found for a label
+DROP_MS = 86_400_000  # a run is dropped a day after its newest id expired: events may be late
+FIND_IDS = 1 << 28  # at most so many ids are kept beyond the seven days (about 12 GB)
 TABLE_ROWS = 1 << 19  # ids in memory before they become a run (about 100 MB with the table being written)
 PATIENCE = 4  # how often a table may outgrow that while the disk is busy with the one before
 MERGE_RUNS = 8  # so many small runs become one
@@ -270,7 +273,7 @@ class Dedup:
 
     def __init__(self, folder: Path, disk: Disk, durable: Callable[[], int], background: bool, table_rows: int):
         self.folder, self.disk, self.durable = folder, disk, durable
-        self.background, self.table_rows = background, table_rows
+        self.background, self.table_rows, self.find_ids = background, table_rows, FIND_IDS
         self.duplicates = self.conflicts = 0
         self.trouble: StoreFull | None = None  # why the last run could not be written
         self._runs: tuple[Run, ...] = ()  # oldest first, without gaps
@@ -315,8 +318,10 @@ class Dedup:
             tables, runs = self._tables(), self._runs
         for table in tables:
             _look(table.slots, ids, content, t, KEEP_MS, status, seqs)
+        oldest = int(t.min(initial=EVER)) - KEEP_MS
         for run in reversed(runs):
-            run.look(ids, content, t, status, seqs)
+            if run.newest >= oldest:
+                run.look(ids, content, t, status, seqs)
         new, used = _claim(self._table.slots, ids, content, t, KEEP_MS, status, seqs, seq0)
         self._table.count += used
         self._table.stop = seq0 + new
@@ -434,7 +439,7 @@ class Dedup:
         while len(parts) > 1:
             pairs = zip(parts[::2], parts[1::2], strict=False)
             parts = [_merge_two(a, b) for a, b in pairs] + parts[len(parts) & ~1 :]
-        rows = parts[0][parts[0][:, T] >= self._latest - DROP_MS]
+        rows = parts[0][parts[0][:, T] >= self._latest - FIND_MS - DROP_MS]
         merged = write_run(self.folder, small[0].start, small[-1].stop, rows, self.disk)
         with self._turn:
             at = self._runs.index(small[0])
@@ -442,10 +447,13 @@ class Dedup:
         self._remove(small)
 
     def _drop_expired(self) -> None:
-        expired = []
+        """Runs too old to be asked for, and the oldest ones of those that answer no retry when there are too many of them."""
+        expired, old = [], sum(run.count for run in self._runs if run.newest < self._latest - KEEP_MS - DROP_MS)
         for run in self._runs:
-            if run.newest >= self._latest - DROP_MS:
+            keep = KEEP_MS if old > self.find_ids else FIND_MS
+            if run.newest >= self._latest - keep - DROP_MS:
                 break
+            old -= run.count
             expired.append(run)
         with self._turn:
             self._runs = self._runs[len(expired) :]

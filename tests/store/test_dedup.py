@@ -125,13 +125,35 @@ def test_a_damaged_run_the_log_no_longer_covers_is_an_error():
         Store(disk)
 
 
-def test_expired_runs_leave_the_disk():
-    disk = ForgetfulDisk()
-    store = Store(disk)
-    for day in range(40):
+def days(store: Store, first: int, last: int, step: int = 1) -> None:
+    """Four events a day."""
+    for day in range(first, last, step):
         store.take([f"{day}-{i}" for i in range(4)], [0] * 4, [day * DAY] * 4)
         store.log.sync()
-    assert store.dedup.memory()["old"] <= 4 * 20  # merged runs hold a few days more, never all forty
+
+
+def test_an_event_is_found_for_a_label_months_after_a_retry_would_count_as_new():
+    store = Store(ForgetfulDisk())
+    days(store, 0, 170)
+    assert store.dedup.memory()["old"] >= 4 * 160
+    assert store.dedup.find(hash_strings(["0-0", "130-3", "nobody"], SEED)).tolist() == [0, 523, -1]
+    assert store.take(["130-3", "165-3"], [0, 0], [170 * DAY] * 2) == [(NEW, 680), (DUPLICATE, 663)]
+    assert store.dedup.find(hash_strings(["130-3"], SEED)).tolist() == [680]
+
+
+def test_expired_runs_leave_the_disk():
+    store = Store(ForgetfulDisk())
+    days(store, 0, 2_000, step=10)
+    assert store.dedup.memory()["old"] <= 4 * 30  # merged runs hold some days more, never all two hundred
+    assert store.dedup.find(hash_strings(["0-0", "1990-0"], SEED)).tolist() == [-1, 796]
+
+
+def test_too_many_ids_are_kept_only_for_the_days_in_which_they_answer_retries():
+    store = Store(ForgetfulDisk())
+    store.dedup.find_ids = 100
+    days(store, 0, 150)
+    assert 4 * 8 <= store.dedup.memory()["old"] <= 100 + 4 * 20
+    assert store.take(["144-1"], [0], [150 * DAY]) == [(DUPLICATE, 577)]
 
 
 def test_background_runs_are_not_missed(tmp_path):
