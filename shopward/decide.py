@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from shopward.declare.rulebook import Rulebook
+    from shopward.durable import Journal
     from shopward.store.files import Disk
 
 __all__ = ["Decision", "Decisions", "Engine"]
@@ -69,10 +70,8 @@ class Engine:
         seed: bytes | None = None,
         disk: Disk | None = None,
     ):
-        from shopward.durable import Journal
-
         self.rulebook, self.schema, self.policy = rulebook, rulebook.schema, rulebook.policy
-        self.journal = Journal(Path(data), rulebook, disk) if data is not None else None
+        self.journal = _journal(Path(data), rulebook, disk) if data is not None else None
         self.seed = self.journal.seed if self.journal else seed or os.urandom(16)
         self.clock = Clock(self.policy.lateness_ms, self.policy.skew_ms, server=clock == "server")
         self.seq = 0
@@ -244,11 +243,13 @@ class Engine:
             found = self.normaliser(event)
         except BadEvent as error:
             return error
-        if not self.clock.server and found["ts"] > max(self.clock.latest(), self.clock.value):
-            return BadEvent(
-                f"in the future ({format_time(found['ts'])}); the machine's clock says otherwise", field="ts"
-            )
-        return found
+        return self.refuse_future(found["ts"], "ts") or found
+
+    def refuse_future(self, ts: int, field: str) -> BadEvent | None:
+        """What is wrong with a time that the machine's clock has not reached; a server takes it as of now instead."""
+        if self.clock.server or ts <= max(self.clock.latest(), self.clock.value):
+            return None
+        return BadEvent(f"in the future ({format_time(ts)}); the machine's clock says otherwise", field=field)
 
     def _control(self, batch: Batch, block, rows: np.ndarray) -> np.ndarray:
         """Which events belong to the arm that is let through, so that labels stay honest."""
@@ -289,3 +290,9 @@ class Engine:
         if self._list_writes < 0:
             self.lists.forget_before(self.clock.value - self.policy.lateness_ms - self.policy.skew_ms)
             self._list_writes = max(1024, sum(map(self.lists.size, self.lists.names())))
+
+
+def _journal(data: Path, rulebook: Rulebook, disk: Disk | None) -> Journal:
+    from shopward.durable import Journal  # the tables and the vault: not needed without a data folder
+
+    return Journal(data, rulebook, disk)

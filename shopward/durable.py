@@ -94,7 +94,7 @@ class Journal:
 
     def label(self, engine: Engine, rows: list[dict[str, Any]]) -> dict[str, int]:
         """Labels of events in the log, as events of the stream; returns how many were taken, repeated and unknown."""
-        labels = [_label(i, row) for i, row in enumerate(rows, 1)]
+        labels = [_label(engine, i, row) for i, row in enumerate(rows, 1)]
         found = self.dedup.find(hash_strings([label.event_id for label in labels], self.seed))
         events = []
         for label, seq in zip(labels, found.tolist(), strict=True):
@@ -333,9 +333,13 @@ def _content(line: bytes) -> int:
     return int.from_bytes(blake2b(line, digest_size=8).digest(), "little", signed=True)
 
 
-def _label(i: int, row: dict[str, Any]) -> Label:
+def _label(engine: Engine, i: int, row: dict[str, Any]) -> Label:
     try:
-        return Label.read(row)
+        label = Label.read(row)
+        _line({"event_id": label.event_id, "source": label.source})
+        if wrong := engine.refuse_future(label.ts, "label_ts"):
+            raise wrong
+        return label
     except BadEvent as wrong:
         raise BadEvent(f"label {i}: {wrong}") from None
 

@@ -122,7 +122,7 @@ def _flatten_into(flat: dict[str, Any], record: Mapping[str, Any], prefix: str, 
         if not isinstance(key, str):
             raise BadEvent(f"field names are strings, this one is {name_of(key)}")
         name = prefix + key
-        if isinstance(value, Mapping):
+        if value.__class__ is dict or isinstance(value, Mapping):
             _flatten_into(flat, value, name + "_", depth + 1)
         elif name in flat:
             raise BadEvent("two fields of the record flatten to this name", field=name)

@@ -1,11 +1,13 @@
 """What turned out to be true: whether an event was fraud, who says so, and since when we know it.
 
 A label file has rows `event_id, label, label_ts, [source], [amount]`: label is 0 or 1, label_ts the moment it became known. A label
-enters the stream at label_ts as an event of type `label`; a later one for the same event replaces the earlier from then on.
+enters the stream at label_ts as an event of type `label`; a later one for the same event replaces the earlier from then on, also one
+of the same moment: a day is often all that is known.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import msgspec
 import numpy as np
 
 from shopward.errors import BadData, BadEvent, UsageError
-from shopward.event import parse_time
+from shopward.event import name_of, parse_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,17 +42,19 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Label:
         """A label from a row as it is written; BadEvent says what is wrong with it."""
+        if not isinstance(row, Mapping):
+            raise BadEvent(f"expected an object, found {name_of(row)}")
         if row.get("event_id") in (None, ""):
             raise BadEvent("missing; a label names the event it judges", field="event_id")
         if row.get("label_ts") is None:
             raise BadEvent("missing; a label says since when it is known", field="label_ts")
         source, amount = row.get("source"), row.get("amount")
         return cls(
-            event_id=str(row["event_id"]),
+            event_id=_text(row["event_id"], "event_id"),
             label=truth(row.get("label")),
-            ts=parse_time(row["label_ts"]),
-            source=None if source is None else str(source),
-            amount=None if amount is None else float(amount),
+            ts=_moment(row["label_ts"]),
+            source=None if source is None else _text(source, "source"),
+            amount=None if amount is None else _finite(amount),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,14 +67,18 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
         return row | {name: v for name in ("source", "amount") if (v := getattr(self, name)) is not None}
 
     def as_event(self) -> dict[str, Any]:
-        """The event of type `label` that says this in the stream; its id is unique for the event and the moment.
+        """The event of type `label` that says this in the stream; its id is that of this verdict: who said what when, for how much.
 
-        >>> Label(event_id="e1", label=0, ts=5).as_event()
-        {'event_id': 'label:e1:5', 'ts': 5, 'type': 'label', 'label': 0.0, 'label_event': 'e1'}
+        >>> Label(event_id="e1", label=0, ts=5, source="kim").as_event()["event_id"]
+        'label:e1:5:0:kim'
+        >>> Label(event_id="e1", label=1, ts=5, amount=12.5).as_event()
+        {'event_id': 'label:e1:5:1::12.5', 'ts': 5, 'type': 'label', 'label': 1.0, 'label_event': 'e1', 'label_amount': 12.5}
         """
-        event: dict[str, Any] = {"event_id": f"label:{self.event_id}:{self.ts}", "ts": self.ts, "type": "label"}
-        event |= {"label": float(self.label), "label_event": self.event_id}
-        return event if self.source is None else event | {"label_source": self.source}
+        own_id = f"label:{self.event_id}:{self.ts}:{self.label}:{self.source or ''}"
+        own_id += "" if self.amount is None else f":{self.amount!r}"
+        event: dict[str, Any] = {"event_id": own_id, "ts": self.ts, "type": "label", "label": float(self.label)}
+        event |= {"label_event": self.event_id, "label_source": self.source, "label_amount": self.amount}
+        return {name: value for name, value in event.items() if value is not None}
 
 
 def truth(value: Any) -> int:
@@ -83,6 +91,34 @@ def truth(value: Any) -> int:
     if found is None:
         raise BadEvent("expected 0 or 1", field="label")
     return found
+
+
+def _text(value: Any, field: str) -> str:
+    """A name as it is written; numbers are names too."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadEvent(f"expected a string, found {name_of(value)}", field=field)
+    from shopward.hashing import canonical_text
+
+    text = canonical_text(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadEvent("not valid Unicode", field=field) from None
+    return text
+
+
+def _moment(value: Any) -> int:
+    try:
+        return parse_time(value)
+    except BadEvent as wrong:
+        raise BadEvent(wrong.reason, field="label_ts") from None
+
+
+def _finite(value: Any) -> float:
+    number = _amount(value)
+    if not math.isfinite(number):
+        raise BadEvent("expected a number", field="amount")
+    return number
 
 
 def _plain(value: Any) -> bool:
@@ -217,7 +253,7 @@ def _amounts(values: pa.ChunkedArray) -> np.ndarray | None:
 def _amount(value: Any) -> float:
     try:
         return float("nan") if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadEvent("expected a number", field="amount") from None
 
 

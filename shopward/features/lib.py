@@ -342,6 +342,17 @@ def table_rehash(old, old_mask, new, new_mask):
             new[j] = entry
 
 
+def table_fill(K, ids, table, mask):
+    """Every live id at its place in an empty table, in id order."""
+    for k in range(1, ids):
+        if K[k * IDENTITY + 2] != 0:
+            tag = (K[k * IDENTITY] >> 1) & VALUE
+            i = tag & mask
+            while table[i] != 0:
+                i = (i + 1) & mask
+            table[i] = (tag << 32) | k
+
+
 def table_remove(table, mask, tag, k):
     wanted = (tag << 32) | k
     i = tag & mask

@@ -164,6 +164,7 @@ queue_move = _compiled("queue_move")
 ordered = _compiled("ordered")
 identify = _compiled("identify")
 table_rehash = _compiled("table_rehash")
+table_fill = _compiled("table_fill")
 table_remove = _compiled("table_remove")
 clear_row = _compiled("clear_row")
 count_row = _compiled("count_row")
@@ -246,6 +247,11 @@ def index_rehash_at(old, old_header, new, new_header):
 @njit(types.void(types.int64, types.int64, types.int64, types.int64), **OPTIONS)
 def table_rehash_at(old, old_mask, new, new_mask):
     table_rehash(pointer(old), old_mask, pointer(new), new_mask)
+
+
+@njit(types.void(types.int64, types.int64, types.int64, types.int64), **OPTIONS)
+def table_fill_at(known, ids, table, mask):
+    table_fill(pointer(known), ids, pointer(table), mask)
 
 
 @njit(types.void(types.int64, types.int64, types.int64), **OPTIONS)

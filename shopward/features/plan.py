@@ -34,7 +34,19 @@ DERIVED = ("ratio", "expr")
 EVER = ("count", "sum", "first", "since_first", "last", "since_last")
 NARROW_MS = (1 << 31) - 1  # up to here (24.8 days) 32-bit times need one eviction pass
 LONG_MS = 45 * 86_400_000  # up to here they need a few; beyond, times take two lanes
-HEAVIEST = 48  # see `_portions`; about 450 lines of kernel, 2 s to compile
+WEIGHTS = {
+    "distinct": 6,
+    "min": 8,
+    "max": 8,
+    "mean": 3,
+    "std": 5,
+    "sum": 2,
+    "first": 3,
+    "last": 2,
+    "then": 2,
+    "without": 4,
+}
+HEAVIEST = 120  # see `_portions`; about 450 lines of kernel, 2 s to compile
 
 Kind = Literal["minor", "whole", "number", "id"]
 
@@ -277,11 +289,25 @@ def make_plan(features: dict[str, Feature], schema: Schema) -> Plan:
             families.setdefault((feature.entity, feature.via), []).append(feature)
         elif feature.measure in ("list", "lookup") or (feature.expr is not None and feature.expr.rowwise):
             plan.row_features.append(feature.name)
+    _after_rowwise(plan)
     for (entity, via), members in families.items():
         for number, portion in enumerate(_portions(plan, members)):
             _add_family(plan, entity, via, portion, number)
     plan.derived = _in_order(plan)
     return plan
+
+
+def _after_rowwise(plan: Plan) -> None:
+    """Expressions over a row-wise expression that itself reads features can only be computed by the caller, after it."""
+    late = {n for n in plan.row_features if (e := plan.features[n].expr) is not None and e.features}
+    grown = True
+    while grown:
+        more = {f.name for f in plan.features.values() if f.measure in DERIVED and late.intersection(reads(f))} - late
+        if ratio := next((n for n in more if plan.features[n].of), None):
+            raise NotYet(f"feature `{ratio}`: a ratio of row-wise expressions over features; write it as `expr: a / b`")
+        late |= more
+        grown = bool(more)
+    plan.row_features = [n for n in plan.features if n in late or n in plan.row_features]
 
 
 def _portions(plan: Plan, members: list[Feature]) -> list[list[Feature]]:
@@ -293,12 +319,16 @@ def _portions(plan: Plan, members: list[Feature]) -> list[list[Feature]]:
     rings: dict[tuple, list[Feature]] = {}
     for feature in members:
         sequence = feature.measure in SEQUENCES
-        ring = (feature.name,) if sequence else (*takes(plan, feature), feature.lag, _only_field(plan, feature, aggregates))
+        ring = (
+            (feature.name,)
+            if sequence
+            else (*takes(plan, feature), feature.lag, _only_field(plan, feature, aggregates))
+        )
         rings.setdefault(ring, []).append(feature)
     portions: list[list[Feature]] = [[]]
     heavy = 0
     for group in rings.values():
-        weight = 3 + len({f.over for f in group}) + len(group) // 2
+        weight = 6 + 3 * len({f.over for f in group}) + sum(WEIGHTS.get(f.measure, 1) for f in group)
         if portions[-1] and heavy + weight > HEAVIEST:
             portions.append([])
             heavy = 0

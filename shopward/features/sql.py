@@ -7,8 +7,11 @@ feature written to be read (sql_meaning). `run` puts events into DuckDB and answ
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from shopward.batch import NULL, Needs
 from shopward.declare.schema import IMPLICIT, field_of
 from shopward.declare.types import Feature, Field, Schema
 from shopward.errors import NotYet, UsageError
@@ -200,7 +203,7 @@ def run(
 ) -> pa.Table:
     """`event_id` and a column per feature, in arrival order: numbers and true/false (1/0) as doubles, texts as strings.
 
-    `events` is a table as `as_table` makes it, or batches that keep their records.
+    `events` is a table as `as_table` makes it, or batches (see there).
     """
     import duckdb
     import pyarrow as pa
@@ -229,26 +232,47 @@ def labels_in(table: pa.Table) -> Labels:
 
 
 def as_table(batches: Iterable[Batch], rulebook: Rulebook) -> pa.Table:
-    """The events of batches as the table that the SQL reads; the batches must keep their records."""
-    import pyarrow as pa
+    """The events of batches as the table that the SQL reads, with the columns the features need.
 
-    check(rulebook)
-    shape = table_schema(rulebook.schema)
-    parts = [record_batch(batch, rulebook.schema, shape) for batch in batches]
-    return pa.Table.from_batches(parts, shape)
-
-
-def table_schema(schema: Schema) -> pa.Schema:
-    """The columns of the event table.
-
-    >>> [f"{f.name} {f.type}" for f in table_schema(Schema(("label",), {"amount": Field("amount", "money", digits=2)}))][-2:]
-    ['label_source string', 'amount int64']
+    Fast for batches read with `needs(rulebook)`; batches that keep their records do too.
     """
     import pyarrow as pa
 
-    kinds = {"string": pa.string(), "number": pa.float64(), "bool": pa.bool_(), "list": pa.list_(pa.string())}
-    fields = {name: kinds.get(f.type, pa.int64()) for name, f in columns(schema).items()}
-    return pa.schema({"seq": pa.int64(), "t": pa.int64(), **fields})
+    check(rulebook)
+    wanted = columns_read(rulebook)
+    shape = table_schema(rulebook.schema, wanted)
+    parts = [record_batch(batch, rulebook.schema, wanted, shape) for batch in batches]
+    return pa.Table.from_batches(parts, shape)
+
+
+def needs(rulebook: Rulebook) -> Needs:
+    """What a reader has to decode for `as_table`: amounts in minor units, numbers, and text as text.
+
+    >>> from shopward.declare.rulebook import Rulebook
+    >>> book = Rulebook.from_files({"schema.yaml": "{types: [order], fields: {account: {type: string, entity: account}, amount: money}}",
+    ...     "features/f.yaml": "spend_1h: {entity: account, measure: sum(amount), over: 1h}"})
+    >>> needs(book).minor, sorted(needs(book).text)
+    (frozenset({'amount'}), ['account', 'label_event'])
+    """
+    kinds: dict[str, set[str]] = {"minor": set(), "numbers": set(), "text": set()}
+    for name, field in columns_read(rulebook).items():
+        if name not in ENVELOPE:
+            kinds[KINDS.get(field.type, "numbers")].add(name)
+    return Needs(**{kind: frozenset(names) for kind, names in kinds.items()})
+
+
+ENVELOPE = ("event_id", "ts", "type")
+KINDS = {"money": "minor", "decimal": "minor", "string": "text", "list": "text"}
+
+
+def columns_read(rulebook: Rulebook) -> dict[str, Field]:
+    """The fields that portable features read, and those every statement reads."""
+    out, names = refused(rulebook), {*ENVELOPE, "label_event"}
+    for f in rulebook.features.values():
+        if f.name not in out:
+            names |= {*f.entity, *f.via, *([f.arg] if f.arg else [])}
+            names |= {name for expr in (f.where, f.a, f.b, f.expr) if expr for name in expr.fields}
+    return {name: field for name, field in columns(rulebook.schema).items() if name in names}
 
 
 def columns(schema: Schema) -> dict[str, Field]:
@@ -256,30 +280,51 @@ def columns(schema: Schema) -> dict[str, Field]:
     return {**IMPLICIT, **schema.fields}
 
 
-def record_batch(batch: Batch, schema: Schema, shape: pa.Schema) -> pa.RecordBatch:
-    import numpy as np
+def table_schema(schema: Schema, fields: dict[str, Field] | None = None) -> pa.Schema:
+    """The columns of the event table: all fields, or just these.
+
+    >>> [f"{f.name} {f.type}" for f in table_schema(Schema(("label",), {"amount": Field("amount", "money", digits=2)}))][-2:]
+    ['label_source string', 'amount int64']
+    """
     import pyarrow as pa
 
-    records = batch.records()
-    if len(records) != batch.n:
-        raise UsageError("these batches do not keep their records; read them with records=True")
+    kinds = {"string": pa.string(), "number": pa.float64(), "bool": pa.bool_(), "list": pa.list_(pa.string())}
+    shown = {name: kinds.get(f.type, pa.int64()) for name, f in (fields or columns(schema)).items()}
+    return pa.schema({"seq": pa.int64(), "t": pa.int64(), **shown})
+
+
+def record_batch(batch: Batch, schema: Schema, fields: dict[str, Field], shape: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa
+
     arrays = [pa.array(np.arange(batch.seq0, batch.seq0 + batch.n)), pa.array(batch.t)]
-    every = columns(schema)
-    for field in list(shape)[2:]:
-        arrays.append(pa.array(cells(batch, records, every[field.name], schema), field.type))
+    arrays += [
+        pa.array(cells(batch, f, schema), shape.field(name).type, from_pandas=True) for name, f in fields.items()
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=shape)
 
 
-def cells(batch: Batch, records: list[dict], field: Field, schema: Schema) -> Iterable:
-    """One column: what stands in the envelope from the batch, the rest from the records; amounts in minor units."""
-    if field.name == "event_id":
-        return batch.event_ids
-    if field.name == "ts":
+def cells(batch: Batch, field: Field, schema: Schema) -> Any:
+    """One column: from the envelope, from the batch's columns, or else from its records."""
+    name = field.name
+    if name == "event_id":
+        return list(batch.event_ids)
+    if name == "ts":
         return batch.ts
-    if field.name == "type":
-        return [schema.types[code] for code in batch.types]
-    if field.type in ("money", "decimal"):
-        return [None if (v := r.get(field.name)) is None else round(v * 10**field.digits) for r in records]
-    if field.type == "time":
-        return [None if (v := r.get(field.name)) is None else int(v) for r in records]
-    return [r.get(field.name) for r in records]
+    if name == "type":
+        return np.array(schema.types, object)[batch.types]
+    if name in batch.minor:
+        return np.ma.masked_equal(batch.minor[name], NULL)
+    if name in batch.numbers:
+        return in_units(batch.numbers[name], field)
+    if KINDS.get(field.type) == "text":
+        return batch.text(name)
+    return in_units(np.array([r.get(name, np.nan) for r in batch.records()], np.float64), field)
+
+
+def in_units(values: np.ndarray, field: Field) -> Any:
+    """Numbers as their column holds them: amounts as minor units, times as whole ms, true and false as such; NaN is null."""
+    if field.type == "number":
+        return values
+    whole = np.nan_to_num(values * 10.0**field.digits)
+    kind = np.bool_ if field.type == "bool" else np.int64
+    return np.ma.masked_array(np.rint(whole).astype(kind), np.isnan(values))

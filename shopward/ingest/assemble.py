@@ -22,7 +22,7 @@ from shopward.ingest import columns as cols
 from shopward.ingest.chunk import Chunk, Rows
 from shopward.ingest.dead import DeadLetters, mask_record
 from shopward.ingest.normalise import ORIGINAL, Normaliser
-from shopward.ingest.scan import Words, words
+from shopward.ingest.scan import PREFIX, Words, words
 from shopward.ingest.texts import Column, Digits, MadeIds, Text
 
 MEMORY = 100_000  # inputs of one derived field whose value is remembered
@@ -163,7 +163,11 @@ class Assembler:
         return [*names, VERDICT, MARKER]
 
     def _words(self) -> Words:
-        return words([(word.encode(), self.keys[name]) for word, name in self._column_targets().items()])
+        """What a scanner looks for: the names of fields, and the beginnings of names that objects may complete."""
+        targets = self._column_targets()
+        begins = {word[:at] for word in targets for at, c in enumerate(word) if c == "_"} - targets.keys()
+        known = [(word.encode(), self.keys[name]) for word, name in targets.items()]
+        return words(known + [(word.encode(), PREFIX) for word in sorted(begins)])
 
     def _column_targets(self) -> dict[str, str]:
         """Outside name -> field, under every name it may arrive."""

@@ -24,6 +24,11 @@ ABSENT, TEXT, WHOLE, DECIMAL, FALSE, TRUE, ODD = 0, 1, 2, 3, 4, 5, 6
 PLAIN, STRANGE, OVERSIZE = 0, 1, 2
 PADDING = 64  # readable bytes a buffer has behind its content
 WIDE = 32  # bytes looked at in one step
+LONGEST_NUMBER = 40  # digits behind the point, or before it
+OBJECTS = 32  # of one record that are passed over
+KEYS = 64  # names of a record that are remembered to find objects whose fields would collide
+PREFIX = -1  # the field of a word that only begins names: of `card` when there is a field `card_bin`
+OPEN_LIST, CLOSE_LIST, UNDERSCORE = 91, 93, 95
 QUOTE, BACKSLASH, COMMA, COLON, OPEN, CLOSE, NEWLINE, MINUS, DOT, ZERO, NINE = (
     34,
     92,
@@ -286,7 +291,7 @@ def _number_end(p):
         first = p
         p = _digits_end(p)
         form = int64(DECIMAL) if p > first else int64(ODD)
-    if load8(p) == 101 or load8(p) == 69:
+    if load8(p) == 101 or load8(p) == 69 or p - first > LONGEST_NUMBER:
         form = int64(ODD)
     return p, form
 
@@ -328,6 +333,95 @@ def _line_end(p, n):
     return n
 
 
+@njit(forceinline=True)
+def _list_end(p):
+    """Behind the list of plain values at p; -1 when it needs a closer look."""
+    p = _skip_blanks(p + 1)
+    if load8(p) == CLOSE_LIST:
+        return p + 1
+    while True:
+        _, _, form, p = _value(p, False)
+        if form == ODD:
+            return int64(-1)
+        p = _skip_blanks(p)
+        if load8(p) == CLOSE_LIST:
+            return p + 1
+        if load8(p) != COMMA:
+            return int64(-1)
+        p = _skip_blanks(p + 1)
+
+
+@njit(nogil=True, error_model="numpy")
+def _object_end(p, keys):
+    """(behind the flat object at p, how many fields it has); -1 when it is not flat, has a field twice or needs a closer look.
+    `keys` is the address of room for 2 * KEYS words."""
+    p = _skip_blanks(p + 1)
+    count = int64(0)
+    if load8(p) == CLOSE:
+        return p + 1, count
+    while count < KEYS:
+        if load8(p) != QUOTE:
+            break
+        stop = _text_end(p + 1)
+        if load8(stop) != QUOTE or _listed(p + 1, stop, keys, count):
+            break
+        store64(keys + 16 * count, p + 1)
+        store64(keys + 16 * count + 8, stop)
+        count += 1
+        p = _skip_blanks(stop + 1)
+        if load8(p) != COLON:
+            break
+        p = _skip_blanks(p + 1)
+        if load8(p) == OPEN_LIST:
+            p = _list_end(p)
+            if p < 0:
+                break
+        else:
+            _, _, form, p = _value(p, False)
+            if form == ODD:
+                break
+        p = _skip_blanks(p)
+        if load8(p) == CLOSE:
+            return p + 1, count
+        if load8(p) != COMMA:
+            break
+        p = _skip_blanks(p + 1)
+    return int64(-1), count
+
+
+@njit(forceinline=True)
+def _same_bytes(a, b, length):
+    for i in range(length):  # noqa: SIM110  (compiled code)
+        if load8(a + i) != load8(b + i):
+            return False
+    return True
+
+
+@njit(nogil=True, error_model="numpy")
+def _listed(start, stop, keys, count):
+    """Is this name among the first `count` keys?"""
+    for i in range(count):
+        other = int64(load64(keys + 16 * i))
+        if int64(load64(keys + 16 * i + 8)) - other == stop - start and _same_bytes(start, other, stop - start):
+            return True
+    return False
+
+
+@njit(nogil=True, error_model="numpy")
+def _may_collide(start, stop, keys, count):
+    """Does another of the names equal this object's, or begin with it and an underscore?"""
+    length = stop - start
+    found = False
+    for i in range(count):
+        other = int64(load64(keys + 16 * i))
+        longer = int64(load64(keys + 16 * i + 8)) - other
+        if other != start and longer >= length and _same_bytes(start, other, length):
+            found = longer == length or load8(other + length) == UNDERSCORE
+        if found:
+            break
+    return found
+
+
 @njit(nogil=True, error_model="numpy", cache=True)
 def line_end(buf, begin, n):
     """The index of the next newline of buf[begin:n], n when there is none; the buffer is padded."""
@@ -335,23 +429,50 @@ def line_end(buf, begin, n):
     return _line_end(base + begin, base + n) - base
 
 
+@njit(nogil=True, error_model="numpy")
+def _pass_over(p, name, length, prefix, keys, others, objects):
+    """Behind a value at p that nobody reads; and how many names and objects the record has by now, and fields this value."""
+    if others < KEYS:
+        store64(keys + 16 * others, name)
+        store64(keys + 16 * others + 8, name + length)
+    others += 1
+    inner = int64(0)
+    if load8(p) == OPEN_LIST:
+        p = _list_end(p)
+    elif load8(p) == OPEN:
+        if prefix or others > KEYS or objects == OBJECTS:
+            return int64(-1), others, objects, inner
+        p, inner = _object_end(p, keys + 32 * KEYS)
+        store64(keys + 16 * KEYS + 8 * objects, others - 1)
+        objects += 1
+    else:
+        _, _, form, p = _value(p, False)
+        if form == ODD:
+            p = int64(-1)
+    return p, others, objects, inner
+
+
 @njit(forceinline=True)
 def _record(
-    p, row, base, table, stride, lengths, count, fields, heads, slots, size, guess, starts, stops, forms, wide, seen
-):
+    p, row, base, table, stride, lengths, count, fields, heads, slots, size, guess, starts, stops, forms, wide, seen, keys
+):  # fmt: skip
     """Reads the object at p; returns where it ends, or -1 when it is odd. All arrays are addresses: a record costs no reference
-    counting. `guess[k]` is the key that last followed key k; starts, stops and forms have `wide` places for each field."""
+    counting. `guess[k]` is the key that last followed key k; starts, stops and forms have `wide` places for each field.
+    Objects and lists nobody reads are passed over if they are flat and none of their fields could be one that somebody reads."""
     if load8(p) != OPEN:
         return int64(-1)
     p = _skip_blanks(p + 1)
     last = count
-    pairs = 0
+    pairs = int64(0)
+    others = int64(0)
+    objects = int64(0)
     if load8(p) == CLOSE:
         return p + 1
     while True:
         if load8(p) != QUOTE:
             return int64(-1)
         p += 1
+        name = p
         word = load32(guess + 4 * last)
         length = int64(0)
         if word >= 0:
@@ -369,29 +490,39 @@ def _record(
             if load8(p) != COLON:
                 return int64(-1)
             p = _skip_blanks(p + 1)
-        start, stop, form, p = _value(p, word >= 0)
-        if form == ODD:
-            return int64(-1)
-        last = count
-        if word >= 0:
-            field = load32(fields + 4 * word)
-            if int64(load64(seen + 8 * field)) == row:
+        field = int64(PREFIX) if word < 0 else load32(fields + 4 * word)
+        last = count if word < 0 else word
+        if field >= 0:
+            start, stop, form, p = _value(p, True)
+            if form == ODD or int64(load64(seen + 8 * field)) == row:
                 return int64(-1)
             store64(seen + 8 * field, row)
             place = field * wide + row
             store32(starts + 4 * place, start - base)
             store32(stops + 4 * place, stop - base)
             store8(forms + place, form)
-            last = word
+        else:
+            length = _text_end(name) - name if word < 0 else int64(load64(lengths + 8 * word))
+            p, others, objects, inner = _pass_over(p, name, length, word >= 0, keys, others, objects)
+            if p < 0:
+                return p
+            pairs += inner
         pairs += 1
         p = _skip_blanks(p)
         if pairs > MAX_FIELDS:
             return int64(-1)
         if load8(p) == CLOSE:
-            return p + 1
+            break
         if load8(p) != COMMA:
             return int64(-1)
         p = _skip_blanks(p + 1)
+    if objects > 0 and others > KEYS:
+        return int64(-1)
+    for i in range(objects):
+        at = keys + 16 * int64(load64(keys + 16 * KEYS + 8 * i))
+        if _may_collide(int64(load64(at)), int64(load64(at + 8)), keys, others):
+            return int64(-1)
+    return p + 1
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -408,6 +539,8 @@ def scan_ndjson(
     fields_at, slots_at, guess_at = int64(fields.ctypes.data), int64(slots.ctypes.data), int64(guess.ctypes.data)
     starts_at, stops_at, forms_at = int64(starts.ctypes.data), int64(stops.ctypes.data), int64(forms.ctypes.data)
     seen_at, count, size = int64(seen.ctypes.data), int64(lengths.shape[0]), int64(slots.shape[0])
+    keys = np.empty(6 * KEYS, np.int64)  # names of a record, which of them are objects, names of one object
+    keys_at = int64(keys.ctypes.data)
     p = base + begin
     n = base + n
     row = int64(0)
@@ -439,6 +572,7 @@ def scan_ndjson(
             forms_at,
             capacity,
             seen_at,
+            keys_at,
         )
         status[row] = PLAIN
         if end >= 0:

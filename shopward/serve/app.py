@@ -182,25 +182,24 @@ class App:
         return _encode(answer), b"application/json"
 
     async def _batch(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
-        lines = [line for line in (await _body(scope, receive, MAX_BODY)).split(b"\n") if line.strip()]
+        lines = _lines(await _body(scope, receive, MAX_BODY))
         events, bad = [], {}
-        for i, line in enumerate(lines):
+        for i, line in lines:
             found = f"an event may have {MAX_EVENT:,} bytes" if len(line) > MAX_EVENT else _object(line)
             if isinstance(found, str):
-                bad[i] = {"line": i + 1, "error": found}
+                bad[i] = {"line": i, "error": found}
             else:
                 events.append(found)
         answers = iter(await self.decider.decide(events) if events else ())
         out = []
-        for i in range(len(lines)):
+        for i, _ in lines:
             answer = bad.get(i) or next(answers)
-            out.append({"line": i + 1, "error": str(answer)} if isinstance(answer, BadEvent) else answer)
+            out.append({"line": i, "error": str(answer)} if isinstance(answer, BadEvent) else answer)
         return b"".join(_encode(answer) + b"\n" for answer in out), b"application/x-ndjson"
 
     async def _labels(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
-        lines = [line for line in (await _body(scope, receive, MAX_BODY)).split(b"\n") if line.strip()]
         rows = []
-        for i, line in enumerate(lines, 1):
+        for i, line in _lines(await _body(scope, receive, MAX_BODY)):
             found = _object(line)
             if isinstance(found, str):
                 raise HttpError(400, f"line {i}: {found}")
@@ -232,6 +231,11 @@ class App:
             else:
                 await self.decider.stop()
                 return await send({"type": "lifespan.shutdown.complete"})
+
+
+def _lines(body: bytes) -> list[tuple[int, bytes]]:
+    """The lines that hold something, with their numbers."""
+    return [(i, line) for i, line in enumerate(body.split(b"\n"), 1) if line.strip()]
 
 
 def _object(raw: bytes) -> dict[str, Any] | str:

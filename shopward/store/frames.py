@@ -24,6 +24,7 @@ HEADER = struct.Struct("<4s I H H I I I Q q q Q")
 SECTIONS = struct.Struct("<6I")  # bytes of events, t, content, ids, decisions, extra
 CHECKED = 8  # the checksum covers everything after it
 KINDS = ("events", "switch", "lists")
+YOUNGER = "written by a newer Shopward: open it with that version"
 NO_INTS = np.empty(0, np.int64)
 NEWLINE = 10
 
@@ -163,17 +164,21 @@ class Header:
     seq0: int
     clock: int
     settled: int
+    known: bool  # can this version read it?
 
 
 def header_at(data: Bytes, offset: int) -> Header | None:
-    """The header at `offset`, or None where none can be."""
+    """The header at `offset`, or None where none can be.
+
+    It may be of a kind that only a later version knows (`known` is false); that is no damage if its checksum is right.
+    """
     if offset + HEADER.size + SECTIONS.size > len(data):
         return None
     magic, crc, kind, flags, length, n, spare, number, seq0, clock, settled = HEADER.unpack_from(data, offset)
     stop = offset + HEADER.size + length
-    if magic != MAGIC or kind >= len(KINDS) or flags or spare or length < SECTIONS.size:
+    if magic != MAGIC or length < SECTIONS.size:
         return None
-    return Header(offset, stop, crc, kind, n, number, seq0, clock, settled)
+    return Header(offset, stop, crc, kind, n, number, seq0, clock, settled, known=kind < len(KINDS) and not (flags or spare))
 
 
 def whole(data: Bytes, header: Header | None) -> bool:

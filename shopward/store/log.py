@@ -435,6 +435,8 @@ def _checked(segment: Segment, data: Bytes, last: bool, expected: tuple[int, int
                 f"{segment.path}: offset {header.offset}: frame {header.number} (event {header.seq0}) where frame "
                 f"{expected[0]} (event {expected[1]}) belongs; restore this file from a copy"
             )
+        if not header.known:
+            raise CorruptStore(f"{segment.path}: offset {header.offset}: {frames.YOUNGER}")
         expected, end = (header.number + 1, header.seq0 + header.n), header.stop
         yield header
     if end < len(data) and (not last or frames.survivor(data, end) is not None):

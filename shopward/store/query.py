@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TAIL_EVENTS = 200_000  # a longer tail of the log is compacted first
 
 LABELS = """
-    SELECT label_event AS event_id, label, ts AS label_ts, label_source AS source, NULL::DOUBLE AS amount, seq
+    SELECT label_event AS event_id, label, ts AS label_ts, label_source AS source, label_amount AS amount, seq
     FROM events WHERE type = 'label'
     UNION ALL BY NAME SELECT * FROM shared_labels WHERE seq NOT IN (SELECT seq FROM events WHERE type = 'label')
 """

@@ -27,7 +27,7 @@ TEXTS = pa.list_(pa.string())
 KINDS: dict[str, pa.DataType] = {
     "string": pa.string(), "number": pa.float64(), "bool": pa.bool_(), "time": TIME, "list": TEXTS,
 }  # fmt: skip
-LABEL_COLUMNS = {"label": "number", "label_event": "string", "label_source": "string"}
+LABEL_COLUMNS = {"label": "number", "label_event": "string", "label_source": "string", "label_amount": "number"}
 RESERVED = ("event_id", "ts", "type")
 
 DECISIONS = pa.schema(
@@ -172,7 +172,7 @@ def evidence_row(evidence: Evidence) -> dict[str, Any]:
 
 
 def lists_table(rows: Sequence[tuple[int, dict[str, Any]]]) -> pa.Table:
-    """List writes given as (seq, write)."""
+    """List writes given as (seq of the event that caused it, -1 when somebody wrote it by hand, write)."""
     columns: dict[str, list] = {name: [row.get(name) for _, row in rows] for name in LISTS.names}
     columns["key"] = [shown_key(key) for key in columns["key"]]
     columns["remove"] = [bool(flag) for flag in columns["remove"]]
@@ -218,7 +218,7 @@ class Gathered:
         if frame.n:
             self._add_events(frame)
         for write in frame.writes:
-            self.lists.setdefault(f"date={date_of(frame.clock)}", []).append((frame.seq0 + frame.n - 1, write))
+            self.lists.setdefault(f"date={date_of(frame.clock)}", []).append((write.get("seq", -1), write))
 
     def _add_events(self, frame: Frame) -> None:
         days = (frame.t // DAY_MS).tolist()

@@ -160,7 +160,9 @@ def test_nan_is_null_and_a_missing_lookup_value_is_null_too(memory, logged):
 
 def test_a_log_that_saw_all_of_this_replays_to_the_same_state(tmp_path):
     with Engine(rules(), data=tmp_path, mode="interpreted") as engine:
-        for i, (fields, _) in enumerate([*FIELDS, *KEPT, ({"note": nested(12)}, ""), ({"note": 10**400}, ""), ({"note": {1, 2}}, "")]):
+        for i, (fields, _) in enumerate(
+            [*FIELDS, *KEPT, ({"note": nested(12)}, ""), ({"note": 10**400}, ""), ({"note": {1, 2}}, "")]
+        ):
             engine.decide_events([order(2 * i), order(2 * i + 1) | fields])
         state, n = engine.state_hash(), engine.seq
         engine.journal.release()
@@ -179,6 +181,9 @@ def test_bad_labels_are_refused_whole_and_say_which(logged):
         ({"label_ts": "soon"}, "label 2: .*not a time"),
         ({"label_ts": None}, "label 2: label_ts: missing"),
         ({"event_id": None}, "label 2: event_id: missing"),
+        ({"event_id": "\ud800"}, "label 2: event_id: not valid Unicode"),
+        ({"source": "\udfff"}, "label 2: source: not valid Unicode"),
+        ({"label_ts": FAR}, "label 2: label_ts: in the future .2099"),
     ):
         with pytest.raises(BadEvent, match=reason):
             logged.label([good, good | fields])
@@ -228,12 +233,21 @@ def test_a_bad_body_gets_a_clear_answer_and_the_next_event_is_decided(logged, bo
     before = standing(logged)
     bad, batch = talk(logged, [("/v1/decide", body), ("/v1/decide/batch", body.replace(b"\n", b" "))])
     assert bad.status_code == status and reason in bad.json()["error"]
-    assert batch.status_code == 200 and all(reason in msgspec.json.decode(line)["error"] for line in batch.text.splitlines())
+    assert batch.status_code == 200 and all(
+        reason in msgspec.json.decode(line)["error"] for line in batch.text.splitlines()
+    )
     assert standing(logged) == before
-    mixed = b"\n".join([msgspec.json.encode(order(logged.seq)), body or b"{", msgspec.json.encode(order(logged.seq + 1, amount=500))])
+    mixed = b"\n".join(
+        [
+            msgspec.json.encode(order(logged.seq)),
+            b"",
+            body or b"{",
+            msgspec.json.encode(order(logged.seq + 1, amount=500)),
+        ]
+    )
     [answer] = talk(logged, [("/v1/decide/batch", mixed)])
     rows = [msgspec.json.decode(line) for line in answer.text.splitlines()]
-    assert [row.get("action") for row in rows] == ["allow", None, "deny"] and rows[1]["line"] == 2
+    assert [row.get("action") for row in rows] == ["allow", None, "deny"] and rows[1]["line"] == 3
 
 
 def test_bad_labels_over_http_are_refused_with_their_line(logged):
@@ -252,7 +266,12 @@ def test_bad_labels_over_http_are_refused_with_their_line(logged):
 def folder(tmp_path_factory) -> Path:
     """The rulebook as a folder."""
     root = tmp_path_factory.mktemp("rules")
-    texts = {"schema.yaml": SCHEMA, "features/all.yaml": FEATURES, "lists/all.yaml": LISTS, "policy.yaml": "base_currency: USD"}
+    texts = {
+        "schema.yaml": SCHEMA,
+        "features/all.yaml": FEATURES,
+        "lists/all.yaml": LISTS,
+        "policy.yaml": "base_currency: USD",
+    }
     texts |= {"rules/r.yaml": rule("big", "amount > 100", "deny")}
     for name, text in texts.items():
         (root / name).parent.mkdir(exist_ok=True)
@@ -330,7 +349,15 @@ def test_the_command_tells_how_many_records_were_unusable_and_where_they_are(tmp
 
 def table(n: int = 2_000) -> pa.Table:
     ids = [f"p{i}" for i in range(n)]
-    return pa.table({"event_id": ids, "type": ["order"] * n, "ts": [START + i for i in range(n)], "account": ids, "amount": [1.0] * n})
+    return pa.table(
+        {
+            "event_id": ids,
+            "type": ["order"] * n,
+            "ts": [START + i for i in range(n)],
+            "account": ids,
+            "amount": [1.0] * n,
+        }
+    )
 
 
 def parquet(path: Path, cut: int) -> bytes:
@@ -399,10 +426,41 @@ HOSTILE = [
     "yield", "account == b'x'", "env['x']", "`id`", "${x}", "{{x}}", "breakpoint()", "__builtins__", "nan", "HASH['x']", "F[0]", "None.x", "not", "(" * 400,
     "amount " + "+ amount" * 3_000, "account == '" + "x" * 20_000 + "'", "amount == 1e999", "amount == 0x10", "amount > 1 \x00", "\ud800",
 ]  # fmt: skip
-QUOTES = ["'", '"', "\\", "\\'", '\\"', "\n", "\r", "\t", "\x00", "{", "}", "%s", "#", "'''", '"""', "\u2028", "é", "\\x27", "\\N{QUOTATION MARK}"]
+QUOTES = [
+    "'",
+    '"',
+    "\\",
+    "\\'",
+    '\\"',
+    "\n",
+    "\r",
+    "\t",
+    "\x00",
+    "{",
+    "}",
+    "%s",
+    "#",
+    "'''",
+    '"""',
+    "\u2028",
+    "é",
+    "\\x27",
+    "\\N{QUOTATION MARK}",
+]
 SEEN: list[str] = []
 WATCHING = [False]
-HARMLESS = {"compile", "exec", "object.__getattr__", "sys._getframe", "builtins.id", "gc.get_objects", "code.__new__", "function.__new__", "os.putenv", "mmap.__new__"}  # memory without a file; pytest notes which test runs
+HARMLESS = {
+    "compile",
+    "exec",
+    "object.__getattr__",
+    "sys._getframe",
+    "builtins.id",
+    "gc.get_objects",
+    "code.__new__",
+    "function.__new__",
+    "os.putenv",
+    "mmap.__new__",
+}  # memory without a file; pytest notes which test runs
 
 
 def watch(event: str, args: tuple) -> None:
@@ -424,7 +482,11 @@ def watched():
 
 
 def quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode() if text.isprintable() else msgspec.json.encode(text.encode("utf-8", "replace").decode()).decode()
+    return (
+        msgspec.json.encode(text).decode()
+        if text.isprintable()
+        else msgspec.json.encode(text.encode("utf-8", "replace").decode()).decode()
+    )
 
 
 def try_book(place: str, text: str) -> bool:
@@ -469,7 +531,9 @@ def test_no_string_breaks_out_of_generated_code(watched, place):
         inside = "".join(chance.choice([*QUOTES, PAYLOAD, "a"]) for _ in range(chance.randrange(1, 6)))
         mark = chance.choice("'\"")
         test = f"account == {mark}{inside}{mark}"
-        taken += try_book(place, {"when": test, "where": test, "derive": f"coalesce({mark}{inside}{mark}, account)"}[place])
+        taken += try_book(
+            place, {"when": test, "where": test, "derive": f"coalesce({mark}{inside}{mark}, account)"}[place]
+        )
     assert taken > 5 and watched == []
 
 
@@ -487,7 +551,9 @@ def test_yaml_in_a_rulebook_makes_no_objects(watched):
     for text in ("!!python/object/apply:os.system ['echo harm']", "!!python/name:os.system", "&a [*a, *a]", "!harm x"):
         with pytest.raises(RulebookError):
             Rulebook.from_files({"schema.yaml": f"types: [order]\nfields: {{account: string}}\nmapping: {text}\n"})
-    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True))
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)
+    )
     with pytest.raises(RulebookError):
         Rulebook.from_files({"schema.yaml": bomb})
     assert watched == []

@@ -93,18 +93,19 @@ def test_a_key_with_a_million_events_in_its_window_is_exact_and_given_back_when_
 
 def test_idle_keys_are_given_back_while_busy_ones_stay_exact():
     windows = Windows(KEYS, bytes(16), mode="interpreted")
-    busy, seen = mixed(np.array([7])), 0
-    for first in range(0, 24 * 1024, 1024):
+    busy = mixed(np.array([7]))
+    for seen, first in enumerate(range(0, 24 * 1024, 1024), 1):
         device = mixed(np.arange(first, first + 1024) + 100)
         device[512] = busy[0]
         block = windows.update(logins(first, 1024, device, 2_000))
-        seen += 1
         assert block.values[0, 512] == min(seen, 2)  # comes every 2,048 s
     assert windows.memory()["keys"] < 16 * 1024
 
 
 def test_lists_that_rules_write_without_end_hold_each_key_once_and_forget_what_expired():
-    hostile = book(rule("add", "amount > 0", "{action: review, list: {add: blocked_devices, key: device, expires: 1h}}"))
+    hostile = book(
+        rule("add", "amount > 0", "{action: review, list: {add: blocked_devices, key: device, expires: 1h}}")
+    )
     engine = Engine(hostile, mode="interpreted")
     event = {"type": "order", "account": "a1", "amount": 1.0}
     for i in range(3_000):

@@ -44,7 +44,14 @@ def stream(tmp_path_factory) -> list[dict]:
 
 
 def order(i: int, **fields) -> dict:
-    return {"event_id": f"e{i}", "type": "order", "ts": START + i * 1000, "account": "a1", "device": "d1", "amount": 5.0} | fields
+    return {
+        "event_id": f"e{i}",
+        "type": "order",
+        "ts": START + i * 1000,
+        "account": "a1",
+        "device": "d1",
+        "amount": 5.0,
+    } | fields
 
 
 def opened(data: Path, disk: ForgetfulDisk | None = None, **options) -> Engine:
@@ -243,9 +250,11 @@ def test_a_full_disk_then_a_crash_keeps_exactly_what_was_answered(tmp_path, stre
 
 
 def test_a_disk_that_fills_up_inside_a_large_group_decides_the_rest_when_there_is_room(tmp_path):
-    writes = book(  # a feature reads the list that a rule writes: events are decided one by one, each with its own frame
-        rule("seen", "amount > 0", "{action: review, list: {add: blocked_devices, key: device}}"),
-        features="device_known: {list: blocked_devices, entity: device}",
+    writes = (
+        book(  # a feature reads the list that a rule writes: events are decided one by one, each with its own frame
+            rule("seen", "amount > 0", "{action: review, list: {add: blocked_devices, key: device}}"),
+            features="device_known: {list: blocked_devices, entity: device}",
+        )
     )
     disk = ForgetfulDisk()
     engine = opened(tmp_path, disk, book=writes)
@@ -438,7 +447,9 @@ def test_fifty_clients_retrying_one_event_at_once_get_one_decision(tmp_path):
         app = App(engine, "token")
         app.decider.start()
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://shop", headers={"authorization": "Bearer token"}) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://shop", headers={"authorization": "Bearer token"}
+        ) as client:
             found = await asyncio.gather(*(client.post("/v1/decide", json=order(i % 5)) for i in range(50)))
         await app.decider.stop()
         return found
@@ -487,7 +498,7 @@ def lines_of(trace: Path, traced: subprocess.Popen) -> list[str]:
     lines: list[str] = []
     for _ in range(400):
         lines = trace.read_text(errors="replace").splitlines() if trace.exists() else []
-        if any(line.startswith(f"{traced.pid} +++") for line in lines[-3:]):
+        if any(re.match(rf"{traced.pid}\s+\+\+\+", line) for line in lines[-3:]):
             break
         time.sleep(0.05)
     if not any("(" in line for line in lines):
@@ -528,7 +539,7 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 def test_no_acknowledgement_of_an_engine_precedes_the_fdatasync_of_its_frame(tmp_path):
     events, trace, data = tmp_path / "events.ndjson", tmp_path / "trace", tmp_path / "data"
     write_events(events, 60)
-    lines = [line for line in dict.fromkeys(events.read_bytes().splitlines())]
+    lines = list(dict.fromkeys(events.read_bytes().splitlines()))
     events.write_bytes(b"\n".join(lines))
     code = f"""
 import sys, msgspec
@@ -570,11 +581,20 @@ def test_no_http_answer_precedes_the_fdatasync_of_its_frame(tmp_path):
         async with httpx.AsyncClient(base_url=url, headers={"authorization": "Bearer t"}, timeout=60) as client:
             login = {"type": "login", "ts": START, "account": "a1", "device": "d1"}
             for start in range(0, 60, 20):
-                calls = (client.post("/v1/decide", json=login | {"event_id": f"id-{i}-x"}) for i in range(start, start + 20))
+                calls = (
+                    client.post("/v1/decide", json=login | {"event_id": f"id-{i}-x"}) for i in range(start, start + 20)
+                )
                 for answer in await asyncio.gather(*calls):
                     assert answer.status_code == 200
 
     asyncio.run(talk())
     server.terminate()
     done = lines_of(trace, server)
-    assert check_trace(done, data, re.compile(r'(?:write|writev|sendto|sendmsg)\(\d+<(?:TCP|socket)[^\n]*?event_id\\":\\"(id-\d+-x)\\"')) == 60
+    assert (
+        check_trace(
+            done,
+            data,
+            re.compile(r'(?:write|writev|sendto|sendmsg)\(\d+<(?:TCP|socket)[^\n]*?event_id\\":\\"(id-\d+-x)\\"'),
+        )
+        == 60
+    )

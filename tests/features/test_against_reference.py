@@ -75,7 +75,7 @@ def test_engine_agrees_with_the_reference(mode, rulebook, make, folder):
 
 @pytest.mark.parametrize("mode", ["interpreted", "compiled"])
 def test_more_filters_than_a_word_has_bits(mode, folder):
-    lines = [f"n_{k}: {{entity: device, measure: count, over: 1h, where: amount >= {k}}}" for k in range(70)]
+    lines = [f"n_{k}: {{entity: device, measure: count, over: ever, where: amount >= {k}}}" for k in range(70)]
     rulebook = book("\n".join(lines))
     events = [{"device": "d", "t": T0 + i, "amount": 100 * i} for i in range(70)]
     got = run(Windows(rulebook, SEED, mode=mode, cache_dir=folder), events, rulebook.schema)

@@ -78,6 +78,12 @@ TIMES = st.one_of(
         "2026-01-31T12:00:00+19:00", "2026-1-31", -5, "2026-01-31T12:00:00.Z", 1e12, "1970-01-01T00:30:00+01:00", 99999999999999999,
     ]),
 )  # fmt: skip
+NAMES = st.sampled_from(["a", "b", "a_b", "domain", "id", "label", "", "page_a", "a\u0000", "_"])
+LEAVES = st.one_of(st.none(), st.booleans(), IDS, NUMBERS, st.lists(st.one_of(IDS, NUMBERS, st.none()), max_size=3))
+NESTED = st.one_of(
+    LEAVES, st.dictionaries(NAMES, LEAVES, max_size=4), st.dictionaries(NAMES, st.dictionaries(NAMES, LEAVES, max_size=2), max_size=2),
+    st.lists(st.one_of(st.lists(IDS, max_size=2), st.dictionaries(NAMES, LEAVES, max_size=2)), max_size=2),
+)  # fmt: skip
 EVENTS = st.fixed_dictionaries(
     {"type": st.sampled_from(["login", "order", "payment", "refund", "refnd", "label"]), "ts": TIMES},
     optional={
@@ -92,7 +98,8 @@ EVENTS = st.fixed_dictionaries(
         "success": st.one_of(st.sampled_from([True, False, 0, 1, 2, "true", "False", "1", "yes", 1.0, ""]), ODDITIES),
         "born": TIMES, "tags": st.one_of(st.lists(st.one_of(IDS, NUMBERS), max_size=4), ODDITIES), "note": ODDITIES,
         "label": st.sampled_from([0, 1, 2, "1", True, None]), "label_event": IDS, "seq": ODDITIES,
-        "unknown": ODDITIES, "account_x": ODDITIES, "mail_domain": IDS,
+        "unknown": ODDITIES, "account_x": ODDITIES, "mail_domain": IDS, "page": NESTED, "page_a": ODDITIES, "mail": NESTED, "event": NESTED,
+        "p": NESTED, "": NESTED, "page_": NESTED,
     },
 )  # fmt: skip
 
@@ -145,6 +152,21 @@ def test_damaged_bytes_are_read_the_same_fast_and_slowly(event, shape, data):
         b'{"type":"login","ts":1,"other":"a","other":"b"}',
         b'{"type":"login","ts":1,"acc\\u006funt":"a","account":"b"}',
         b'{"type":"login","ts":1,"x":{"a":1,"a":2}}',
+        b'{"type":"login","ts":1,"x":{"a":1},"x":2}',
+        b'{"type":"login","ts":1,"x":2,"x":{"a":1}}',
+        b'{"type":"login","ts":1,"x_a":2,"x":{"a":1}}',
+        b'{"type":"login","ts":1,"x":{"a_b":1},"x_a":{"b":2}}',
+        b'{"type":"login","ts":1,"mail":{"domain":"a.b"}}',
+        b'{"type":"login","ts":1,"x":{"a":[1,"b",null,true]},"y":[],"z":{},"w":[[1]]}',
+        b'{"type":"login","ts":1,"x":[1,2,,3]}',
+        b'{"type":"login","ts":1,"x":[1,2',
+        b'{"type":"login","ts":1,"x":[1 2]}',
+        b'{"type":"login","ts":1,"x":{"a":1,}}',
+        b'{"type":"login","ts":1,"x":{"a"}}',
+        b'{"type":"login","ts":1,"x":' + b"1" * 400 + b"}",
+        b'{"type":"login","ts":1,"x":{' + b",".join(b'"f%d":1' % i for i in range(70)) + b"}}",
+        b'{"type":"login","ts":1,' + b",".join(b'"f%d":1' % i for i in range(70)) + b',"f1":{"a":1}}',
+        b'{"type":"login","ts":1,' + b",".join(b'"f%d":{"a":1}' % i for i in range(40)) + b"}",
         b'{"type":"login","ts":1,"account":{"id":1}}',
         b'{"type":"login","ts":1,"note":"\xc3\x28"}',
         b'{"type":"login","ts":1,"unknown":"\xed\xa0\x80"}',

@@ -19,6 +19,7 @@ from shopward.errors import NotYet, RulebookError
 from shopward.features import sql
 from shopward.features.live import Windows
 from shopward.hashing import siphash128
+from shopward.ingest import read
 from shopward.ingest.clock import Clock
 from shopward.ingest.normalise import Normaliser
 from shopward.rules.act import share
@@ -544,10 +545,16 @@ def test_line_11_a_whole_file_of_odd_records_is_the_same_in_the_engine_and_in_sq
     (tmp_path / "e.ndjson").write_text("\n".join(json.dumps(record) for record in shop_day(400)))
     (tmp_path / "labels.csv").write_text("event_id,label,label_ts,source\n" + "\n".join(shop_labels(400)))
     native = Engine(book, mode="interpreted", seed=SEED)
-    tables = [native.features_table(b) for b in native.read([tmp_path / "e.ndjson"], labels=tmp_path / "labels.csv")]
+    tables = [
+        native.features_table(native.decide_batch(b))
+        for b in native.read([tmp_path / "e.ndjson"], labels=tmp_path / "labels.csv")
+    ]
+    columns = read([tmp_path / "e.ndjson"], book, sql.needs(book), SEED, labels=tmp_path / "labels.csv")
+    table = sql.as_table(columns, book)
     other = Engine(book, mode="interpreted", seed=SEED)
-    batches = other.read([tmp_path / "e.ndjson"], labels=tmp_path / "labels.csv", records=True)
-    by_native, by_sql = pa.concat_tables(tables).to_pydict(), sql.run(batches, book).to_pydict()
+    whole = other.read([tmp_path / "e.ndjson"], labels=tmp_path / "labels.csv", records=True)
+    assert table == sql.as_table(whole, book)
+    by_native, by_sql = pa.concat_tables(tables).to_pydict(), sql.run(table, book).to_pydict()
     assert by_native.pop("event_id") == by_sql.pop("event_id")
     assert differences(by_native, by_sql, [{"event_id": str(i)} for i in range(400)]) == []
     assert by_sql["spend_1h"][-1] > 0 and max(x or 0 for x in by_sql["mail_bad_1d"]) > 0
@@ -567,7 +574,7 @@ def counted(paths, schema: str = MARKET, **options) -> list[tuple[str, float]]:
     return [
         row
         for b in engine.read(paths, **options)
-        for row in zip(*engine.features_table(b).to_pydict().values(), strict=True)
+        for row in zip(*engine.features_table(engine.decide_batch(b)).to_pydict().values(), strict=True)
     ]
 
 
@@ -628,7 +635,7 @@ def test_line_07_a_label_column_becomes_a_label_event_when_it_was_known_before_e
     )  # fmt: skip
     book = rulebook("bad: {entity: account, measure: mean(label), over: 24h, where: type == 'label'}", LABELLED)
     engine = Engine(book, mode="interpreted")
-    rows = [row for b in engine.read([tmp_path]) for row in engine.features_table(b).to_pylist()]
+    rows = [row for b in engine.read([tmp_path]) for row in engine.features_table(engine.decide_batch(b)).to_pylist()]
     assert rows == [{"event_id": f"e{i}", "bad": bad} for i, bad in enumerate([None, None, 1.0, 0.5])]
 
 
@@ -650,7 +657,7 @@ def test_line_09_fields_are_normalised_before_they_are_keys():
         {"type": "login", "ts": 0, "email": e, "ip": ip}
         for e, ip in (("Ann@x.org", "2001:db8::1"), ("ann@X.org", "2001:db8::ffff"))
     ]
-    table = engine.features_table(engine.batch([engine.normaliser(e) for e in events]))
+    table = engine.features_table(engine.decide_batch(engine.batch([engine.normaliser(e) for e in events])))
     assert table["n"].to_pylist() == [1, 2] and table["nets"].to_pylist() == [1, 2]
 
 
@@ -680,7 +687,7 @@ def test_line_10_other_currencies_come_in_at_the_days_rate_and_without_a_rate_as
         engine.normaliser({"type": "order", "ts": ms("10:00"), "account": "a", "amount": a, "currency": c})
         for a, c in orders
     ]
-    assert engine.features_table(engine.batch(events))["spend"].to_pylist() == [10.0, 22.5, 22.5]
+    assert engine.features_table(engine.decide_batch(engine.batch(events)))["spend"].to_pylist() == [10.0, 22.5, 22.5]
     assert engine.normaliser.notes == {"amount: no rate for XXX": 1}
 
 
@@ -784,7 +791,7 @@ def test_line_12_lists_and_lookups_are_read_as_of_the_event():
     engine.lists.add("blocked", "d", ms("10:00"), ms("11:00"))
     times = ["09:59:59.999", "10:00", "10:59:59.999", "11:00", "1d 00:00"]
     events = [engine.normaliser({"type": "login", "ts": ms(when), "device": "d"}) for when in times]
-    found = engine.features_table(engine.batch(events))
+    found = engine.features_table(engine.decide_batch(engine.batch(events)))
     assert found["device_blocked"].to_pylist() == [0, 1, 1, 0, 0] and found["device_risk"].to_pylist() == [
         1,
         1,

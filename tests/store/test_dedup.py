@@ -148,7 +148,8 @@ def test_expired_runs_leave_the_disk():
     assert store.dedup.find(hash_strings(["0-0", "1990-0"], SEED)).tolist() == [-1, 796]
 
 
-def test_too_many_ids_are_kept_only_for_the_days_in_which_they_answer_retries():
+def test_too_many_ids_are_kept_only_for_the_days_in_which_they_answer_retries(monkeypatch):
+    monkeypatch.setattr("shopward.store.dedup.MERGED_ROWS", 16)
     store = Store(ForgetfulDisk())
     store.dedup.find_ids = 100
     days(store, 0, 150)

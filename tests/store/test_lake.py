@@ -70,7 +70,8 @@ SHOP = [
     {"event_id": "e2", "ts": NOON + 5, "type": "payment", "account": "a1", "amount": 12.34, "items": 2, "tags": ["x", "y"],
      "decision": {"action": "deny", "score": 0.9, "reasons": ["ring"], "arm": "treated", "evidence": [evidence()]}},
     {"event_id": "e3", "ts": NOON + DAY, "type": "payment", "account": "a2", "amount": 99_999_999.99, "born": NOON},
-    {"event_id": "l1", "ts": NOON + DAY + 1, "type": "label", "label": 1.0, "label_event": "e2", "label_source": "chargeback"},
+    {"event_id": "l1", "ts": NOON + DAY + 1, "type": "label", "label": 1.0, "label_event": "e2", "label_source": "chargeback",
+     "label_amount": 12.34},
 ]  # fmt: skip
 
 
@@ -84,6 +85,7 @@ def data(tmp_path):
             "expires": NOON + DAY,
             "remove": False,
             "provenance": "rule:ring",
+            "seq": 1,
         }
         take(log, SHOP, COLUMNS, [write])
     return tmp_path
@@ -183,13 +185,13 @@ def test_every_view(data):
             {"entity": "device:d1", "value": "3", "value_number": 3.0, "seq": 1}
         ]
         assert sql(
-            data, "SELECT list, key, provenance, epoch_ms(expires) AS e FROM lists ORDER BY list"
+            data, "SELECT list, key, provenance, epoch_ms(expires) AS e, seq FROM lists ORDER BY list"
         ).to_pylist() == [
-            {"list": "blocked", "key": "a1|d1", "provenance": "rule:ring", "e": NOON + DAY},
-            {"list": "family", "key": "d9", "provenance": "analyst:kim", "e": None},
+            {"list": "blocked", "key": "a1|d1", "provenance": "rule:ring", "e": NOON + DAY, "seq": 1},
+            {"list": "family", "key": "d9", "provenance": "analyst:kim", "e": None, "seq": -1},
         ]
-        assert sql(data, "SELECT event_id, label, source, seq FROM labels").to_pylist() == [
-            {"event_id": "e2", "label": 1.0, "source": "chargeback", "seq": 3}
+        assert sql(data, "SELECT event_id, label, source, amount, seq FROM labels").to_pylist() == [
+            {"event_id": "e2", "label": 1.0, "source": "chargeback", "amount": 12.34, "seq": 3}
         ]
         assert sql(data, "SELECT * FROM cases").num_rows == 0
         compact(data)

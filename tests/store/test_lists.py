@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,12 @@ writes = st.lists(
         valid_from=st.integers(0, 20),
         expires=st.none() | st.integers(0, 25),
         remove=st.booleans(),
+        provenance=st.sampled_from(["", "rule:ring"]),
+        seq=st.sampled_from([-1, 7]),
     ),
     max_size=12,
 )
+SLACK = 3
 
 
 @given(writes)
@@ -40,6 +44,53 @@ def test_many_at_once_is_one_at_a_time(entries, asked):
     index = ListIndex(entries)
     keys, times = [k for k, _ in asked], np.array([t for _, t in asked], np.int64)
     assert index.contains_many("blocked", keys, times).tolist() == [index.contains("blocked", k, t) for k, t in asked]
+
+
+def asked_of(index: ListIndex) -> list[bool]:
+    return [index.contains("blocked", key, t) for key in "ab" for t in range(-5, 30)]
+
+
+@given(writes)
+def test_what_events_caused_also_holds_for_late_events_after_them(entries):
+    index = ListIndex(entries, slack=SLACK)
+    for key in "ab":
+        for t in range(-5, 27):
+            on = False
+            for entry in (e for e in entries if e.key == key):
+                since = entry.valid_from - (SLACK if entry.seq >= 0 else 0)
+                if entry.remove:
+                    on = on and t < since
+                elif entry.expires is None or entry.expires > entry.valid_from:
+                    on = on or since <= t < (entry.expires if entry.expires is not None else 1_000)
+            assert index.contains("blocked", key, t) is on
+            assert (index.said("blocked", key, t) is not None) is on
+
+
+@given(writes, writes)
+def test_an_index_restored_from_its_entries_goes_on_like_the_one_it_was_taken_from(before, after):
+    index, again = ListIndex(before, slack=SLACK), ListIndex(slack=SLACK)
+    again.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(index.entries())))
+    assert again.entries() == index.entries() and asked_of(again) == asked_of(index)
+    for one in (index, again):
+        one.apply(after)
+    by_key = [sorted(one.entries(), key=lambda e: e["key"]) for one in (index, again)]
+    assert by_key[0] == by_key[1] and asked_of(again) == asked_of(index)
+
+
+def test_the_entry_says_who_put_a_key_there_and_since_when_truly():
+    index = ListIndex(slack=100)
+    index.add("blocked", "d1", 1_000, 5_000, "rule:ring", seq=4)
+    index.add("blocked", "d1", 2_000, 6_000, "rule:ring", seq=9)
+    index.add("blocked", "d1", 3_000, 4_000, "analyst:kim")
+    assert [index.said("blocked", "d1", t).provenance for t in (950, 3_500, 4_500)] == [
+        "rule:ring",
+        "analyst:kim",
+        "rule:ring",
+    ]
+    assert index.said("blocked", "d1", 5_500) == Entry(
+        list="blocked", key="d1", valid_from=1_000, expires=6_000, provenance="rule:ring", seq=9
+    )
+    assert index.said("blocked", "d1", 6_000) is None and index.said("blocked", "d2", 1_000) is None
 
 
 def test_an_entry_may_begin_in_the_future():
@@ -65,3 +116,4 @@ def test_ten_thousand_writes_of_one_key_stay_one_span():
     for t in range(10_000):
         index.add("l", "k", t, t + 60)
     assert index._lists["l"]["k"] == (0, 10_059)
+    assert len(index.entries()) == 1

@@ -194,6 +194,18 @@ def test_every_flipped_byte_is_noticed(tmp_path):
                 list(read(tmp_path))
 
 
+def test_a_frame_of_a_younger_version_is_no_damage_and_never_cut(tmp_path, monkeypatch):
+    with monkeypatch.context() as younger, Log.open(tmp_path) as log:
+        younger.setattr(frames, "KINDS", (*frames.KINDS, "model"))
+        log.append(login(0))
+        log.append(frames.Frame("model", 1, 0, meta={"name": "m1"}))
+    before = segment_files(tmp_path)[0].read_bytes()
+    for read_it in (lambda: Log.open(tmp_path), lambda: list(read(tmp_path))):
+        with pytest.raises(CorruptStore, match="written by a newer Shopward"):
+            read_it()
+    assert segment_files(tmp_path)[0].read_bytes() == before
+
+
 # ---- one writer, many waiters
 
 

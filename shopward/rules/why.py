@@ -1,0 +1,352 @@
+"""Why a rule fired: one generated function a rule that tells the comparisons which held, with the values they held for.
+
+The condition of a rule that fired is true. So every part of an `and` is true and told as it is; of an `or` only the branches that
+hold are told; under `not` a comparison is told the other way round. The first told comparison (features and lists before plain
+fields) is the headline: its value, its threshold, and the entity whose key it was computed for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import nan
+from typing import TYPE_CHECKING, Any
+
+from shopward.declare.types import Rule
+from shopward.evidence import Evidence
+from shopward.expr import to_python
+from shopward.expr.nodes import Bool, Call, Compare, Const, In, IsNull, Name, Node, Not
+from shopward.rules.generated import define, names_in, walk
+from shopward.rules.subject import key_of, subject_roles
+
+if TYPE_CHECKING:
+    from shopward.declare.rulebook import Rulebook
+
+LONGEST = 80  # characters of an event's text in a sentence
+Role = tuple[str, str, bool]  # field, kind of entity, is personal data
+_OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+_PSEUDONYM = re.compile(r"p_[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One comparison that can be told; `args`, `value` and `threshold` are Python source, `said` is a %-template for `args`."""
+
+    said: str
+    args: tuple[str, ...] = ()
+    value: str = "None"
+    threshold: str = "None"
+    feature: str | None = None
+    about: tuple[Role, ...] = ()
+    rank: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """`of(get, event_id, ts, t)` is the evidence of one rule that fired; `get(name)` gives values as expressions see them.
+
+    `fleeting` says that it asks lists which branch held, so it must be called before anything writes to them.
+    """
+
+    of: Callable[[Callable[[str], Any], str, int, int], Evidence]
+    fleeting: bool
+    source: str
+
+    @classmethod
+    def write(cls, rule: Rule, rulebook: Rulebook, seed: bytes, env: Mapping[str, Any]) -> Why:
+        """Write and define the function; `env` holds what generated expressions call."""
+        writer = _Writer(rule, rulebook)
+        source = writer.source()
+        known = {"TECHNIQUES": rule.techniques, "MASK": _mask(seed), "KEY": key_of, "NUMBER": number, "PAIR": pair,
+                 "EXACT": exact, "TEXT": text, "Evidence": Evidence, "nan": nan}  # fmt: skip
+        return cls(define(source, "why", {**env, **known}), writer.fleeting, source)
+
+
+class _Writer:
+    def __init__(self, rule: Rule, rulebook: Rulebook):
+        self.rule, self.rulebook, self.fields = rule, rulebook, rulebook.schema.fields
+        self.roles = rulebook.schema.roles
+        self.names = {n.name: f"v_{n.name}" for n in names_in(rule.when.root)} | {"t": "t"}
+        self.told: dict[Told, bool] = {}  # comparison -> holds whenever the rule fires
+        self.asked: list[str] = []
+        self.fleeting = False
+        self._tell(rule.when.root, True, 0)
+
+    # --- which comparisons hold
+
+    def _tell(self, node: Node, wanted: bool, depth: int) -> None:
+        """Note what is told of a node that is known to be `wanted` (true or false)."""
+        if isinstance(node, Not):
+            self._tell(node.x, not wanted, depth)
+        elif isinstance(node, Bool):
+            for part in node.args:
+                if (node.op == "and") == wanted:
+                    self._tell(part, wanted, depth)
+                else:
+                    self._ask(part, wanted, depth)
+        elif (one := self._one(node, wanted)) is not None:
+            self.told[one] = self.told.get(one, False) or depth == 0
+            if depth:
+                self.asked.append(f"{'    ' * (depth + 1)}s{list(self.told).index(one)} = True")
+
+    def _ask(self, part: Node, wanted: bool, depth: int) -> None:
+        """A branch that need not hold: told only where it does."""
+        before = len(self.asked)
+        self.asked.append(f"{'    ' * (depth + 1)}if {to_python(part, self.names, 'true' if wanted else 'false')}:")
+        self._tell(part, wanted, depth + 1)
+        if len(self.asked) == before + 1:
+            self.asked.pop()
+        elif any(isinstance(n, Call) and n.func == "listed" for n in walk(part)):
+            self.fleeting = True
+
+    # --- how one comparison is told
+
+    def _one(self, node: Node, wanted: bool) -> Told | None:
+        names = names_in(node)
+        if not names or (isinstance(node, Compare | In) and all(n.name == "type" for n in names)):
+            return None
+        match node:
+            case Call(func="listed"):
+                return self._listed(node, wanted)
+            case Compare():
+                return self._compare(node, node.op if wanted else _OPPOSITE[node.op])
+            case IsNull():
+                return self._missing(node) if node.negated != wanted else self._given(node)
+            case In():
+                return self._member(node, "not in" if node.negated == wanted else "in")
+            case Name():
+                return self._truth(node, wanted)
+        return self._call(node, wanted)
+
+    def _compare(self, node: Compare, op: str) -> Told | None:
+        a, b = node.a, node.b
+        if isinstance(a, Const) or (isinstance(b, Name) and not isinstance(a, Name)):
+            a, b, op = b, a, _TURNED[op]
+        if self._personal(node):
+            return self._words(node, f"{self._text(a)} {op} {self._text(b)}")
+        if a.type == "bool" and isinstance(a, Name) and isinstance(b, Const):
+            return self._truth(a, bool(b.value) == (op == "=="))
+        left, right = self._value(a), self._value(b)
+        feature = a.name if isinstance(a, Name) else None
+        if isinstance(b, Const):
+            bound = exact(b.value if isinstance(b.value, str) else float(b.value or 0))
+            shown = f"TEXT({left})" if a.type == "string" else f"NUMBER({left}, {right})"
+            return Told(f"{_plain(self._text(a))} = %s ({op} {_plain(bound)})", (shown,), left, repr(f"{op} {bound}"),
+                        feature, self._about(node), self._rank(node))  # fmt: skip
+        args = (f"TEXT({left})", f"TEXT({right})") if a.type == "string" else (f"*PAIR({left}, {right})",)
+        return Told(f"{_plain(self._text(a))} = %s ({op} {_plain(self._text(b))} = %s)", args, left,
+                    f"'{op} ' + EXACT({right})", feature, self._about(node), self._rank(node))  # fmt: skip
+
+    def _missing(self, node: IsNull) -> Told:
+        feature = node.x.name if isinstance(node.x, Name) else None
+        said = f"{_plain(self._text(node.x))} is missing"
+        return Told(said, (), "None", "'is None'", feature, self._about(node), 2)
+
+    def _given(self, node: IsNull) -> Told:
+        if self._personal(node):
+            return self._words(node, f"{self._text(node.x)} is given")
+        value, feature = self._value(node.x), node.x.name if isinstance(node.x, Name) else None
+        said = f"{_plain(self._text(node.x))} = %s (is given)"
+        return Told(said, (f"TEXT({value})",), value, "'is not None'", feature, self._about(node), 2)
+
+    def _member(self, node: In, op: str) -> Told:
+        if self._personal(node):
+            return self._words(node, self._text(node))
+        items = ", ".join(exact(i.value if isinstance(i.value, str) else float(i.value or 0)) for i in node.items)
+        value, feature = self._value(node.x), node.x.name if isinstance(node.x, Name) else None
+        said = f"{_plain(self._text(node.x))} = %s ({op} ({_plain(items)}))"
+        return Told(said, (f"TEXT({value})",), value, repr(f"{op} ({items})"), feature, self._about(node), self._rank(node))  # fmt: skip
+
+    def _truth(self, node: Name, truth: bool) -> Told:
+        said, word = f"{_plain(node.name)} = {'true' if truth else 'false'}", "is true" if truth else "is false"
+        return Told(said, (), str(truth), repr(word), node.name, self._about(node), self._rank(node))
+
+    def _listed(self, node: Call, wanted: bool) -> Told:
+        """`device d9 is on list blocked_devices`, about that device."""
+        name, *keys = node.args
+        assert isinstance(name, Const)
+        where = f"{'' if wanted else 'not '}on list {name.value}"
+        kinds = self.rulebook.lists[str(name.value)].entity
+        roles = [self._role(k, kinds[i] if i < len(kinds) else None) for i, k in enumerate(keys)]
+        said = ", ".join(f"{_plain(self._text(k))} %s" for k in keys) + f" is {where}"
+        hidden = [self._personal(k) for k in keys]
+        args = tuple(
+            f"MASK(KEY({self._value(k)}))" if h else f"TEXT({self._value(k)})" for k, h in zip(keys, hidden, strict=True)
+        )
+        return Told(said, args, str(wanted), repr(where), None, tuple(r for r in roles if r), 0 if wanted else 2)
+
+    def _call(self, node: Node, wanted: bool) -> Told:
+        shown = self._text(node) if wanted else f"not {self._text(node)}"
+        first = node.args[0] if isinstance(node, Call) and node.args else None
+        if self._personal(node) or not isinstance(first, Name) or first.type == "bool":
+            return self._words(node, shown, str(wanted), repr("is true" if wanted else "is false"))
+        value = self._value(first)
+        return Told(f"{_plain(first.name)} = %s ({_plain(shown)})", (f"TEXT({value})",), value, repr(shown), first.name,
+                    self._about(node), self._rank(node))  # fmt: skip
+
+    def _words(self, node: Node, said: str, value: str = "None", threshold: str = "None") -> Told:
+        """A comparison told without the values: of personal data, or of nothing that has a name."""
+        return Told(_plain(said), (), value, threshold, None, self._about(node), self._rank(node))
+
+    # --- its parts
+
+    def _value(self, node: Node) -> str:
+        return to_python(node, self.names, "value")
+
+    def _text(self, node: Node) -> str:
+        return " ".join(self.rule.when.source[node.start : node.end].split())
+
+    def _personal(self, node: Node) -> bool:
+        return any(n.name in self.fields and self.fields[n.name].pii for n in names_in(node))
+
+    def _rank(self, node: Node) -> int:
+        return 0 if any(n.kind == "feature" for n in names_in(node)) else 1
+
+    # --- about whom
+
+    def _about(self, node: Node) -> tuple[Role, ...]:
+        """The roles whose key the node's features were computed for, else roles it reads."""
+        names = names_in(node)
+        found = [r for n in names if n.kind == "feature" for r in self._keys(n.name)]
+        return self._known([*found, *(n.name for n in names)])
+
+    def _keys(self, feature: str) -> Iterable[str]:
+        f = self.rulebook.features.get(feature)
+        if f is None:
+            return ()
+        below = (*(f.of or ()), *(f.expr.features if f.expr else ()))
+        return f.entity or [r for name in below for r in self._keys(name)]
+
+    def _known(self, roles: Iterable[str]) -> tuple[Role, ...]:
+        return tuple((r, self.roles[r], self.fields[r].pii) for r in dict.fromkeys(roles) if r in self.roles)
+
+    def _role(self, key: Node, kind: str | None) -> Role | None:
+        if not isinstance(key, Name) or key.name not in self.fields:
+            return None
+        kind = self.roles.get(key.name, kind)
+        return (key.name, kind, self.fields[key.name].pii) if kind else None
+
+    def _entity(self, about: tuple[Role, ...]) -> str:
+        """Source of `kind:id` of the first of these roles that the event has, else of the event's subject."""
+        code = ""
+        for role, kind, personal in dict.fromkeys((*about, *self._known(r for r, _ in subject_roles(self.rulebook.schema)))):
+            text_field = self.fields[role].type == "string"
+            got = f"get({role!r})" if text_field else f"KEY(get({role!r}))"
+            code += f"{f'{kind}:'!r} + {'MASK(v)' if personal else 'v'} if (v := {got}) is not None else "
+        return code + "'event:' + event_id"
+
+    # --- the function
+
+    def source(self) -> str:
+        """The function as text."""
+        order = sorted(enumerate(self.told), key=lambda item: item[1].rank)
+        flags = [f"s{i}" for i, one in order if not self.told[one]]
+        body = [f"    {' = '.join(flags)} = False", *self.asked] if flags else []
+        body += self._sentence(order, bool(flags))
+        body += self._headline(order)
+        body.append(
+            "    return Evidence(source={!r}, what=what, entity=entity, feature=feature, value=value, threshold=threshold, "
+            "event_ids=(event_id,), techniques=TECHNIQUES, ts=ts)".format(
+                f"{'shadow' if self.rule.state == 'shadow' else 'rule'}:{self.rule.id}"
+            )
+        )
+        whole = "\n".join(body)
+        read = [f"    {v} = get({n!r})" for n, v in self.names.items() if n != "t" and v in whole]
+        return "\n".join(["def why(get, event_id, ts, t):", *read, whole, ""])
+
+    def _sentence(self, order: list[tuple[int, Told]], flags: bool) -> list[str]:
+        title = self.rule.title
+        if not order:
+            return [f"    what = {title!r}"]
+        if not flags:
+            said, args = ", ".join(one.said for _, one in order), [a for _, one in order for a in one.args]
+            return [f"    what = {f'{_plain(title)}: {said}'!r} % ({''.join(f'{a}, ' for a in args)})"]
+        lines = ["    said = ''"]
+        for i, one in order:
+            more = f"said += {', ' + one.said!r} % ({''.join(f'{a}, ' for a in one.args)})"
+            lines.append(f"    {more}" if self.told[one] else f"    if s{i}: {more}")
+        return [*lines, f"    what = {title!r} + (': ' + said[2:] if said else '')"]
+
+    def _headline(self, order: list[tuple[int, Told]]) -> list[str]:
+        """The first comparison that held."""
+        lines, word = [], "if"
+        for i, one in order:
+            sure = self.told[one]
+            test = "True" if sure else f"s{i}"
+            lines.append(f"    {word} {test}:")
+            lines.append(f"        feature, value, threshold = {one.feature!r}, {one.value}, {one.threshold}")
+            lines.append(f"        entity = {self._entity(one.about)}")
+            if sure:
+                return lines
+            word = "elif"
+        nothing = ["feature = value = threshold = None", f"entity = {self._entity(())}"]
+        return [*lines, "    else:", *(f"        {n}" for n in nothing)] if lines else [f"    {n}" for n in nothing]
+
+
+# --- how values read
+
+
+def exact(value: Any) -> str:
+    """A value as a literal that means exactly it.
+
+    >>> [exact(value) for value in (5.0, 0.1, "US", -3.0)]
+    ['5', '0.1', "'US'", '-3']
+    """
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return repr(value)
+
+
+def number(value: Any, bound: Any) -> str:
+    """A number in six digits, or in full where six would say something false about `bound`.
+
+    >>> number(0.6666666666666, 0.5), number(5.00000001, 5.0), number(3.0, 2.0), number(1234567.5, 1.0)
+    ('0.666667', '5.00000001', '3', '1234567.5')
+    """
+    if value.__class__ is not float or value.is_integer():
+        return exact(value)
+    said = f"{value:.6g}"
+    near = float(said)
+    same = (near > bound) == (value > bound) and (near < bound) == (value < bound)
+    return said if same and "e" not in said else repr(value)
+
+
+def pair(a: float, b: float) -> tuple[str, str]:
+    """Two compared numbers, told so that the comparison still holds.
+
+    >>> pair(50.0, 29.94333333333), pair(0.9999999, 1.0000001)
+    (('50', '29.9433'), ('0.9999999', '1.0000001'))
+    """
+    x, y = number(a, b), number(b, a)
+    same = (float(x) > float(y)) == (a > b) and (float(x) < float(y)) == (a < b)
+    return (x, y) if same else (exact(a), exact(b))
+
+
+def text(value: Any) -> str:
+    """Anything in a sentence; long texts are cut.
+
+    >>> text("d1"), text(3.0), text("x" * 100) == "x" * 77 + "...", text(None)
+    ('d1', '3', True, 'missing')
+    """
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST else value[: LONGEST - 3] + "..."
+    return "missing" if value is None or value != value else exact(value) if isinstance(value, float) else str(value)
+
+
+def _plain(said: str) -> str:
+    """Text inside a %-template."""
+    return said.replace("%", "%%")
+
+
+def _mask(seed: bytes) -> Callable[[str | None], str]:
+    """Personal data under the name it has in a data folder, or a name of the same form: equal values stay equal."""
+
+    def mask(value: str | None) -> str:
+        if value is None:
+            return "missing"
+        return value if _PSEUDONYM.fullmatch(value) else "p_" + blake2b(value.encode(), digest_size=16, key=seed).hexdigest()
+
+    return mask
