@@ -409,7 +409,7 @@ def _second_pass(d: Draft, tables: Tables, types: Types, drafts: dict[str, Draft
     base = Feature(d.key.text, (), d.kind, doc=d.form.text("doc"), file=d.key.source.file, line=d.key.line)
     if d.kind == "ratio":
         return _ratio(d, base, types, drafts)
-    expr = d.form.expr("expr", tables.scope(types), ("number", "bool", "string"))
+    expr = d.form.expr("expr", tables.scope(types), ("number", "bool"))
     if expr is None:
         d.form.required("expr")
         return None

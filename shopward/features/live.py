@@ -371,7 +371,9 @@ class Windows:
             old, old_mask = ids.table, int(header[lib.MASK])
             new = ids.new_table(2 * len(old))
             if self.compiled:
-                table_rehashaddress(address(old), old_mask, address(new), len(new) - 1)
+                from shopward.features.lib_jit import table_rehash_at
+
+                table_rehash_at(address(old), old_mask, address(new), len(new) - 1)
             else:
                 lib.table_rehash(memoryview(old), old_mask, memoryview(new), len(new) - 1)
         if header[lib.NEXT] + need > header[lib.ROOM]:
@@ -398,7 +400,9 @@ class Windows:
         memory.new_index(name, len(old))
         new, new_header = memory.indexes[name], memory.index_headers[name]
         if self.compiled:
-            index_rehashaddress(address(old), address(old_header), address(new), address(new_header))
+            from shopward.features.lib_jit import index_rehash_at
+
+            index_rehash_at(address(old), address(old_header), address(new), address(new_header))
         else:
             lib.index_rehash(*(memoryview(a) for a in (old, old_header, new, new_header)))
 
@@ -421,7 +425,9 @@ class Windows:
             for slot, family in enumerate(families):
                 block.set(slot, family)
             if self.compiled:
-                sweepaddress(address(stage.block.words), address(block.words), len(families), ids.horizon, steps)
+                from shopward.features.lib_jit import sweep_at
+
+                sweep_at(address(stage.block.words), address(block.words), len(families), ids.horizon, steps)
             else:
                 lib.sweep(stage.block.cells, block.cells, len(families), ids.horizon, steps)
 

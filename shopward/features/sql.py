@@ -7,6 +7,7 @@ feature written to be read (sql_meaning). `run` puts events into DuckDB and answ
 from __future__ import annotations
 
 from collections.abc import Iterable
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -76,7 +77,7 @@ def to_sql(
     the simpler and faster the statement. Asking by name for a feature that has no SQL raises NotYet with the reason.
     """
     check(rulebook)
-    wanted, out = features or list(rulebook.features), refused(rulebook)
+    wanted, out = list(rulebook.features) if features is None else features, refused(rulebook)
     for name in features or ():
         if name not in rulebook.features:
             raise UsageError(f"unknown feature `{name}`")
@@ -87,9 +88,10 @@ def to_sql(
     windowed = [f for f in needed if f.measure not in DERIVED]
     derived = [f for f in needed if f.measure in DERIVED]
     steps, sources = measuring(windowed, rulebook.schema, table, labels)
-    steps.append(f"gathered AS (\n{indented(gathered(sources, windowed, derived, rulebook.schema, table))}\n)")
+    steps["gathered"] = gathered(sources, windowed, derived, rulebook.schema, table)
+    texts = [f"{quoted(name)} AS (\n{indented(text)}\n)" for name, text in steps.items()]
     shown = ",\n  ".join(["event_id", *map(quoted, wanted)])
-    return "WITH " + ",\n".join(steps) + f"\nSELECT\n  {shown}\nFROM gathered\nORDER BY seq"
+    return "WITH " + ",\n".join(texts) + f"\nSELECT\n  {shown}\nFROM gathered\nORDER BY seq"
 
 
 def no_sql(name: str, reason: str) -> NotYet:
@@ -139,24 +141,37 @@ def check(rulebook: Rulebook) -> None:
 # --- the statement ------------------------------------------------------------------------------------------------------------------
 
 
-def measuring(features: list[Feature], schema: Schema, table: str, labels: Labels) -> tuple[list[str], list[str]]:
-    """The steps that compute the features of keys, and the names of the ones that hold results."""
+def measuring(features: list[Feature], schema: Schema, table: str, labels: Labels) -> tuple[dict[str, str], list[str]]:
+    """The steps that compute the features of keys (name -> SELECT), and the names of the ones that hold results."""
     steps: dict[str, str] = {}
-    families: dict[str, Family] = {}
+    families: dict[tuple, Family] = {}
     sources: list[str] = []
     for f in features:
-        name = "_".join(("by", *f.entity, *(("via", *f.via) if f.via else ())))
+        key = (f.entity, f.via)
+        if key not in families:
+            families[key] = Family(named(f, len(families)), f.entity, f.via, schema, labels != "none")
+        family = families[key]
         if joined(f, schema, labels):
-            steps[f"{name}_carrying"] = carrying(f, schema, table, labels=True)
-            steps[f"of_{f.name}"] = measured(f, schema, quoted(f"{name}_carrying"))
+            carried = f"{family.name}_carrying"
+            steps[carried] = carrying(f, schema, table, labels=True)
+            steps[f"of_{f.name}"] = measured(f, schema, quoted(carried))
             sources.append(f"of_{f.name}")
         else:
-            family = families.setdefault(name, Family(name, f.entity, f.via, schema, labels != "none"))
             family.features.append(f)
     for family in families.values():
-        steps |= family.steps(table)
-        sources.append(family.name)
-    return [f"{quoted(name)} AS (\n{indented(text)}\n)" for name, text in steps.items()], sources
+        if family.features:
+            steps |= family.steps(table)
+            sources.append(family.name)
+    return steps, sources
+
+
+def named(f: Feature, number: int) -> str:
+    """What the steps of a feature's key are called.
+
+    >>> named(Feature("n", ("account",), "count", via=("account", "seller")), 2)
+    'k2_account_via_account_seller'
+    """
+    return "_".join((f"k{number}", *f.entity, *(("via", *f.via) if f.via else ())))
 
 
 def joined(f: Feature, schema: Schema, labels: Labels) -> bool:
@@ -209,7 +224,9 @@ def run(
     import pyarrow as pa
 
     table = events if isinstance(events, pa.Table) else as_table(events, rulebook)
-    with duckdb.connect(config={"threads": threads} if threads else {}) as db:
+    with TemporaryDirectory() as spill, duckdb.connect(config={"temp_directory": spill}) as db:
+        if threads:
+            db.execute(f"SET threads = {threads:d}")
         db.register("arrived", table)
         db.execute("CREATE TABLE events AS SELECT * FROM arrived")
         statement = to_sql(rulebook, features=features, labels=labels_in(table))

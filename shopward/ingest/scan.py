@@ -429,32 +429,53 @@ def line_end(buf, begin, n):
     return _line_end(base + begin, base + n) - base
 
 
+# Room for the names of one record: three counters (names, objects, fields of objects), which names are objects, the spans of the
+# names, the spans of the names in one object. Offsets in bytes.
+_OBJECTS_AT, _INNER_AT, _WHICH_AT = 8, 16, 32
+_NAMES_AT = _WHICH_AT + 8 * OBJECTS
+_OBJECT_NAMES_AT = _NAMES_AT + 16 * KEYS
+ROOM = _OBJECT_NAMES_AT + 16 * KEYS
+
+
 @njit(nogil=True, error_model="numpy")
-def _pass_over(p, name, length, prefix, keys, others, objects):
-    """Behind a value at p that nobody reads; and how many names and objects the record has by now, and fields this value."""
-    if others < KEYS:
-        store64(keys + 16 * others, name)
-        store64(keys + 16 * others + 8, name + length)
-    others += 1
-    inner = int64(0)
+def _pass_over(p, name, length, prefix, room):
+    """Behind a value at p that nobody reads, -1 when it is odd; its name and what it is are noted in `room`."""
+    names = int64(load64(room))
+    store64(room, names + 1)
+    if names < KEYS:
+        store64(room + _NAMES_AT + 16 * names, name)
+        store64(room + _NAMES_AT + 16 * names + 8, name + length)
     if load8(p) == OPEN_LIST:
-        p = _list_end(p)
-    elif load8(p) == OPEN:
-        if prefix or others > KEYS or objects == OBJECTS:
-            return int64(-1), others, objects, inner
-        p, inner = _object_end(p, keys + 32 * KEYS)
-        store64(keys + 16 * KEYS + 8 * objects, others - 1)
-        objects += 1
-    else:
-        _, _, form, p = _value(p, False)
-        if form == ODD:
-            p = int64(-1)
-    return p, others, objects, inner
+        return _list_end(p)
+    if load8(p) == OPEN:
+        objects = int64(load64(room + _OBJECTS_AT))
+        if prefix or names >= KEYS or objects == OBJECTS:
+            return int64(-1)
+        store64(room + _WHICH_AT + 8 * objects, names)
+        store64(room + _OBJECTS_AT, objects + 1)
+        p, inner = _object_end(p, room + _OBJECT_NAMES_AT)
+        store64(room + _INNER_AT, int64(load64(room + _INNER_AT)) + inner)
+        return p
+    _, _, form, p = _value(p, False)
+    return int64(-1) if form == ODD else p
+
+
+@njit(nogil=True, error_model="numpy")
+def _objects_fit(pairs, room):
+    """Could no field of the record's objects be taken for another, and are they not too many?"""
+    names = int64(load64(room))
+    if names > KEYS or pairs + int64(load64(room + _INNER_AT)) > MAX_FIELDS:
+        return False
+    for i in range(int64(load64(room + _OBJECTS_AT))):
+        at = room + _NAMES_AT + 16 * int64(load64(room + _WHICH_AT + 8 * i))
+        if _may_collide(int64(load64(at)), int64(load64(at + 8)), room + _NAMES_AT, names):
+            return False
+    return True
 
 
 @njit(forceinline=True)
 def _record(
-    p, row, base, table, stride, lengths, count, fields, heads, slots, size, guess, starts, stops, forms, wide, seen, keys
+    p, row, base, table, stride, lengths, count, fields, heads, slots, size, guess, starts, stops, forms, wide, seen, room
 ):  # fmt: skip
     """Reads the object at p; returns where it ends, or -1 when it is odd. All arrays are addresses: a record costs no reference
     counting. `guess[k]` is the key that last followed key k; starts, stops and forms have `wide` places for each field.
@@ -464,8 +485,9 @@ def _record(
     p = _skip_blanks(p + 1)
     last = count
     pairs = int64(0)
-    others = int64(0)
-    objects = int64(0)
+    store64(room, 0)
+    store64(room + _OBJECTS_AT, 0)
+    store64(room + _INNER_AT, 0)
     if load8(p) == CLOSE:
         return p + 1
     while True:
@@ -503,10 +525,9 @@ def _record(
             store8(forms + place, form)
         else:
             length = _text_end(name) - name if word < 0 else int64(load64(lengths + 8 * word))
-            p, others, objects, inner = _pass_over(p, name, length, word >= 0, keys, others, objects)
+            p = _pass_over(p, name, length, word >= 0, room)
             if p < 0:
                 return p
-            pairs += inner
         pairs += 1
         p = _skip_blanks(p)
         if pairs > MAX_FIELDS:
@@ -516,12 +537,8 @@ def _record(
         if load8(p) != COMMA:
             return int64(-1)
         p = _skip_blanks(p + 1)
-    if objects > 0 and others > KEYS:
+    if load64(room + _OBJECTS_AT) != uint64(0) and not _objects_fit(pairs, room):
         return int64(-1)
-    for i in range(objects):
-        at = keys + 16 * int64(load64(keys + 16 * KEYS + 8 * i))
-        if _may_collide(int64(load64(at)), int64(load64(at + 8)), keys, others):
-            return int64(-1)
     return p + 1
 
 
@@ -539,8 +556,8 @@ def scan_ndjson(
     fields_at, slots_at, guess_at = int64(fields.ctypes.data), int64(slots.ctypes.data), int64(guess.ctypes.data)
     starts_at, stops_at, forms_at = int64(starts.ctypes.data), int64(stops.ctypes.data), int64(forms.ctypes.data)
     seen_at, count, size = int64(seen.ctypes.data), int64(lengths.shape[0]), int64(slots.shape[0])
-    keys = np.empty(6 * KEYS, np.int64)  # names of a record, which of them are objects, names of one object
-    keys_at = int64(keys.ctypes.data)
+    room = np.empty(ROOM, np.uint8)
+    room_at = int64(room.ctypes.data)
     p = base + begin
     n = base + n
     row = int64(0)
@@ -572,7 +589,7 @@ def scan_ndjson(
             forms_at,
             capacity,
             seen_at,
-            keys_at,
+            room_at,
         )
         status[row] = PLAIN
         if end >= 0:

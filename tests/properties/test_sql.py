@@ -62,6 +62,21 @@ def test_features_may_have_them_too():
     assert [found[name][-1] for name in names[:7]] == [1, 1, 2, 2, 2, 3, 3] and found["last_of"] == [None, "d", "d"]
 
 
+def test_keys_whose_names_run_together_stay_apart():
+    fields = "types: [login]\nfields: " + str(dict.fromkeys(("a", "b", "a_b", "via"), "ROLE")).replace(
+        "'ROLE'", "{type: string, entity: x}"
+    )
+    features = """
+        pair: {entity: [a, b], measure: count, over: 1h}
+        single: {entity: a_b, measure: count, over: 1h}
+        united: {entity: a, via: [a, b], measure: count, over: 1h}
+        triple: {entity: [a, via, b], measure: count, over: 1h}
+    """
+    events = [{"type": "login", "ts": i, "a": "1", "b": str(i % 2), "a_b": "1", "via": "1"} for i in range(4)]
+    found = told(features, *events, schema=fields.replace("'", ""))
+    assert found == {"pair": [1, 1, 2, 2], "single": [1, 2, 3, 4], "united": [1, 2, 3, 4], "triple": [1, 1, 2, 2]}
+
+
 def test_words_of_sql_are_quoted():
     fields = "types: [select]\nfields: {order: {type: string, entity: order}, group: money, table: bool}"
     event = {"type": "select", "ts": 0, "order": "o'\"", "group": 150, "table": True}
