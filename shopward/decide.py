@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from shopward.batch import LABEL, Batch
 from shopward.decision import Decision, Decisions
 from shopward.declare.needs import needs as columns_of
 from shopward.declare.types import Rule
-from shopward.errors import BadEvent
+from shopward.errors import BadEvent, UsageError
 from shopward.event import format_time, name_of
-from shopward.features.live import Mode, Windows
+from shopward.features.live import Block, Mode, Windows
+from shopward.hashing import canonical_text
 from shopward.ingest import Clock, DeadLetters, Normaliser, from_dicts, read
-from shopward.lists import ListIndex
+from shopward.lists import Entry, ListIndex
 from shopward.rules.act import act, share
 from shopward.rules.compile import Reader, Rules
 from shopward.rules.lookups import tables
 from shopward.rules.rowwise import RowFeatures
+from shopward.store.entries import fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +90,7 @@ class Engine:
         """Compile the rulebook and bring the state to the end of the log."""
         rulebook = self.rulebook
         self.normaliser = Normaliser.of(rulebook, pseudonym=self.journal.pseudonym if self.journal else None)
-        self.lists = ListIndex()
+        self.lists = ListIndex(slack=self.policy.lateness_ms + self.policy.skew_ms)
         self._list_writes = 0  # until those that ended long ago are forgotten
         self.windows = Windows(rulebook, self.seed, mode=mode)
         self.needs = columns_of(rulebook) | self.windows.needs
@@ -138,21 +142,31 @@ class Engine:
         return answers
 
     def decide_batch(self, batch: Batch) -> Decisions:
-        """Decide on a whole micro-batch. Label events in it move state and get no decision."""
+        """Decide on a whole micro-batch. Label events in it move state and get no decision.
+
+        Only without a data folder: a durable engine decides through `decide_events`, so that its log misses nothing.
+        """
+        if self.journal:
+            raise UsageError("with a data folder, decide through decide or decide_events: the log must see every event")
+        return self.judge(batch)
+
+    def judge(self, batch: Batch) -> Decisions:
+        """event -> features -> rules -> action, for every row of a batch; state moves on, nothing is written to disk."""
         if self.row_features.one_by_one and batch.n > 1:
-            raise ValueError(
+            raise UsageError(
                 "a rule writes a list that a feature reads: decide such events one by one (Engine.read does)"
             )
         block = self.compute(batch)
-        hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, batch, row))
+        control = self._control(batch, block)
+        told: dict = {}
+        hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, batch, row), control, told)
         rows = np.flatnonzero(batch.types != LABEL)
         if len(rows) != batch.n:
-            hits = hits[rows]
-        control = self._control(batch, block, rows)
-        action, acted = np.zeros(len(rows), np.int8), np.zeros(len(rows), np.bool_)
+            hits, control = hits[rows], control[rows]
+        action = np.zeros(len(rows), np.int8)
         rules = self.rules
-        act(hits, rules.live, rules.strength, rules.mandatory, rules.override, control, action, acted)
-        return Decisions(batch, block, rules, rows, action, hits, control)
+        act(hits, rules.live, rules.strength, rules.mandatory, rules.override, control, action)
+        return Decisions(batch, block, rules, rows, action, hits, control, told)
 
     def compute(self, batch: Batch):
         """The features of a batch, as of each of its events; state moves on."""
@@ -202,8 +216,33 @@ class Engine:
                 columns[name] = pa.array(values, pa.float64(), mask=np.isnan(values))
         return pa.table(columns)
 
-    def label(self, rows: list[dict[str, Any]]) -> dict[str, int]:
-        """Take labels (event_id, label 0/1, label_ts, [source], [amount]) of events decided before; needs a data folder."""
+    def write_lists(self, entries: Iterable[Entry]) -> int:
+        """Put keys on lists or take them off, as people and finders do; the next event sees it. Returns how many entries were taken.
+
+        Keys are given as events give them, personal values in clear. With a data folder the entries are on disk when this
+        returns. Raises BadEvent naming the first that cannot be taken; then none is.
+
+        >>> from shopward import Rulebook
+        >>> engine = Engine(Rulebook.default(), mode="interpreted")
+        >>> engine.write_lists([Entry(list="blocked_devices", key="d1", valid_from=0, provenance="kim: three stolen cards")])
+        1
+        >>> engine.write_lists([Entry(list="blocked_device", key="d1", valid_from=0)])
+        Traceback (most recent call last):
+        ...
+        shopward.errors.BadEvent: entry 1: list: there is no list `blocked_device`; did you mean `blocked_devices`?
+        """
+        found = [self._fitted(i, entry) for i, entry in enumerate(entries, 1)]
+        if self.journal:
+            self.journal.write_lists(self, found)
+        else:
+            self.apply_entries(found)
+        return len(found)
+
+    def label(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Take labels (event_id, label 0/1, label_ts, [source], [amount]) of events decided before; needs a data folder.
+
+        Returns how many were taken, repeated and of unknown events, and which rows were refused and why.
+        """
         if not self.journal:
             raise BadEvent("labels need a data folder: the judged events are found in its log")
         return self.journal.label(self, rows)
@@ -215,8 +254,18 @@ class Engine:
     # --- keeping
 
     def state_hash(self) -> str:
-        """A hash of the whole feature state: equal for equal streams, however they were cut into batches."""
-        return self.windows.state_hash()
+        """A hash of the whole state: features, clock and lists. Equal for equal streams, however they were cut into batches."""
+        reach = int(self.clock.value) - self.lists.slack
+        standing = self.lists.entries(after=reach)  # what ended before may be forgotten already
+        digest = blake2b(f"{self.windows.state_hash()} {int(self.clock.value)}".encode(), digest_size=16)
+        for entry in sorted(map(msgspec.msgpack.encode, standing)):
+            digest.update(entry)
+        return digest.hexdigest()
+
+    @property
+    def failure(self) -> str | None:
+        """Why no event can be decided on until a restart, or None."""
+        return self.journal.failure if self.journal else None
 
     def snapshot(self) -> None:
         """Write the state to the data folder, so that the next start replays only what came after."""
@@ -251,44 +300,50 @@ class Engine:
             return None
         return BadEvent(f"in the future ({format_time(ts)}); the machine's clock says otherwise", field=field)
 
-    def _control(self, batch: Batch, block, rows: np.ndarray) -> np.ndarray:
-        """Which events belong to the arm that is let through, so that labels stay honest."""
-        control = np.zeros(len(rows), np.bool_)
+    def _fitted(self, i: int, entry: Entry) -> Entry:
+        pseudonym = self.journal.known_pseudonym if self.journal else None
+        try:
+            return fitted(entry, self.rulebook.lists, self.schema, self.normaliser.readers, pseudonym)
+        except BadEvent as wrong:
+            raise BadEvent(f"entry {i}: {wrong}") from None
+
+    def _control(self, batch: Batch, block: Block) -> np.ndarray:
+        """Which rows belong to the arm that is let through, so that labels stay honest."""
+        control = np.zeros(batch.n, np.bool_)
         if self.policy.control_percent > 0:
-            read = Reader(self.rules, batch, block)
-            for i, row in enumerate(rows.tolist()):
-                control[i] = share("control", read.subject(row)) < self.policy.control_percent
+            read = self.rules.reader(batch, block)
+            for row in np.flatnonzero(batch.types != LABEL).tolist():
+                control[row] = share("control", read.subject(row)) < self.policy.control_percent
         return control
 
     def _write_lists(self, rule: Rule, batch: Batch, row: int) -> None:
         """Apply what a rule writes; the next event already sees it."""
         read = Reader(self.rules, batch, None)
-        self.apply_writes(rule, lambda role: read.value(role, row), int(batch.t[row]))
+        self.apply_writes(rule, lambda role: read.value(role, row), int(batch.t[row]), batch.seq0 + row)
 
-    def apply_writes(self, rule: Rule, get: Callable[[str], Any], t: int) -> None:
-        """Add or remove list entries for a fired rule, as of stamped time `t`."""
-        since = t - self.policy.lateness_ms - self.policy.skew_ms  # late events that arrive after this one see it too
+    def apply_writes(self, rule: Rule, get: Callable[[str], Any], t: int, seq: int | None = None) -> None:
+        """Add or remove list entries for a rule that fired on event `seq` (the last one) at stamped time `t`."""
+        cause = self.seq - 1 if seq is None else seq
         for write in rule.writes:
             parts = [get(role) for role in write.key]
-            if any(p is None for p in parts):
+            if any(p is None or p != p for p in parts):
                 continue
-            key = parts[0] if len(parts) == 1 else tuple(parts)
+            key = canonical_text(parts[0]) if len(parts) == 1 else tuple(parts)
             expires = None if write.expires_ms is None else t + write.expires_ms
-            entry = {"list": write.list, "key": key, "valid_from": since, "expires": expires, "remove": write.remove,
-                     "provenance": f"rule:{rule.id}"}  # fmt: skip
-            self.write_list(entry)
+            entry = Entry(
+                list=write.list, key=key, valid_from=t, expires=expires, provenance=f"rule:{rule.id}", seq=cause, remove=write.remove
+            )  # fmt: skip
+            self.apply_entries((entry,))
             if self.journal:
-                self.journal.wrote(entry)
+                self.journal.wrote(entry.as_dict())
 
-    def write_list(self, entry: dict[str, Any]) -> None:
-        """One list entry, from a rule, a person or the log."""
-        if entry["remove"]:
-            self.lists.remove(entry["list"], entry["key"], entry["valid_from"])
-        else:
-            self.lists.add(entry["list"], entry["key"], entry["valid_from"], entry["expires"])
-        self._list_writes -= 1
+    def apply_entries(self, entries: Iterable[Entry]) -> None:
+        """Entries from a rule, a person or the log, as they stand."""
+        for entry in entries:
+            self.lists.apply((entry,))
+            self._list_writes -= 1
         if self._list_writes < 0:
-            self.lists.forget_before(self.clock.value - self.policy.lateness_ms - self.policy.skew_ms)
+            self.lists.forget_before(int(self.clock.value) - self.lists.slack)
             self._list_writes = max(1024, sum(map(self.lists.size, self.lists.names())))
 
 

@@ -20,13 +20,12 @@ from shopward.batch import LABEL, NULL, Batch
 from shopward.decision import Decision
 from shopward.declare.types import Field, Rule
 from shopward.errors import BadEvent
-from shopward.event import LAST_MS, MAX_TEXT
-from shopward.evidence import Evidence, LaterEvidence
+from shopward.event import LAST_MS, MAX_FIELDS, MAX_TEXT
 from shopward.expr import to_python
-from shopward.expr.nodes import Name
 from shopward.hashing import canonical_text, siphash128
 from shopward.rules.act import CONTROL, TREATED, share, strongest
-from shopward.rules.compile import define, explain, subject_roles, walk
+from shopward.rules.generated import define, names_in
+from shopward.rules.subject import subject, subject_roles
 
 if TYPE_CHECKING:
     from shopward.decide import Engine
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 MAX_CACHED = 1 << 18  # texts whose hashes are kept (some 200 bytes each, the text included)
 MAX_OUTCOMES = 4096  # combinations of fired rules whose outcome is kept
 MAX_MINOR = 10**12
-NAN = float("nan")
+PLAIN = frozenset({str, int, float, bool, type(None), list})  # what a flat event holds
 
 
 class Hashes(dict):
@@ -61,6 +60,59 @@ class Hashes(dict):
 _two_words = struct.Struct("=2q").pack
 
 
+def source_of(engine: Engine) -> str:
+    """The text of the generated function, for reading.
+
+    >>> from shopward import Engine, Rulebook
+    >>> from shopward.decide_one import source_of
+    >>> book = Rulebook.from_files({
+    ...     "schema.yaml": "types: [login]\\nfields: {account: {type: string, entity: account}, items: number}",
+    ...     "features/f.yaml": "logins_1h: {entity: account, measure: count, over: 1h}",
+    ...     "rules/r.yaml": "id: r\\ntitle: R\\non: [login]\\nwhen: logins_1h > 5 and items > 2\\nthen: deny\\n"
+    ...     "tests: [{name: one, events: [{type: login, ts: 0, account: a}], expect: {fires: false}}]"})
+    >>> print(source_of(Engine(book, mode="interpreted")))
+    def step(event, usual):
+        get = event.get
+        if not PLAIN.issuperset(map(type, event.values())): return None
+        if len(event) > 1000: return None
+        v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None
+        kind, ts, id = get('type'), get('ts'), get('event_id')
+        if kind.__class__ is not str or ts.__class__ is not int: return None
+        code = CODES.get(kind)
+        if code is None or not 0 <= ts <= 253402300799999: return None
+        if code == 0: raise BadEvent('a label is not decided on: send it with Engine.label', field='type')
+        if id is not None and not usual:
+            if id.__class__ is not str or not 0 < len(id) <= 8192 or not id.isascii(): return None
+        if not usual and not STRANGE.isdisjoint(event):
+            if not all(UNREAD[name](event[name]) for name in event if name in UNREAD): return None
+        v_account = get('account')
+        if v_account is not None and v_account.__class__ is not str: return None
+        if v_account == '' and not usual: return None
+        v_items = get('items')
+        if v_items is None: v_items = nan
+        elif v_items.__class__ is int and -9223372036854775808 <= v_items < 18446744073709551616: v_items = float(v_items)
+        elif v_items.__class__ is not float or v_items in (INF, -INF): return None
+        clock = CLOCK.value
+        if clock < ts:
+            if ts > FAR[0] and ts > far(): return None
+            clock = ts
+        t = ts if ts >= clock - 3600000 else clock - 3600000
+        if t > clock + 300000: t = clock + 300000
+        if id is None: id = f'event:{ENGINE.seq}'
+        PACK(BUFFER, 0, t, ts, code, v_items, HASH[v_account])
+        BATCH.seq0, CLOCK.value = ENGINE.seq, clock
+        RUN()
+        F0,  = UNPACK(F)
+        hits = 0
+        if code == 1:
+            if (F0 > 5.0 and v_items > 2.0): hits |= 1
+        return hits, code, id, ts, t, {'account': v_account, 'items': v_items, 'type': kind, 'event_id': id, 'ts': float(ts)} if hits else None
+    """
+    builder = _Builder(engine)
+    builder.function()
+    return builder.step_source
+
+
 def build(engine: Engine) -> Callable[[dict], Decision]:
     """The function `decide(event)` of an engine without a data folder."""
     return _Builder(engine).function()
@@ -70,11 +122,12 @@ def build(engine: Engine) -> Callable[[dict], Decision]:
 class Outcome:
     """What a combination of fired rules leads to; worked out once, since the same ones fire again and again.
 
-    `forced` is the action of the control arm: what mandatory rules insist on. `partial` says that some are rolled out to a part.
+    `quiet` are the shadow rules. `forced` is the action of the control arm: what mandatory rules insist on. `partial` says that some are rolled out to a part.
     """
 
     fired: tuple[Rule, ...]
     live: tuple[Rule, ...]
+    quiet: tuple[Rule, ...]
     action: str
     forced: str
     reasons: tuple[str, ...]
@@ -86,10 +139,10 @@ class Outcome:
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> Outcome:
         fired = tuple(rules)
-        live = tuple(r for r in fired if r.state == "live")
+        live, quiet = (tuple(r for r in fired if r.state == state) for state in ("live", "shadow"))
         return cls(
-            fired, live, strongest(live), strongest(r for r in live if r.mandatory), tuple(r.id for r in live),
-            tuple(r.id for r in fired if r.state == "shadow"), tuple(r.label for r in live if r.label),
+            fired, live, quiet, strongest(live), strongest(r for r in live if r.mandatory), tuple(r.id for r in live),
+            tuple(r.id for r in quiet), tuple(r.label for r in live if r.label),
             tuple(r for r in live if r.writes), any(r.percent < 100 for r in fired),
         )  # fmt: skip
 
@@ -113,9 +166,10 @@ class _Builder:
         batch, buffer, pack = self._batch()
         bound = self.engine.windows.bind(batch)
         env = self._env(batch, bound)
-        self.values, self.texts_of = bound.values, env["TEXTS"]
+        self.values = bound.values
+        self.step_source = self._source()
         step = define(
-            self._source(),
+            self.step_source,
             "step",
             {
                 **env,
@@ -156,13 +210,21 @@ class _Builder:
         return {
             **self.rules.env,
             "CODES": {name: code for code, name in enumerate(schema.types)},
-            "dict": dict,
             "bytes": bytes,
+            "type": type,
+            "list": list,
+            "map": map,
+            "all": all,
             "len": len,
             "HASH": Hashes(self.engine.seed),
             "CLOCK": self.engine.clock,
             "NOW": lambda: time.time_ns() // 1_000_000,
             "SCALARS": frozenset((int, float)),
+            "PLAIN": PLAIN,
+            "UNREAD": (unread := self._unread()),
+            "STRANGE": frozenset(unread),
+            "SHORT": _short,
+            "BadEvent": BadEvent,
             "NULL": NULL,
             **self._future(),
             "INF": float("inf"),
@@ -194,22 +256,29 @@ class _Builder:
     # --- the source
 
     def _source(self) -> str:
-        lines = ["def step(event, usual):", "    get = event.get"]
-        lines.append(
-            "    v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None"
-        )  # unknown when deciding
-        lines += [f"    if get({name!r}).__class__ is dict: return None" for name in self._nests()]
-        lines += [
+        lines = [
+            "def step(event, usual):",
+            "    get = event.get",
+            "    if not PLAIN.issuperset(map(type, event.values())): return None",
+            f"    if len(event) > {MAX_FIELDS}: return None",
+            "    v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None",  # unknown when deciding
             "    kind, ts, id = get('type'), get('ts'), get('event_id')",
             "    if kind.__class__ is not str or ts.__class__ is not int: return None",
             "    code = CODES.get(kind)",
             f"    if code is None or not 0 <= ts <= {LAST_MS}: return None",
+            f"    if code == {LABEL}: raise BadEvent('a label is not decided on: send it with Engine.label', field='type')",
             "    if id is not None and not usual:",
             f"        if id.__class__ is not str or not 0 < len(id) <= {MAX_TEXT} or not id.isascii(): return None",
         ]
+        if self._unread():
+            lines += [
+                "    if not usual and not STRANGE.isdisjoint(event):",
+                "        if not all(UNREAD[name](event[name]) for name in event if name in UNREAD): return None",
+            ]
         for field in self._read_fields():
             lines += [f"    {line}" for line in self._take(field)]
         lines += [f"    {line}" for line in self._stamp()]
+        lines.append("    if id is None: id = f'event:{ENGINE.seq}'")
         for i, f in enumerate(self.row_features):
             if not f.late:
                 lines += self._row_feature(i, f)
@@ -223,16 +292,26 @@ class _Builder:
             if f.late:
                 lines += [*self._row_feature(i, f), *self._late_value(f)]
         lines += self._tests()
-        kept = ", ".join(f"'{f.name}': v_{f.name}" for f in self._read_fields())
-        lines.append(f"    return hits, code, ts, t, {{{kept}}} if hits else None")
+        kept = [f"'{f.name}': v_{f.name}" for f in self._read_fields()]
+        kept += [f"'{f.name}': x_{f.name}" for f in self.row_features if f.text]
+        kept += ["'type': kind", "'event_id': id", "'ts': float(ts)"]
+        kept += [
+            f"{n!r}: nan"
+            for n in sorted({n.name for r in self.rules.order for n in names_in(r.when.root) if n.kind == "builtin"})
+        ]
+        read = {n for r in self.rules.order for n in r.when.features}
+        kept += [f"{n!r}: TEXTS[{n!r}]()" for n in _feature_texts_of(self.engine) if n in read]
+        keep = "" if self.engine.policy.control_percent > 0 else " if hits else None"
+        lines.append(f"    return hits, code, id, ts, t, {{{', '.join(kept)}}}{keep}")
         return "\n".join([*lines, ""])
 
     def _read_fields(self) -> list[Field]:
         """Declared fields that anything reads, derived ones after what they are derived from."""
         wanted = set(self.needs.numbers | self.needs.minor | self.needs.hashes | self.needs.text | self.needs.lists)
+        wanted |= {n.name for r in self.rules.order for n in names_in(r.when.root) if n.kind == "field"}
         wanted |= {
-            n.name for r in self.rules.order for n in walk(r.when.root) if isinstance(n, Name) and n.kind == "field"
-        }
+            f.name for f in self.fields.values() if f.type in ("money", "decimal")
+        }  # an amount is always checked
         wanted |= {role for role, _ in subject_roles(self.schema)} | {
             k for r in self.rules.order for w in r.writes for k in w.key
         }
@@ -245,11 +324,13 @@ class _Builder:
         found = [f for f in self.fields.values() if f.name in wanted]
         return [f for f in found if not f.derive] + [f for f in found if f.derive]
 
-    def _nests(self) -> list[str]:
-        """Keys under which nested objects could hold declared fields: `card` where there is a `card_bin`."""
-        names = [*self.fields, "event_id"]
-        stems = {name[:i] for name in names for i, c in enumerate(name) if c == "_" and i}
-        return sorted(stems - {f.name for f in self._read_fields() if not f.derive})
+    def _unread(self) -> dict[str, Callable[[Any], bool]]:
+        """Declared fields that nothing reads: whether a value of theirs is surely fine (what is not takes the long way)."""
+        read = {f.name for f in self._read_fields()}
+        fine: dict[str, Callable[[Any], bool]] = {
+            name: _surely(f) for name, f in self.fields.items() if name not in read
+        }
+        return fine | dict.fromkeys(("label", "label_event", "label_source"), _nothing)
 
     def _take(self, f: Field) -> list[str]:
         """Lines that set `v_NAME` (and `m_NAME` for money) or give up on the short way."""
@@ -260,16 +341,27 @@ class _Builder:
                 "type": "get('type')",
             }
             made = to_python(f.derive, names, "value")
-            return [f"if usual: {v} = {get}", f"else: {v} = {made}"] + self._derived_number(f)
-        if f.type == "string":
-            lines = [
-                f"{v} = {get}",
-                f"if {v} is not None and {v}.__class__ is not str: return None",
-                f"if {v} == '' and not usual: return None",
+            return [
+                f"if usual: {v} = {get}",
+                f"elif {get} is not None: return None",
+                f"else: {v} = {made}",
+                *self._derived(f),
             ]
-            return lines + ([f"if {v} is not None and not usual: {v} = {f.normalise}({v})"] if f.normalise else [])
+        if f.type == "string":
+            lines = [f"{v} = {get}", f"if {v} is not None and {v}.__class__ is not str: return None"]
+            if f.normalise:
+                lines.append(f"if {v} is not None and not usual: {v} = {f.normalise}({v})")
+            lines.append(f"if {v} == '' and not usual: return None")
+            return (
+                lines
+                if f.name in self.texts
+                else [*lines, f"if {v} is not None and not usual and not SHORT({v}): return None"]
+            )
         if f.type == "list":
-            return [f"{v} = {get}", f"if {v} is not None and {v}.__class__ is not list: return None"]
+            return [
+                f"{v} = {get}",
+                f"if {v} is not None and ({v}.__class__ is not list or not usual and not all(map(SHORT, {v}))): return None",
+            ]
         if f.type == "bool":
             return [f"{v} = {get}", f"if {v} is True: {v} = 1.0", f"elif {v} is False: {v} = 0.0",
                     f"elif {v} is None: {v} = nan", f"elif not (usual and {v}.__class__ is float): return None"]  # fmt: skip
@@ -278,8 +370,15 @@ class _Builder:
         return [f"{v} = {get}", f"if {v} is None: {v} = nan", f"elif {v}.__class__ is int and {-1 << 63} <= {v} < {1 << 64}: {v} = float({v})",
                 f"elif {v}.__class__ is not float or {v} in (INF, -INF): return None"]  # fmt: skip
 
-    def _derived_number(self, f: Field) -> list[str]:
-        return [] if f.type == "string" else [f"if v_{f.name} is None: v_{f.name} = nan"]
+    def _derived(self, f: Field) -> list[str]:
+        """What a made value must be; anything else is for the long way to refuse or to convert."""
+        v = f"v_{f.name}"
+        if f.type == "string":
+            return [f"if {v} == '' and not usual: return None"]
+        lines = [f"if {v} is None: {v} = nan", f"elif {v} in (INF, -INF): return None"]
+        if f.type in ("money", "decimal"):
+            return [f"if not usual and {v} == {v}: return None", *lines, *self._take_money(f, v, v)]
+        return lines
 
     def _take_money(self, f: Field, v: str, get: str) -> list[str]:
         """Exact when v is the float nearest to a whole number of minor units; everything else takes the long way."""
@@ -351,7 +450,7 @@ class _Builder:
     def _name(self, name: str) -> str:
         """Where generated code finds a field or feature."""
         if name in ("ts", "type", "event_id"):
-            return {"ts": "float(ts)", "type": "get('type')", "event_id": "get('event_id')"}[name]
+            return {"ts": "float(ts)", "type": "get('type')", "event_id": "id"}[name]
         if name in ("score", "risk"):
             return "nan"
         if name in self.rules.column:
@@ -376,7 +475,7 @@ class _Builder:
             lines.append(f"    {word} code == {code}:")
             word = "elif"
             for bit, rule in rules:
-                names = {n.name: self._name(n.name) for n in walk(rule.when.root) if isinstance(n, Name)} | {"t": "t"}
+                names = {n.name: self._name(n.name) for n in names_in(rule.when.root)} | {"t": "t"}
                 lines.append(f"        if {to_python(rule.when, names, 'true')}: hits |= {1 << bit}")
         return lines
 
@@ -386,7 +485,6 @@ class _Builder:
         engine, schema, version = self.engine, self.schema, self.rules.version
         types = schema.types
         odd = bool(schema.mapping or schema.constants or schema.label)
-        control = engine.policy.control_percent > 0
 
         def usual(event: dict) -> dict:
             found = engine._checked(event)
@@ -404,15 +502,11 @@ class _Builder:
                 found = step(event, True)
                 if found is None:
                     raise BadEvent("the event cannot be used")
-            hits, code, ts, t, seen = found
-            if code == LABEL:
-                raise BadEvent("a label is not decided on: send it with Engine.label", field="type")
+            hits, code, event_id, ts, t, seen = found
             engine.seq += 1
-            event_id = event.get("event_id")
-            event_id = f"event:{engine.seq - 1}" if event_id is None else str(event_id)
-            if not hits and not control:
+            if seen is None:
                 return Decision(event_id=event_id, ts=ts, type=types[code], action="allow", rulebook_version=version)
-            return self._judged(hits, types[code], event_id, ts, t, seen or event)
+            return self._judged(hits, types[code], event_id, ts, t, seen)
 
         return decide
 
@@ -423,53 +517,37 @@ class _Builder:
             if len(self.outcomes) >= MAX_OUTCOMES:
                 self.outcomes.clear()
             outcome = self.outcomes[hits] = Outcome.of(_by_bit(self.rules.order, hits))
+        get = seen.get
         share_of_control, arm = self.engine.policy.control_percent, TREATED
         if share_of_control > 0 or outcome.partial:
-            subject = _subject(self.roles, seen, event_id)
+            who = subject(self.roles, get, event_id)
             if outcome.partial:
                 outcome = Outcome.of(
-                    r for r in outcome.fired if r.percent >= 100 or share(f"rule:{r.id}", subject) < r.percent
+                    r for r in outcome.fired if r.percent >= 100 or share(f"rule:{r.id}", who) < r.percent
                 )
-            arm = CONTROL if share("control", subject) < share_of_control else TREATED
-        get = self._getter(seen, type_, event_id, ts, outcome.live)
+            arm = CONTROL if share("control", who) < share_of_control else TREATED
+        why, features = self.rules.why, self.values
+        evidence = tuple([why[r.id].of(get, features, event_id, ts, t) for r in outcome.live])  # before lists change
+        quiet = tuple([why[r.id].of(get, features, event_id, ts, t) for r in outcome.quiet]) if outcome.quiet else ()
         for rule in outcome.writers:
-            self.engine.apply_writes(rule, get, t)
+            if arm == TREATED or rule.mandatory:
+                self.engine.apply_writes(rule, get, t)
         return Decision(
             event_id=event_id, ts=ts, type=type_, action=outcome.forced if arm == CONTROL else outcome.action, reasons=outcome.reasons,
-            arm=arm, shadow=outcome.shadow, labels=outcome.labels, rulebook_version=self.rules.version,
-            evidence=LaterEvidence(self._evidence, outcome.live, get, event_id, ts) if outcome.live else (),
+            arm=arm, shadow=outcome.shadow, labels=outcome.labels, evidence=evidence, rulebook_version=self.rules.version,
+            shadow_evidence=quiet,
         )  # fmt: skip
-
-    def _evidence(
-        self, live: tuple[Rule, ...], get: Callable[[str], Any], event_id: str, ts: int
-    ) -> tuple[Evidence, ...]:
-        return tuple(explain(r, self.rules.said[r.id], get, event_id, ts) for r in live)
-
-    def _getter(self, seen: dict, type_: str, event_id: str, ts: int, live: tuple[Rule, ...]) -> Callable[[str], Any]:
-        """Values of this event by name, also after the next one came."""
-        column, texts = self.rules.column, self.texts_of
-        values = memoryview(self.values.tobytes()).cast("d")
-        known = {"type": type_, "event_id": event_id, "ts": float(ts), "score": NAN, "risk": NAN}
-        if texts:
-            known |= {name: texts[name]() for r in live for name in r.when.features if name in texts}
-
-        def get(name: str) -> Any:
-            if name in seen:
-                return seen[name]
-            if name in known:
-                return known[name]
-            return values[column[name]] if name in column else None
-
-        return get
 
 
 def _feature_texts(engine: Engine, bound: Any) -> dict[str, Callable[[], str | None]]:
     """Readers of the string features after a run."""
-    out: dict[str, Callable[[], str | None]] = {}
+    return {name: partial(_text_now, engine, bound, name) for name in _feature_texts_of(engine)}
+
+
+def _feature_texts_of(engine: Engine) -> list[str]:
+    """Features that are texts and come from the windows."""
     row = set(engine.windows.row_features)
-    for name in (f.name for f in engine.rulebook.features.values() if f.type == "string" and f.name not in row):
-        out[name] = partial(_text_now, engine, bound, name)
-    return out
+    return [f.name for f in engine.rulebook.features.values() if f.type == "string" and f.name not in row]
 
 
 def _text_now(engine: Engine, bound: Any, name: str) -> str | None:
@@ -485,8 +563,21 @@ def _by_bit(order: list[Rule], hits: int) -> list[Rule]:
     return fired
 
 
-def _subject(roles: list[tuple[str, str]], seen: dict, event_id: str) -> str:
-    for role, kind in roles:
-        if seen.get(role) is not None:
-            return f"{kind}:{seen[role]}"
-    return f"event:{event_id}"
+def _short(text: Any) -> bool:
+    """A text that needs no second look: not long, and without half characters."""
+    return text.__class__ is str and len(text) <= 1000 and text.isascii()
+
+
+def _nothing(value: Any) -> bool:
+    return value is None
+
+
+def _surely(f: Field) -> Callable[[Any], bool]:
+    """Is a value of this field, which nothing reads, surely one that the long way would take?"""
+    if f.derive or f.type == "list":
+        return _nothing
+    if f.type == "string":
+        return _nothing if f.normalise == "e164" else lambda v: v is None or _short(v)
+    if f.type == "bool":
+        return lambda v: v is None or v.__class__ is bool
+    return lambda v: v is None or (v.__class__ in (int, float) and -1e18 < v < 1e18)

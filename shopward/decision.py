@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from shopward.declare.types import ACTIONS
+from shopward.declare.types import ACTIONS, Rule
 from shopward.evidence import Evidence
 from shopward.rules.act import CONTROL, TREATED, spread
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from shopward.batch import Batch
     from shopward.features.live import Block
-    from shopward.rules.compile import Rules
+    from shopward.rules.compile import Explained, Reader, Rules
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What to do with one event, and why.
 
     `reasons` are the ids of the live rules that fired, strongest first; `shadow` those that fired without a say; `evidence` says
-    for each live one what was seen. `score` is a calibrated probability and `risk` its 0-1000 form; both are None without a model.
+    for each live one what was seen, `shadow_evidence` for each shadow one. `score` is a calibrated probability and `risk` its 0-1000 form; both are None without a model.
     `arm` is `control` when the event was let through to keep labels honest.
     """
 
@@ -39,8 +39,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     arm: str = TREATED
     shadow: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    evidence: Sequence[Evidence] = ()
+    evidence: tuple[Evidence, ...] = ()
     rulebook_version: str = ""
+    shadow_evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class Decisions:
     action   int8[n], index into ACTIONS
     hits     uint64[n, w], bit r set where rule r of `rules.order` fired (live and shadow)
     control  bool[n], events of the control arm
+    told     evidence that was written down while rules fired, because it depends on lists (see `Rules.fire`)
     """
 
     batch: Batch
@@ -59,6 +61,8 @@ class Decisions:
     action: np.ndarray
     hits: np.ndarray
     control: np.ndarray
+    told: Explained = field(default_factory=dict)
+    _reader: Reader | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,6 +72,7 @@ class Decisions:
         row = int(self.rows[i])
         fired = self.rules.fired(self.hits[i])
         live = tuple(r for r in fired if r.state == "live")
+        shadow = tuple(r for r in fired if r.state == "shadow")
         return Decision(
             event_id=self.batch.event_ids[row],
             ts=int(self.batch.ts[row]),
@@ -75,11 +80,20 @@ class Decisions:
             action=ACTIONS[self.action[i]],
             reasons=tuple(r.id for r in live),
             arm=CONTROL if self.control[i] else TREATED,
-            shadow=tuple(r.id for r in fired if r.state == "shadow"),
+            shadow=tuple(r.id for r in shadow),
             labels=tuple(r.label for r in live if r.label),
-            evidence=tuple(self.rules.explain(r, self.batch, self.block, row) for r in live),
+            evidence=tuple(self._why(r, row) for r in live),
             rulebook_version=self.rules.version,
+            shadow_evidence=tuple(self._why(r, row) for r in shadow),
         )
+
+    def _why(self, rule: Rule, row: int) -> Evidence:
+        found = self.told.get((row, rule.id))
+        if found is not None:
+            return found
+        if self._reader is None:
+            self._reader = self.rules.reader(self.batch, self.block)
+        return self.rules.explain(rule, self._reader, row)
 
     def __iter__(self) -> Iterator[Decision]:
         return (self[i] for i in range(len(self)))

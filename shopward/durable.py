@@ -19,17 +19,19 @@ import msgspec
 import numpy as np
 
 from shopward.decision import Decision
-from shopward.errors import BadEvent, CorruptStore, StoreFull
-from shopward.event import MAX_DEPTH, MAX_RECORD
+from shopward.errors import BadEvent, CorruptStore, StoreFull, UsageError
+from shopward.event import MAX_DEPTH, MAX_RECORD, format_time
 from shopward.hashing import hash_strings
 from shopward.ingest import Normaliser, from_dicts
 from shopward.label import Label
+from shopward.lists import Entry
 from shopward.store import snapshot
 from shopward.store.dedup import NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
 from shopward.store.frames import Frame, canonical
 from shopward.store.log import Log
 from shopward.store.rows import columns_of
+from shopward.store.snapshot import Snapshot
 from shopward.store.vault import Vault
 
 if TYPE_CHECKING:
@@ -72,6 +74,10 @@ class Journal:
     def pseudonym(self, field: str, value: str) -> str:
         return self.vault.pseudonymise(field, value)
 
+    def known_pseudonym(self, field: str, value: str) -> str:
+        """The pseudonym of a value that may be one already: people copy what reports show them."""
+        return value if self.vault.reveal(value) is not None else self.pseudonym(field, value)
+
     def decide(self, engine: Engine, events: list[dict[str, Any]]) -> list[Decision | BadEvent]:
         """Answers to events that are on disk when this returns. Raises StoreFull when they cannot be put there."""
         self._check()
@@ -92,25 +98,41 @@ class Journal:
         self._snapshot_when_due(engine)
         return answers
 
-    def label(self, engine: Engine, rows: list[dict[str, Any]]) -> dict[str, int]:
-        """Labels of events in the log, as events of the stream; returns how many were taken, repeated and unknown."""
-        labels = [_label(engine, i, row) for i, row in enumerate(rows, 1)]
-        found = self.dedup.find(hash_strings([label.event_id for label in labels], self.seed))
-        events = []
-        for label, seq in zip(labels, found.tolist(), strict=True):
-            if seq >= 0:
-                events.append(self.logged(label.as_event() | self._keys(engine, seq)))
-        before = self.log.next_seq
+    def label(self, engine: Engine, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Labels of events in the log, as events of the stream; returns how many were taken, repeated and unknown, and the refused."""
         self._check()
+        labels, refused = _usable_labels(engine, rows)
+        seqs = self.dedup.find(hash_strings([label.event_id for label in labels], self.seed)).tolist()
+        keys = self._keys(engine, seqs)
+        judged = [(label, keys[seq]) for label, seq in zip(labels, seqs, strict=True) if seq in keys]
+        events = [self.logged(label.as_event() | roles) for label, roles in judged]
+        before = self.log.next_seq
         self._accept(engine, events, [_line(event) for event in events])
         self.log.sync()
+        self._snapshot_when_due(engine)
         taken = self.log.next_seq - before
-        return {"taken": taken, "repeated": len(events) - taken, "unknown": len(labels) - len(events)}
+        unknown = len(labels) - len(events)
+        return {"taken": taken, "repeated": len(events) - taken, "unknown": unknown, "refused": refused}
+
+    def write_lists(self, engine: Engine, entries: list[Entry]) -> None:
+        """Entries from outside the stream: in the log, in memory, and in the tables that people share."""
+        if not entries:
+            return
+        self._check()
+        engine.clock.value = engine.clock.now()
+        writes = tuple(entry.as_dict() for entry in entries)
+        number = self.log.append(Frame("lists", self.log.next_seq, int(engine.clock.value), writes=writes))
+        engine.apply_entries(entries)  # also when there is no room just now: the frame is written as soon as there is
+        self.log.sync()
+        self.vault.tables.write_lists(entries, frame=number)
 
     def find(self, event_id: str) -> dict[str, Any] | None:
         """The stored decision on an event, or None when there is none."""
         seq = int(self.dedup.find(hash_strings([event_id], self.seed))[0])
-        return self.log.decision(seq) if seq >= 0 else None
+        try:
+            return self.log.decision(seq) if seq >= 0 else None
+        except KeyError:  # its segment was dropped
+            return None
 
     def wrote(self, entry: dict[str, Any]) -> None:
         """Remember a list write of the batch being decided; it goes into the same frame."""
@@ -122,10 +144,15 @@ class Journal:
         self.log.check_room()
 
     def _check_whole(self) -> None:
-        if self._failure is not None:
-            raise CorruptStore(
-                f"{self.data}: a batch failed half-way ({self._failure}); restart to recover from the log"
-            )
+        if self.failure is not None:
+            raise CorruptStore(self.failure)
+
+    @property
+    def failure(self) -> str | None:
+        """Why only a restart helps, or None."""
+        if self._failure is None:
+            return None
+        return f"{self.data}: a batch failed half-way ({self._failure}); restart to recover from the log"
 
     def _usable(self, engine: Engine, event: dict[str, Any]) -> dict[str, Any]:
         found = engine._checked(event)
@@ -176,7 +203,7 @@ class Journal:
                 size = 0
             part = events[start : start + step]
             batch = engine.batch(part)
-            decisions = engine.decide_batch(batch)
+            decisions = engine.judge(batch)
             found: list[Decision | None] = [None] * batch.n
             for row, decision in zip(decisions.rows.tolist(), decisions, strict=True):
                 found[row] = decision
@@ -190,11 +217,20 @@ class Journal:
             decided += found
         return decided
 
-    def _keys(self, engine: Engine, seq: int) -> dict[str, Any]:
-        """The entity fields of the event with this seq, for the label that judges it."""
-        frame = self.log.frame_with(seq)
-        record = frame.records()[seq - frame.seq0]
-        return {role: record[role] for role in engine.schema.roles if role in record}
+    def _keys(self, engine: Engine, seqs: list[int]) -> dict[int, dict[str, Any]]:
+        """The entity fields of the events with these seqs that the log holds, for labels that judge them; a frame is read once."""
+        found: dict[int, dict[str, Any]] = {}
+        stop, seq0, lines = -1, -1, []
+        for seq in sorted({seq for seq in seqs if seq >= 0}):
+            if seq >= stop:
+                try:
+                    frame = self.log.frame_with(seq)
+                except KeyError:  # its segment was dropped
+                    continue
+                seq0, stop, lines = frame.seq0, frame.seq0 + frame.n, frame.lines()
+            record = msgspec.json.decode(lines[seq - seq0])
+            found[seq] = {role: record[role] for role in engine.schema.roles if role in record}
+        return found
 
     # --- keeping and recovering
 
@@ -224,28 +260,34 @@ class Journal:
     def recover(self, engine: Engine) -> None:
         """Bring an empty engine to the end of the log."""
         found = snapshot.load(self.data / "state", self.disk, upto=self.log.next_number)
-        start = 0
-        if found and found.meta.extra["features"] == meaning(self.rulebook):
-            if found.meta.seed != self.seed.hex():
-                raise CorruptStore(f"{found.path}: made with another hash seed than {self.data}")
-            engine.windows.restore(
-                {n.removeprefix(_WINDOWS): a for n, a in found.arrays.items() if n.startswith(_WINDOWS)}
-            )
+        same = found is not None and found.meta.extra["features"] == meaning(self.rulebook)
+        start = known = 0
+        if found and (same or self.log.first_seq > 0):  # a whole log says everything itself
+            self._restore(engine, found, same)
+            start, known = found.meta.frame if same else 0, found.meta.frame
+        self.snapshot_due = (found.meta.seq if found and same else self.log.first_seq) + SNAPSHOT_EVERY
+        for frame in self.log.replay(from_seq=0 if start else self.log.first_seq, from_number=start):
+            self._replay(engine, frame, lists=frame.number >= known)
+        engine.seq = self.log.next_seq
+        self._switch(int(engine.clock.value))
+        self._snapshot_when_due(engine)  # after a long replay, so that the next one is short
+
+    def _restore(self, engine: Engine, found: Snapshot, windows: bool) -> None:
+        """Take over a snapshot: clock and lists, and the windows if they still mean the same."""
+        if found.meta.seed != self.seed.hex():
+            raise CorruptStore(f"{found.path}: made with another hash seed than {self.data}")
+        engine.clock.value = found.meta.extra["clock"]
+        engine.lists.restore(found.meta.extra["lists"])
+        if windows:
+            arrays = {n.removeprefix(_WINDOWS): a for n, a in found.arrays.items() if n.startswith(_WINDOWS)}
+            engine.windows.restore(arrays)
             if engine.state_hash() != found.meta.state_hash:
                 raise CorruptStore(f"{found.path}: the state does not have the hash it was saved with")
-            engine.clock.value = found.meta.extra["clock"]
-            for entry in found.meta.extra["lists"]:
-                engine.write_list(entry | {"key": _key(entry["key"]), "remove": False})
-            start = found.meta.frame
-        for frame in self.log.replay(from_seq=0 if start else self.log.first_seq, from_number=start):
-            self._replay(engine, frame)
-        engine.seq = self.log.next_seq
-        self.snapshot_due = engine.seq + SNAPSHOT_EVERY
-        self._switch(int(engine.clock.value))
 
-    def _replay(self, engine: Engine, frame: Frame) -> None:
+    def _replay(self, engine: Engine, frame: Frame, lists: bool) -> None:
         """Move state over one frame: what was decided is not decided again, what was written to lists is written again."""
         if frame.n:
+            self._check_types(engine, frame)
             batch = from_dicts(
                 frame.records(),
                 self.rulebook,
@@ -258,18 +300,37 @@ class Journal:
             )
             engine.compute(batch)
         engine.clock.value = max(int(engine.clock.value), frame.clock)
-        for entry in frame.writes:
-            engine.write_list(entry | {"key": _key(entry["key"])})
+        if lists and frame.writes:
+            entries = [Entry.of(write) for write in frame.writes]
+            engine.apply_entries(entries)
+            if frame.kind == "lists":
+                self.vault.tables.write_lists(entries, frame=frame.number)
+
+    def _check_types(self, engine: Engine, frame: Frame) -> None:
+        gone = {record["type"] for record in frame.records()} - set(engine.schema.types)
+        if gone:
+            raise UsageError(
+                f"{self.data}: the log holds events of type `{sorted(gone)[0]}`, which the rulebook no longer has; "
+                "name it in `types` of schema.yaml again (no rule needs to use it)"
+            )
 
     def _switch(self, clock: int) -> None:
         """Say in the log which rulebook is in force from here on, when it changed."""
         path, version = self.data / "state" / "rulebook", self.rulebook.version.encode()
         if self.disk.exists(path) and bytes(self.disk.read(path)) == version:
             return
+        self._keep_rulebook()
         meta = {"rulebook": self.rulebook.version, "columns": columns_of(self.rulebook.schema)}
         self.log.append(Frame("switch", self.log.next_seq, clock, meta=meta))
         self.log.sync()
         write_whole(self.disk, path, [version])
+
+    def _keep_rulebook(self) -> None:
+        """The text of every rulebook that was ever in force, so that an old decision can still be explained."""
+        folder = self.data / "state" / "rulebooks"
+        self.disk.make_folder(folder)
+        kept = msgspec.json.encode(self.rulebook.files, order="deterministic")
+        write_whole(self.disk, folder / f"{self.rulebook.version}.json", [kept])
 
     def close(self, engine: Engine) -> None:
         """Snapshot, and let another process have the folder."""
@@ -283,8 +344,9 @@ class Journal:
 
 
 def meaning(rulebook: Rulebook) -> str:
-    """A hash of everything feature state depends on: two rulebooks that differ only in rules share it."""
-    parts = [repr(rulebook.schema), repr(rulebook.policy.lateness_ms)]
+    """A hash of everything feature state depends on: two rulebooks that differ only in rules and in words share it."""
+    fields = {name: replace(field, doc="") for name, field in rulebook.schema.fields.items()}
+    parts = [repr(replace(rulebook.schema, fields=fields)), repr(rulebook.policy.lateness_ms)]
     parts += [repr(replace(f, file="", line=0, doc="")) for f in rulebook.features.values()]
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -333,17 +395,15 @@ def _content(line: bytes) -> int:
     return int.from_bytes(blake2b(line, digest_size=8).digest(), "little", signed=True)
 
 
-def _label(engine: Engine, i: int, row: dict[str, Any]) -> Label:
-    try:
-        label = Label.read(row)
-        _line({"event_id": label.event_id, "source": label.source})
-        if wrong := engine.refuse_future(label.ts, "label_ts"):
-            raise wrong
-        return label
-    except BadEvent as wrong:
-        raise BadEvent(f"label {i}: {wrong}") from None
-
-
-def _key(key: Any) -> Any:
-    """A list key as it was before it went through JSON or msgpack."""
-    return tuple(key) if isinstance(key, list) else key
+def _usable_labels(engine: Engine, rows: list[dict[str, Any]]) -> tuple[list[Label], list[dict[str, Any]]]:
+    """The labels of rows, and the rows (counted from 1) that are none."""
+    labels, refused = [], []
+    for i, row in enumerate(rows, 1):
+        try:
+            label = Label.read(row)
+            if label.ts > max(engine.clock.latest(), int(engine.clock.value)):
+                raise BadEvent(f"in the future ({format_time(label.ts)}); tell it once it is known", field="label_ts")
+            labels.append(label)
+        except BadEvent as wrong:
+            refused.append({"row": i, "error": str(wrong)})
+    return labels, refused

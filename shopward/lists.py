@@ -195,8 +195,8 @@ class ListIndex:
                 out[i] = bisect_right(spans, times[i]) % 2
         return out
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Everything that is or was on a list, as dicts: what a snapshot keeps.
+    def entries(self, after: int = -FOREVER) -> list[dict[str, Any]]:
+        """Everything that is or was on a list (and matches later than `after`), as dicts: what a snapshot keeps.
 
         >>> ListIndex([Entry(list="l", key="k", valid_from=5, provenance="analyst:kim")]).entries()
         [{'list': 'l', 'key': 'k', 'valid_from': 5, 'expires': None, 'provenance': 'analyst:kim', 'seq': -1, 'removed': None}]
@@ -207,6 +207,7 @@ class ListIndex:
             for name, keys in self._stays.items()
             for key, stays in keys.items()
             for stay in stays
+            if self._stops(stay) > after
         ]  # fmt: skip
 
     def names(self) -> tuple[str, ...]:
@@ -230,7 +231,9 @@ class ListIndex:
 
 def _entry(list: str, key: Key, stay: Stay) -> Entry:
     expires = None if stay.until == FOREVER else stay.until
-    return Entry(list=list, key=key, valid_from=stay.valid_from, expires=expires, provenance=stay.provenance, seq=stay.seq)
+    return Entry(
+        list=list, key=key, valid_from=stay.valid_from, expires=expires, provenance=stay.provenance, seq=stay.seq
+    )
 
 
 def _joined(stays: tuple[Stay, ...], new: Stay) -> tuple[Stay, ...]:
@@ -238,7 +241,12 @@ def _joined(stays: tuple[Stay, ...], new: Stay) -> tuple[Stay, ...]:
     kept = []
     for stay in stays:
         same = stay.provenance == new.provenance and (stay.seq >= 0) == (new.seq >= 0)
-        if same and stay.removed is None is new.removed and stay.valid_from <= new.until and new.valid_from <= stay.until:
+        if (
+            same
+            and stay.removed is None is new.removed
+            and stay.valid_from <= new.until
+            and new.valid_from <= stay.until
+        ):
             start, until = min(stay.valid_from, new.valid_from), max(stay.until, new.until)
             new = Stay(start, until, new.provenance, max(stay.seq, new.seq))
         else:

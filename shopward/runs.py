@@ -238,8 +238,8 @@ def _native_features(paths, rulebook, labels, dead):
 
 
 def _duckdb_features(paths, rulebook, labels, dead):
-    from shopward.decide import Engine
     from shopward.features import sql
+    from shopward.ingest import read
 
-    engine = Engine(rulebook, mode="interpreted")
-    yield sql.run(engine.read(paths, labels=labels, dead=dead, records=True), rulebook)
+    batches = read(paths, rulebook, sql.needs(rulebook), bytes(16), labels=labels, dead=dead)
+    yield sql.run(sql.as_table(batches, rulebook), rulebook)

@@ -24,6 +24,7 @@ VERBS = {
     "market": ("market", "Write a synthetic marketplace with attackers and the truth."),
     "serve": ("serve", "Answer decisions over HTTP."),
     "label": ("label", "Record what turned out to be fraud."),
+    "list": ("list", "Put a key on an allow, block or watch list, or see who is on it and why."),
     "sql": ("sql", "Query the data folder through DuckDB."),
     "lake": ("lake", "Compact the log into Parquet tables."),
 }

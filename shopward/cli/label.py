@@ -15,7 +15,10 @@ from shopward.cli.talk import emit, json_option, load_rulebook, rulebook_option,
 @rulebook_option
 @json_option
 def label(labels: Path, data: Path, rulebook_dir: Path | None, as_json: bool) -> None:
-    """Take LABELS (rows event_id, label 0/1, label_ts, [source], [amount]) into the data folder, in label_ts order."""
+    """Take LABELS (rows event_id, label 0/1, label_ts, [source], [amount]) into the data folder, in label_ts order.
+
+    While `shopward serve` runs on the data folder, send labels to POST /v1/labels instead.
+    """
     from shopward.decide import Engine
     from shopward.label import read_labels
 
@@ -23,5 +26,9 @@ def label(labels: Path, data: Path, rulebook_dir: Path | None, as_json: bool) ->
         taken = engine.label([row.as_dict() for row in read_labels(labels)])
     if as_json:
         return emit(taken)
-    say(f"{taken['taken']:,} labels taken, {taken['unknown']:,} for events that are not in {data}")
+    say(
+        f"{taken['taken']:,} labels taken, {taken['repeated']:,} known before, {taken['unknown']:,} for events not in {data}"
+    )
+    for wrong in taken["refused"]:
+        say(f"label {wrong['row']} (in label_ts order) refused: {wrong['error']}")
     return None

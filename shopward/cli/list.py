@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _write(row: dict[str, Any], reason: str, done: str, data: Path, rulebook_dir
     return None
 
 
-def _written(data: Path, name: str) -> list[dict[str, Any]]:
+def _written(data: Path, name: str) -> Sequence[dict[str, Any]]:
     """The writes of one list, with times as people read them."""
     from shopward.event import format_time
     from shopward.store.query import connect

@@ -51,6 +51,7 @@ class Rulebook:
     policy: Policy
     version: str
     warnings: list[Problem]
+    files: dict[str, str]  # relative path -> text, what `version` is the hash of
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -76,7 +77,7 @@ class Rulebook:
         return f"<Rulebook {where}: {len(self.features)} features, {len(self.rules)} rules, version {self.version}>"
 
     def _build(self, files: dict[str, str], problems: list[Problem]) -> None:
-        self.version = version_of(files)
+        self.version, self.files = version_of(files), files
         trees = {name: load_text(text, name, problems) for name, text in files.items() if name.endswith(".yaml")}
         if problems:
             raise RulebookError(problems, self.path)  # half a rulebook would only cause more complaints

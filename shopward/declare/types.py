@@ -188,7 +188,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class ListSpec:
-    """A named list declared by the rulebook; its entries are data (store, `lists/*.csv`) and arrive with valid_from and expiry."""
+    """A named list declared by the rulebook; its entries are data: written by rules, `Engine.write_lists`, `POST /v1/lists` and `shopward list`, with valid_from and expiry."""
 
     name: str
     kind: Literal["allow", "block", "watch"]

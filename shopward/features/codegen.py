@@ -380,7 +380,6 @@ class _FamilyText:
                 self.insert(r)
             for s in range(len(self.family.sequences)):
                 self.sequence(s)
-            w("pass") if not self.rings and not self.family.sequences else None
         for name in ["now", *self.layout.wide[1:], *self.layout.narrow]:
             w(self.layout.store(name))
         with w.block("if ok == 0:"):
@@ -525,7 +524,8 @@ class _FamilyText:
                 w(f"drop_slot({where}, {r.oldest}, gone, {len(ring.queues)})")
                 w(f"{r.oldest} = ({r.oldest} + 1) & M32")
                 for name in [r.end, *(r.head(x) for x in ring.windows)]:
-                    w(f"{name} = {r.oldest}") if name != r.oldest else None
+                    if name != r.oldest:
+                        w(f"{name} = {r.oldest}")
                 for name in r.wide_names():
                     w(f"{name} = 0")
                 for name in r.narrow_names():
@@ -570,7 +570,8 @@ class _FamilyText:
             w(f"settle({where}, X{r.j}_{f}, H{r.j}_{f}, k)")
         for queue in ring.queues:
             self.enter_queue(r, queue, prefix, position)
-        w(f"count{r.j} += 1") if ring.ever_count else None
+        if ring.ever_count:
+            w(f"count{r.j} += 1")
         for v in ring.ever_sums:
             with self.when(f"{self.named(v, prefix)} != {self.null(v)}", v != ring.only):
                 w(f"{r.lane('total', v)} += {self.named(v, prefix)}")
@@ -675,12 +676,15 @@ class _FamilyText:
             return
         w(self.address(r, r.tail))
         w(f"S{r.j}[a] = now & M32")
-        w(f"S{r.j}[a + 1] = now >> 32") if ring.time_lanes == 2 else None
-        w(f"S{r.j}[a + {ring.time_lanes}] = (seq0 + i) & M32") if ring.amendable else None
+        if ring.time_lanes == 2:
+            w(f"S{r.j}[a + 1] = now >> 32")
+        if ring.amendable:
+            w(f"S{r.j}[a + {ring.time_lanes}] = (seq0 + i) & M32")
         for v, lane in r.lanes.items():
             x = self.x(v)
             w(f"S{r.j}[a + {lane}] = {x}" + ("" if v.kind == "id" else " & M32"))
-            w(f"S{r.j}[a + {lane + 1}] = ({x} >> 32) & M32") if v.kind != "id" else None
+            if v.kind != "id":
+                w(f"S{r.j}[a + {lane + 1}] = ({x} >> 32) & M32")
         if not ring.lag:
             self.enter(r, "", r.tail, "now")
         w(f"{r.tail} = ({r.tail} + 1) & M32")

@@ -40,10 +40,17 @@ class Block:
     hashes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+def _references(kept: list[np.ndarray], i: int) -> int:
+    return sys.getrefcount(kept[i])
+
+
 class Outputs:
     """Arrays for results, used again once nobody holds them: fresh memory costs more than the features written into it."""
 
     KEEP = 4
+    OURS = _references(
+        [np.empty(1)], 0
+    )  # what Python counts while only the list holds an array; any view of it adds one
 
     def __init__(self) -> None:
         self.kept: list[np.ndarray] = []
@@ -51,13 +58,11 @@ class Outputs:
     def take(self, features: int, n: int) -> np.ndarray:
         """An uninitialised float64[features, n]."""
         size = features * n
-        for array in self.kept:
-            # Three references are ours: the list, the loop and the call; a view of it anywhere would be a fourth.
-            if len(array) >= size and sys.getrefcount(array) <= 3:
-                return array[:size].reshape(features, n)
-        array = np.empty(max(size, 1))
-        self.kept = [array, *self.kept[: self.KEEP - 1]]
-        return array[:size].reshape(features, n)
+        for i in range(len(self.kept)):
+            if len(self.kept[i]) >= size and _references(self.kept, i) <= self.OURS:
+                return self.kept[i][:size].reshape(features, n)
+        self.kept = [np.empty(max(size, 1)), *self.kept[: self.KEEP - 1]]
+        return self.kept[0][:size].reshape(features, n)
 
 
 class Scratch:

@@ -19,6 +19,7 @@ from types import ModuleType
 
 from shopward.features.codegen import Kernel
 
+KEPT = 2000  # kernels in a folder, about 200 MB
 WORKERS = 2  # compile processes at once
 HEAD = '''"""The kernel `{name}`: generated, safe to delete."""
 
@@ -79,7 +80,16 @@ def kernel_file(kernel: Kernel, folder: Path) -> Path:
         scratch = path.with_suffix(f".{os.getpid()}.tmp")
         scratch.write_text(HEAD.format(name=kernel.name) + kernel.text + "\n\nentry = stage(run)\n", encoding="utf-8")
         scratch.replace(path)
+        _prune(folder)
     return path
+
+
+def _prune(folder: Path) -> None:
+    """Keep the folder bounded: of more than KEPT kernels, the ones written first go."""
+    kernels = sorted(folder.glob("k_*.py"), key=lambda path: path.stat().st_mtime)
+    for path in kernels[:-KEPT]:
+        for part in (path, path.with_suffix(".done"), *folder.glob(f"__pycache__/{path.stem}.*")):
+            part.unlink(missing_ok=True)
 
 
 def is_compiled(path: Path) -> bool:

@@ -7,11 +7,13 @@ cut into batches.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
+from types import CodeType
 from typing import Any, Literal
 
 import numpy as np
@@ -207,7 +209,7 @@ class Windows:
 
     def _add_generated(self, kernel: Kernel, owner: Any) -> None:
         space = {**runtime(), **vars(lib), "nan": lib.NAN, "sqrt": sqrt}
-        exec(compile(kernel.plain(), f"<kernel {kernel.name}>", "exec"), space)
+        exec(_code(kernel.plain()), space)
         stage = Stage(
             kernel.name,
             list(kernel.slots),
@@ -307,8 +309,12 @@ class Windows:
     # --- updating
 
     def update(self, batch: Batch) -> Block:
-        """The features of every event of the batch, as of that event; state moves on behind them."""
+        """The features of every event of the batch, as of that event; state moves on behind them.
+
+        Sequence numbers must rise from batch to batch. After StoreFull the state is between two events: restore a snapshot.
+        """
         self.look_for_kernels()
+        self.forget_old_texts()
         out = Block(self._outputs.take(len(self.names), batch.n))
         Columns(self, batch, out).place()
         self._run(batch.seq0, batch.n, batch)
@@ -457,6 +463,11 @@ class Windows:
             texts, pairs = batch.text(name), batch.hashes[name]
             for row in rows:
                 ids.texts[(int(pairs[row, 0]), int(pairs[row, 1]))] = texts[row]  # type: ignore[assignment]
+
+    def forget_old_texts(self) -> None:
+        """Drop texts of recycled values. Only before an update: what the last one put out can be asked for until then."""
+        for d in self.kept:
+            ids = self.ids[d]
             if len(ids.texts) > 2 * int(ids.header[lib.LIVE]) + SWEEP:
                 self._forget_texts(ids)
 
@@ -518,6 +529,12 @@ class Windows:
             self.background = None
 
 
+@functools.lru_cache(maxsize=1024)
+def _code(text: str) -> CodeType:
+    """The same rulebook is often built again (each of its tests does)."""
+    return compile(text, "<kernel>", "exec")
+
+
 class Bound:
     """One event at a time with the least to do: fill the batch's columns, call `run()`, read `values`."""
 
@@ -545,6 +562,7 @@ class Bound:
             windows.look_for_kernels()
             self._place()
         if seq // SWEEP > windows.swept:
+            windows.forget_old_texts()
             windows.sweep(seq // SWEEP)
         if self._moving:
             self._columns.refresh()

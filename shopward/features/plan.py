@@ -206,6 +206,7 @@ class Plan:
     schema: Schema
     filters: list[Filter] = field(default_factory=list)
     domains: list[Domain] = field(default_factory=list)
+    taken: dict[str, tuple[int, bool]] = field(default_factory=dict)  # feature -> what `takes` said
     families: list[Family] = field(default_factory=list)
     derived: list[Feature] = field(
         default_factory=list
@@ -377,8 +378,10 @@ def takes(plan: Plan, feature: Feature) -> tuple[int, bool]:
     Label events are about an event, not a further event of the same sort: an aggregate takes them only if its `where` or its
     argument speaks of labels.
     """
-    labels = speaks_of_labels(feature.where) or feature.arg in LABEL_FIELDS
-    return plan.filter(feature.where, labels), labels
+    if feature.name not in plan.taken:
+        labels = speaks_of_labels(feature.where) or feature.arg in LABEL_FIELDS
+        plan.taken[feature.name] = (plan.filter(feature.where, labels), labels)
+    return plan.taken[feature.name]
 
 
 def speaks_of_labels(expr: Expr | None) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from shopward.batch import LABEL, NULL, Needs
 from shopward.declare.types import Field, Schema
+from shopward.entity import network64
 from shopward.errors import BadEvent
 from shopward.event import LABEL_FIELDS, format_time
 from shopward.expr.nodes import Call, Name
@@ -22,7 +23,7 @@ from shopward.ingest import columns as cols
 from shopward.ingest.chunk import Chunk, Rows
 from shopward.ingest.dead import DeadLetters, mask_record
 from shopward.ingest.normalise import ORIGINAL, Normaliser
-from shopward.ingest.scan import PREFIX, Words, words
+from shopward.ingest.scan import Words, words
 from shopward.ingest.texts import Column, Digits, MadeIds, Text
 
 MEMORY = 100_000  # inputs of one derived field whose value is remembered
@@ -116,46 +117,33 @@ class Assembler:
         *,
         latest: int | None = None,
         records: bool = False,
-        all_texts: bool = False,
     ):
         self.normaliser, self.needs, self.seed, self.dead = normaliser, needs, seed, dead
         self.schema: Schema = normaliser.schema
         self.latest, self.records = latest, records
         normaliser.notes = dead.noted
         self.fields = self.schema.fields
-        self.kept = self._kept_texts(all_texts)
+        self.kept = self._kept_texts()
         self.keys = {name: i for i, name in enumerate(self._known())}
-        self.words = self._words()
+        self.columns = self._column_targets()
+        self.words, self.begins = self._words(), self._begins()
         self.memory: dict[str, dict[Any, Any]] = {}
         self.types = words([(name.encode(), code) for code, name in enumerate(self.schema.types)])
         self.read = self._read_fields()
         self.shown = frozenset({"event_id", "ts", "type"} | {f.name for f in self.fields.values() if not f.pii})
-        self.columns = self._column_targets()
 
-    def _kept_texts(self, everything: bool) -> frozenset[str]:
+    def _kept_texts(self) -> frozenset[str]:
+        """Text fields whose strings somebody may ask for."""
         texts = {f.name for f in self.fields.values() if f.type == "string"}
-        wanted = self.needs.hashes | self.needs.text | frozenset(self.schema.roles)
-        return frozenset(texts if everything else texts & (wanted | set(self.schema.order)))
+        return self.needs.hashes.union(self.needs.text, self.schema.roles, self.schema.order) & texts
 
     def _read_fields(self) -> frozenset[str]:
         """Fields that end in a column, or that a derived field reads; of all others it is only checked what they hold."""
-        derived = {name for f, _, _ in self.normaliser.derived for name in (f.derive.fields if f.derive else ())}
-        currency = {self.schema.currency} if self.normaliser.money else set()
-        needs = self.needs
-        pii = self.normaliser.pii if self.normaliser.pseudonym is not None else ()
-        return frozenset(
-            {
-                *needs.numbers,
-                *needs.minor,
-                *needs.hashes,
-                *needs.lists,
-                *needs.text,
-                *self.kept,
-                *derived,
-                *currency,
-                *pii,
-            }
-        )
+        needs, normaliser = self.needs, self.normaliser
+        columns = self.kept.union(needs.numbers, needs.minor, needs.hashes, needs.lists, needs.text)
+        derived = [f.derive.fields for f, _, _ in normaliser.derived if f.derive]
+        currency = [self.schema.currency] if normaliser.money and self.schema.currency else []
+        return columns.union(currency, normaliser.pii if normaliser.pseudonym is not None else (), *derived)
 
     def _known(self) -> list[str]:
         """Every field a scanner must find: declared ones, reserved ones, and the label column."""
@@ -163,19 +151,19 @@ class Assembler:
         return [*names, VERDICT, MARKER]
 
     def _words(self) -> Words:
-        """What a scanner looks for: the names of fields, and the beginnings of names that objects may complete."""
-        targets = self._column_targets()
-        begins = {word[:at] for word in targets for at, c in enumerate(word) if c == "_"} - targets.keys()
-        known = [(word.encode(), self.keys[name]) for word, name in targets.items()]
-        return words(known + [(word.encode(), PREFIX) for word in sorted(begins)])
+        """The names a scanner looks for."""
+        return words([(word.encode(), self.keys[name]) for word, name in self.columns.items()])
+
+    def _begins(self) -> Words:
+        """The beginnings of those names: `card` when there is a `card_bin`, which an object `card` may complete."""
+        begins = {word[:at] for word in self.columns for at, c in enumerate(word) if c == "_"}
+        return words([(word.encode(), 0) for word in sorted(begins)])
 
     def _column_targets(self) -> dict[str, str]:
         """Outside name -> field, under every name it may arrive."""
         targets = {name: name for name in self.keys if not name.startswith("\0")}
         if not self.normaliser.settled:
-            targets |= {
-                name + ORIGINAL: MARKER for f in self.fields.values() if f.type == "money" for name in (f.name,)
-            }
+            targets |= {f.name + ORIGINAL: MARKER for f in self.fields.values() if f.type == "money"}
         targets |= {outside: name for outside, name in self.normaliser.targets.items() if name in self.keys}
         if self.schema.label is not None:
             targets[self.schema.label.field] = VERDICT
@@ -258,8 +246,7 @@ class Assembler:
             elif self.fields[name].type == "string":
                 if name not in work.texts:
                     continue
-                text = self.normaliser.readers[name](value)
-                work.texts[name] = _fill(work.texts[name], text, work.raw.columns.get(name))
+                work.texts[name] = _fill(work.texts[name], self.normaliser.readers[name](value))
             else:
                 self._constant(work, self.fields[name], self.normaliser.readers[name](value))
 
@@ -287,10 +274,7 @@ class Assembler:
         column = work.texts[name]
         base = self.normaliser.rates.base
         if isinstance(column, Text):
-            present = ~column.missing()
-            if present.any():
-                cols.mark_other(column.buf, column.starts, column.stops, np.frombuffer(base.encode(), np.uint8), odd)
-                odd[column.starts < -1] = 1
+            cols.mark_other(column.buf, column.starts, column.stops, np.frombuffer(base.encode(), np.uint8), odd)
         else:
             odd[~column.missing()] = 1
 
@@ -446,7 +430,8 @@ class Assembler:
         for row in np.flatnonzero(doubt).tolist():
             text = source.one(row)
             if text not in remembered:
-                remembered[text] = run({root.args[0].name: text}) or None
+                quick = network64(text) if root.func == "ip64" and text else None
+                remembered[text] = quick or run({root.args[0].name: text}) or None
             found.set(row, remembered[text])
         return found
 
@@ -684,14 +669,11 @@ def _blank(column: Column, rows: np.ndarray) -> Column:
     return Text(column.buf, np.where(rows, -1, column.starts), column.stops, column.extra)
 
 
-def _fill(column: Column, text: str, given: RawColumn | None) -> Column:
-    """The constant where the record gives nothing."""
+def _fill(column: Column, text: str) -> Column:
+    """The constant where there is nothing."""
     filled = column.as_text() if isinstance(column, Digits) else column
     assert isinstance(filled, Text)
-    missing = filled.missing()
-    if isinstance(given, Spans):
-        missing &= given.forms == 0
-    filled.starts[missing] = -2 - len(filled.extra)
+    filled.starts[filled.missing()] = -2 - len(filled.extra)
     filled.extra.append(text)
     return filled
 

@@ -21,7 +21,7 @@ from shopward.errors import BadData, BadEvent
 from shopward.event import MAX_DEPTH, MAX_RECORD
 from shopward.ingest.assemble import Assembler, Raw, Spans
 from shopward.ingest.dead import mask_text
-from shopward.ingest.scan import NEWLINE, OVERSIZE, PADDING, line_end, measure, scan_csv, scan_ndjson
+from shopward.ingest.scan import NEWLINE, OVERSIZE, PADDING, ROOM, line_end, measure, scan_csv, scan_ndjson
 
 BLOCK = 2 << 20
 ROWS = 8192
@@ -174,6 +174,7 @@ def ndjson(source: Input, assembler: Assembler) -> Iterator[Raw]:
     fields = _Fields(len(assembler.keys))
     guess = np.full(len(words.lengths) + 1, -1, np.int32)
     seen = np.empty(len(assembler.keys), np.int64)
+    known, begins, room = words.place, assembler.begins.place, np.empty(ROOM, np.uint8)
     line = 1
 
     def load(raw: np.ndarray) -> dict[str, Any]:
@@ -183,8 +184,8 @@ def ndjson(source: Input, assembler: Assembler) -> Iterator[Raw]:
     window.skip_mark()
     while True:
         rows, at, breaks = scan_ndjson(
-            window.buf, window.at, window.end, window.finished, words.text, words.stride, words.lengths, words.values, words.heads,
-            words.slots, guess, fields.starts, fields.stops, fields.forms, seen, fields.status, fields.lines,
+            window.buf, window.at, window.end, window.finished, known, words.values, begins, guess, fields.starts, fields.stops,
+            fields.forms, seen, fields.status, fields.lines, room,
         )  # fmt: skip
         if rows:
             yield _raw_lines(source, assembler, fields, window.buf, rows, line, load)

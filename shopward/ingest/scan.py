@@ -27,7 +27,6 @@ WIDE = 32  # bytes looked at in one step
 LONGEST_NUMBER = 40  # digits behind the point, or before it
 OBJECTS = 32  # of one record that are passed over
 KEYS = 64  # names of a record that are remembered to find objects whose fields would collide
-PREFIX = -1  # the field of a word that only begins names: of `card` when there is a field `card_bin`
 OPEN_LIST, CLOSE_LIST, UNDERSCORE = 91, 93, 95
 QUOTE, BACKSLASH, COMMA, COLON, OPEN, CLOSE, NEWLINE, MINUS, DOT, ZERO, NINE = (
     34,
@@ -152,6 +151,18 @@ class Words:
     values: np.ndarray
     heads: np.ndarray
     slots: np.ndarray
+
+    @property
+    def place(self) -> tuple[int, int, int, int, int, int]:
+        """What find_word needs to know."""
+        at = (
+            self.text.ctypes.data,
+            self.stride,
+            self.lengths.ctypes.data,
+            self.heads.ctypes.data,
+            self.slots.ctypes.data,
+        )
+        return (*at, len(self.slots))
 
 
 def words(entries: Sequence[tuple[bytes, int]]) -> Words:
@@ -438,18 +449,23 @@ ROOM = _OBJECT_NAMES_AT + 16 * KEYS
 
 
 @njit(nogil=True, error_model="numpy")
-def _pass_over(p, name, length, prefix, room):
+def _pass_over(p, name, stop, room, begins):
     """Behind a value at p that nobody reads, -1 when it is odd; its name and what it is are noted in `room`."""
     names = int64(load64(room))
     store64(room, names + 1)
     if names < KEYS:
         store64(room + _NAMES_AT + 16 * names, name)
-        store64(room + _NAMES_AT + 16 * names + 8, name + length)
+        store64(room + _NAMES_AT + 16 * names + 8, stop)
     if load8(p) == OPEN_LIST:
         return _list_end(p)
     if load8(p) == OPEN:
+        table, stride, lengths, heads, slots, size = begins
         objects = int64(load64(room + _OBJECTS_AT))
-        if prefix or names >= KEYS or objects == OBJECTS:
+        if (
+            names >= KEYS
+            or objects == OBJECTS
+            or find_word(name, stop, table, stride, lengths, heads, slots, size) >= 0
+        ):
             return int64(-1)
         store64(room + _WHICH_AT + 8 * objects, names)
         store64(room + _OBJECTS_AT, objects + 1)
@@ -473,90 +489,103 @@ def _objects_fit(pairs, room):
     return True
 
 
-@njit(forceinline=True)
-def _record(
-    p, row, base, table, stride, lengths, count, fields, heads, slots, size, guess, starts, stops, forms, wide, seen, room
-):  # fmt: skip
-    """Reads the object at p; returns where it ends, or -1 when it is odd. All arrays are addresses: a record costs no reference
-    counting. `guess[k]` is the key that last followed key k; starts, stops and forms have `wide` places for each field.
-    Objects and lists nobody reads are passed over if they are flat and none of their fields could be one that somebody reads."""
-    if load8(p) != OPEN:
-        return int64(-1)
-    p = _skip_blanks(p + 1)
-    last = count
-    pairs = int64(0)
-    store64(room, 0)
-    store64(room + _OBJECTS_AT, 0)
-    store64(room + _INNER_AT, 0)
-    if load8(p) == CLOSE:
-        return p + 1
-    while True:
-        if load8(p) != QUOTE:
-            return int64(-1)
-        p += 1
-        name = p
-        word = load32(guess + 4 * last)
-        length = int64(0)
-        if word >= 0:
-            length = int64(load64(lengths + 8 * word)) + 2
-        wanted = (uint64(1) << uint64(length)) - uint64(1)
-        if word >= 0 and length <= WIDE and same32(p, table + word * stride) & wanted == wanted:
-            p = _skip_blanks(p + length)
-        else:
-            stop = _text_end(p)
-            if load8(stop) != QUOTE:
-                return int64(-1)
-            word = find_word(p, stop, table, stride, lengths, heads, slots, size)
-            store32(guess + 4 * last, word)
-            p = _skip_blanks(stop + 1)
-            if load8(p) != COLON:
-                return int64(-1)
-            p = _skip_blanks(p + 1)
-        field = int64(PREFIX) if word < 0 else load32(fields + 4 * word)
-        last = count if word < 0 else word
-        if field >= 0:
-            start, stop, form, p = _value(p, True)
-            if form == ODD or int64(load64(seen + 8 * field)) == row:
-                return int64(-1)
-            store64(seen + 8 * field, row)
-            place = field * wide + row
-            store32(starts + 4 * place, start - base)
-            store32(stops + 4 * place, stop - base)
-            store8(forms + place, form)
-        else:
-            length = _text_end(name) - name if word < 0 else int64(load64(lengths + 8 * word))
-            p = _pass_over(p, name, length, word >= 0, room)
-            if p < 0:
-                return p
-        pairs += 1
-        p = _skip_blanks(p)
-        if pairs > MAX_FIELDS:
-            return int64(-1)
-        if load8(p) == CLOSE:
-            break
-        if load8(p) != COMMA:
+def _reader(careful):
+    """The function that reads one object: the quick one gives up on lists and objects that nobody reads, the careful one passes
+    over them if they are flat and none of their fields could be taken for another."""
+
+    @njit(forceinline=not careful, nogil=True, error_model="numpy")
+    def record(p, row, stamp, base, known, fields, count, guess, starts, stops, forms, wide, seen, begins, room):
+        """Reads the object at p; returns where it ends, or -1 when it is odd. All arrays are addresses: a record costs no reference
+        counting. `guess[k]` is the key that last followed key k; starts, stops and forms have `wide` places for each field."""
+        table, stride, lengths, heads, slots, size = known
+        if load8(p) != OPEN:
             return int64(-1)
         p = _skip_blanks(p + 1)
-    if load64(room + _OBJECTS_AT) != uint64(0) and not _objects_fit(pairs, room):
-        return int64(-1)
-    return p + 1
+        last = count
+        pairs = int64(0)
+        if careful:
+            store64(room, 0)
+            store64(room + _OBJECTS_AT, 0)
+            store64(room + _INNER_AT, 0)
+        if load8(p) == CLOSE:
+            return p + 1
+        while True:
+            if load8(p) != QUOTE:
+                return int64(-1)
+            p += 1
+            name = p
+            end = p
+            word = load32(guess + 4 * last)
+            length = int64(0)
+            if word >= 0:
+                length = int64(load64(lengths + 8 * word)) + 2
+            wanted = (uint64(1) << uint64(length)) - uint64(1)
+            if word >= 0 and length <= WIDE and same32(p, table + word * stride) & wanted == wanted:
+                p = _skip_blanks(p + length)
+            else:
+                end = _text_end(p)
+                if load8(end) != QUOTE:
+                    return int64(-1)
+                word = find_word(p, end, table, stride, lengths, heads, slots, size)
+                store32(guess + 4 * last, word)
+                p = _skip_blanks(end + 1)
+                if load8(p) != COLON:
+                    return int64(-1)
+                p = _skip_blanks(p + 1)
+            last = count
+            if careful and word < 0:
+                p = _pass_over(p, name, end, room, begins)
+                if p < 0:
+                    return p
+            else:
+                start, stop, form, p = _value(p, word >= 0)
+                if form == ODD:
+                    return int64(-1)
+                if word >= 0:
+                    field = load32(fields + 4 * word)
+                    if int64(load64(seen + 8 * field)) == stamp:
+                        return int64(-1)
+                    store64(seen + 8 * field, stamp)
+                    place = field * wide + row
+                    store32(starts + 4 * place, start - base)
+                    store32(stops + 4 * place, stop - base)
+                    store8(forms + place, form)
+                    last = word
+            pairs += 1
+            p = _skip_blanks(p)
+            if pairs > MAX_FIELDS:
+                return int64(-1)
+            if load8(p) == CLOSE:
+                break
+            if load8(p) != COMMA:
+                return int64(-1)
+            p = _skip_blanks(p + 1)
+        if careful and not _objects_fit(pairs, room):
+            return int64(-1)
+        return p + 1
+
+    return record
+
+
+_quick_record, _careful_record = _reader(False), _reader(True)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def scan_ndjson(
-    buf, begin, n, last, text, stride, lengths, fields, heads, slots, guess, starts, stops, forms, seen, status, lines
-):
+def scan_ndjson(buf, begin, n, last, known, fields, begins, guess, starts, stops, forms, seen, status, lines, room):
     """Reads records from buf[begin:n] until the arrays are full or no whole line is left.
 
-    `last`: the input ends at n, so a line without a newline counts. lines[:, row] = start, stop, line breaks before it (from
-    begin). Returns (rows, where it stopped, line breaks passed).
+    `last`: the input ends at n, so a line without a newline counts. `known` and `begins` are the addresses of two sets of Words,
+    `fields` says which field each known word is. lines[:, row] = start, stop, line breaks before it (from begin). Returns (rows,
+    where it stopped, line breaks passed).
     """
     base = int64(buf.ctypes.data)
-    table, heads_at, lengths_at = int64(text.ctypes.data), int64(heads.ctypes.data), int64(lengths.ctypes.data)
-    fields_at, slots_at, guess_at = int64(fields.ctypes.data), int64(slots.ctypes.data), int64(guess.ctypes.data)
+    fields_at, guess_at, seen_at, count = (
+        int64(fields.ctypes.data),
+        int64(guess.ctypes.data),
+        int64(seen.ctypes.data),
+        fields.shape[0],
+    )
     starts_at, stops_at, forms_at = int64(starts.ctypes.data), int64(stops.ctypes.data), int64(forms.ctypes.data)
-    seen_at, count, size = int64(seen.ctypes.data), int64(lengths.shape[0]), int64(slots.shape[0])
-    room = np.empty(ROOM, np.uint8)
     room_at = int64(room.ctypes.data)
     p = base + begin
     n = base + n
@@ -571,26 +600,28 @@ def scan_ndjson(
             breaks += 1
             p = start + 1
             continue
-        end = _record(
+        end = _quick_record(
             start,
             row,
+            row,
             base,
-            table,
-            stride,
-            lengths_at,
-            count,
+            known,
             fields_at,
-            heads_at,
-            slots_at,
-            size,
+            count,
             guess_at,
             starts_at,
             stops_at,
             forms_at,
             capacity,
             seen_at,
+            begins,
             room_at,
         )
+        if end < 0:
+            end = _careful_record(
+                start, row, row + capacity, base, known, fields_at, count, guess_at, starts_at, stops_at, forms_at, capacity, seen_at,
+                begins, room_at,
+            )  # fmt: skip
         status[row] = PLAIN
         if end >= 0:
             end = _skip_blanks(end)

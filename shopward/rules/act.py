@@ -49,20 +49,15 @@ def share(name: str, key: str) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def act(hits, live, strength, mandatory, override, control, action, acted):
-    """Action per event from its hit bits (uint64[n, w]); all tables are per bit, `control` is bool per event.
-
-    `acted` becomes True where the action comes from a rule (or would have, in the control arm).
-    """
+def act(hits, live, strength, mandatory, override, control, action):
+    """Action per event from its hit bits (uint64[n, w]); all tables are per bit, `control` is bool per event."""
     for i in range(hits.shape[0]):
         best, forced, freed = 0, -1, False
-        seen = False
         for w in range(hits.shape[1]):
             word = hits[i, w] & live[w]
             bit = w * 64
             while word != np.uint64(0):
                 if word & np.uint64(1):
-                    seen = True
                     best = max(best, strength[bit])
                     if mandatory[bit]:
                         forced = max(forced, strength[bit])
@@ -74,7 +69,6 @@ def act(hits, live, strength, mandatory, override, control, action, acted):
         if control[i]:
             best = max(forced, 0)
         action[i] = best
-        acted[i] = seen
 
 
 @numba.njit(cache=True, nogil=True)

@@ -7,9 +7,10 @@ order, and only where the rest already holds. Bit r of the hit words is rule `or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from dataclasses import fields as parts_of
+from functools import partial
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,17 +21,20 @@ from shopward.evidence import Evidence
 from shopward.expr import FUNCTIONS, runtime, to_kernel, to_python
 from shopward.expr.check import needs_text
 from shopward.expr.functions import UTC_COLUMNS
-from shopward.expr.nodes import Bool, Call, Compare, Const, In, Name, Node
+from shopward.expr.nodes import Bool, Call, Const, Name, Node
 from shopward.hashing import siphash128
 from shopward.rules.act import STRENGTH, share
+from shopward.rules.generated import define, walk
 from shopward.rules.kernel import RuleKernel
+from shopward.rules.subject import subject, subject_roles
+from shopward.rules.why import Why
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
     from shopward.features.live import Block, Windows
 
-NAN = float("nan")
 _NUMERIC = ("number", "bool", "time")
+Explained = dict[tuple[int, str], Evidence]  # (row of the batch, rule id) -> evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Rules:
         self.column = {name: i for i, name in enumerate(windows.names)}
         self.env = {**runtime(), **tables}
         self.head_of, self.tails = self._split()
-        self.said = {r.id: Said.of(r, self) for r in self.order}
+        self.why = {r.id: Why.write(r, rulebook, self.column, seed, self.env) for r in self.order}
         self.special = self._mask_bits([t.bit for t in self.tails])
         self._plan = _KernelPlan(self)
         self._kernel = RuleKernel(self._plan.source, mode)
@@ -78,8 +82,19 @@ class Rules:
         """Have the kernel compiled when this returns (unless the mode is "interpreted")."""
         self._kernel.compile()
 
-    def fire(self, batch: Batch, block: Block, write: Callable[[Rule, int], None]) -> np.ndarray:
-        """Hit words uint64[n, w] of every event. `write(rule, row)` is called, in arrival order, where a writing rule fires."""
+    def fire(
+        self,
+        batch: Batch,
+        block: Block,
+        write: Callable[[Rule, int], None],
+        control: np.ndarray | None = None,
+        told: Explained | None = None,
+    ) -> np.ndarray:
+        """Hit words uint64[n, w] of every event. `write(rule, row)` is called, in arrival order, where a writing rule fires.
+
+        In the control arm (bool per row; worked out where needed when not given) only mandatory rules write: what is let through
+        must leave no trace that stops the next event. `told` receives the evidence that must be written down before lists change.
+        """
         hits = np.zeros((batch.n, self.words), np.uint64)
         if not self.order:
             return hits
@@ -89,29 +104,49 @@ class Rules:
         else:
             self._plan.interpret(batch, block, hits)
         if self.tails:
-            self._settle(batch, block, hits, write)
+            self._settle(batch, block, hits, write, control, {} if told is None else told)
         return hits
 
-    def _settle(self, batch: Batch, block: Block, hits: np.ndarray, write: Callable[[Rule, int], None]) -> None:
+    def _settle(
+        self,
+        batch: Batch,
+        block: Block,
+        hits: np.ndarray,
+        write: Callable[[Rule, int], None],
+        control: np.ndarray | None,
+        told: Explained,
+    ) -> None:
         """Judge tails and rollouts, and write lists, row by row in arrival order, where the kernel's part held."""
         read = Reader(self, batch, block)
         for row in np.flatnonzero((hits & self.special).any(axis=1)).tolist():
-            writers = []
-            for tail in self.tails:
-                word, bit = divmod(tail.bit, 64)
-                if not int(hits[row, word]) >> bit & 1:
-                    continue
-                if (tail.holds and not tail.holds(*read.values(tail.names, row))) or not self._in_rollout(
-                    tail.rule, read, row
-                ):
-                    hits[row, word] &= np.uint64(~(1 << bit) & 0xFFFFFFFFFFFFFFFF)
-                elif tail.rule.writes and tail.rule.state == "live":
-                    writers.append(tail.rule)
+            fired = [tail.rule for tail in self.tails if self._stands(tail, read, hits, row)]
+            for rule in fired:
+                if self.why[rule.id].fleeting:
+                    told[row, rule.id] = self.explain(rule, read, row)
+            writers = [r for r in fired if r.writes and r.state == "live"]
+            if writers and not all(r.mandatory for r in writers) and self._in_control(control, read, row):
+                writers = [r for r in writers if r.mandatory]
             for rule in writers:
                 write(rule, row)
 
+    def _stands(self, tail: Tail, read: Reader, hits: np.ndarray, row: int) -> bool:
+        """Does this rule fire here? If its tail or its rollout says no, its bit is cleared."""
+        word, bit = divmod(tail.bit, 64)
+        if not int(hits[row, word]) >> bit & 1:
+            return False
+        if (tail.holds is None or tail.holds(*read.values(tail.names, row))) and self._in_rollout(tail.rule, read, row):
+            return True
+        hits[row, word] &= np.uint64(~(1 << bit) & 0xFFFFFFFFFFFFFFFF)
+        return False
+
     def _in_rollout(self, rule: Rule, read: Reader, row: int) -> bool:
         return rule.percent >= 100 or share(f"rule:{rule.id}", read.subject(row)) < rule.percent
+
+    def _in_control(self, control: np.ndarray | None, read: Reader, row: int) -> bool:
+        if control is not None:
+            return bool(control[row])
+        percent = self.rulebook.policy.control_percent
+        return percent > 0 and share("control", read.subject(row)) < percent
 
     # --- reading hits
 
@@ -127,11 +162,19 @@ class Rules:
             np.int64,
         )
 
-    def explain(self, rule: Rule, batch: Batch, block: Block, row: int) -> Evidence:
-        """What the rule saw at this event."""
-        read = Reader(self, batch, block)
-        return explain(
-            rule, self.said[rule.id], lambda name: read.value(name, row), batch.event_ids[row], int(batch.ts[row])
+    def reader(self, batch: Batch, block: Block) -> Reader:
+        """Values of a batch by name and row."""
+        return Reader(self, batch, block)
+
+    def explain(self, rule: Rule, read: Reader, row: int) -> Evidence:
+        """What a rule that fired saw at this event."""
+        batch = read.batch
+        return self.why[rule.id].of(
+            partial(read.value, row=row),
+            read.features(row),
+            batch.event_ids[row],
+            int(batch.ts[row]),
+            int(batch.t[row]),
         )
 
     # --- preparing
@@ -174,8 +217,8 @@ class Reader:
 
     def __init__(self, rules: Rules, batch: Batch, block: Block | None):
         self.rules, self.batch, self.block = rules, batch, block
+        self._roles = subject_roles(rules.schema)
         self._texts: dict[str, list] = {}
-        self._records: list[dict] | None = None
 
     def values(self, names: tuple[str, ...], row: int) -> list[Any]:
         return [self.value(name, row) for name in names]
@@ -195,7 +238,7 @@ class Reader:
         if name in batch.numbers:
             return float(batch.numbers[name][row])
         if name in ("score", "risk"):
-            return NAN
+            return nan
         return self._text(name, row)
 
     def _feature(self, name: str, row: int) -> Any:
@@ -204,6 +247,11 @@ class Reader:
             return self.rules.windows.text(name, self.block.hashes[name][row : row + 1])[0]
         return float(self.block.values[self.rules.column[name], row])
 
+    def features(self, row: int) -> list[float]:
+        """Every feature of a row, as numbers."""
+        assert self.block is not None
+        return self.block.values[:, row].tolist()
+
     def _text(self, name: str, row: int) -> Any:
         if name not in self._texts:
             self._texts[name] = self.batch.text(name)
@@ -211,36 +259,10 @@ class Reader:
 
     def subject(self, row: int) -> str:
         """Who a rollout or the control arm is about: the account, or the first entity the event has."""
-        for role, kind in subject_roles(self.rules.schema):
-            key = self._text(role, row)
-            if key is not None:
-                return f"{kind}:{key}"
-        return f"event:{self.batch.event_ids[row]}"
-
-
-def subject_roles(schema: Schema) -> list[tuple[str, str]]:
-    """Role fields in the order in which they name the subject of an event: `account` first, then as declared."""
-    return sorted(schema.roles.items(), key=lambda item: item[0] != "account")
-
-
-def define(source: str, name: str, env: dict[str, Any]) -> Callable:
-    """Execute generated source (never user text: it was written from checked nodes) and give back one function."""
-    space = dict(env)
-    exec(compile(source, f"<generated {name}>", "exec"), space)
-    return space[name]
+        return subject(self._roles, partial(self.value, row=row), self.batch.event_ids[row])
 
 
 # --- conditions -----------------------------------------------------------------------------------------------------------------
-
-
-def walk(node: Node) -> Iterator[Node]:
-    """The node and everything below it."""
-    yield node
-    for part in parts_of(node):
-        value = getattr(node, part.name)
-        for child in value if isinstance(value, tuple) else (value,):
-            if isinstance(child, Node):
-                yield from walk(child)
 
 
 def is_rowwise(node: Node) -> bool:
@@ -368,123 +390,3 @@ class _KernelPlan:
         if not self._by_type():
             lines.append("        pass")
         return "\n".join([*lines, ""])
-
-
-# --- evidence -------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Atom:
-    """One comparison a rule makes: `name op bound`."""
-
-    name: str
-    kind: str
-    op: str
-    bound: Any
-
-    @property
-    def threshold(self) -> str:
-        """The comparison as text, `> 5`."""
-        shown = (
-            f"{self.bound:g}"
-            if isinstance(self.bound, float)
-            else repr(self.bound)
-            if isinstance(self.bound, str)
-            else self.bound
-        )
-        return f"{self.op} {shown}"
-
-
-_FLIP = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
-
-
-def atoms(rule: Rule) -> list[Atom]:
-    """The comparisons of names with constants in a rule, features first, each once."""
-    found: dict[str, Atom] = {}
-    for node in walk(rule.when.root):
-        atom = _atom(node)
-        if atom and atom.name not in found and atom.name != "type":
-            found[atom.name] = atom
-    return sorted(found.values(), key=lambda a: a.kind != "feature")
-
-
-def _atom(node: Node) -> Atom | None:
-    if isinstance(node, Compare):
-        if isinstance(node.a, Name) and isinstance(node.b, Const):
-            return Atom(node.a.name, node.a.kind, node.op, _constant(node.b))
-        if isinstance(node.b, Name) and isinstance(node.a, Const):
-            return Atom(node.b.name, node.b.kind, _FLIP[node.op], _constant(node.a))
-        named = [n for n in walk(node) if isinstance(n, Name)]
-        if named:
-            return Atom(named[0].name, named[0].kind, "in", "a comparison of several")
-    if isinstance(node, In) and isinstance(node.x, Name):
-        return Atom(node.x.name, node.x.kind, "not in" if node.negated else "in", tuple(c.value for c in node.items))
-    if isinstance(node, Name) and node.type == "bool":
-        return Atom(node.name, node.kind, "is", True)
-    return None
-
-
-def _constant(node: Const) -> Any:
-    return float(node.value) if isinstance(node.value, int | float) and not isinstance(node.value, bool) else node.value
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a rule can say about itself, prepared once: its comparisons (never of personal data) and whose key it is about."""
-
-    atoms: tuple[Atom, ...]
-    roles: tuple[tuple[str, str, bool], ...]  # (role, kind, is personal data), most telling first
-
-    @classmethod
-    def of(cls, rule: Rule, rules: Rules) -> Said:
-        fields, features = rules.schema.fields, rules.rulebook.features
-        told = tuple(a for a in atoms(rule) if not (a.name in fields and fields[a.name].pii))
-        roles = [role for name in rule.when.features if name in features for role in features[name].entity]
-        roles += [role for role, _ in subject_roles(rules.schema)]
-        known = tuple(
-            (r, rules.schema.roles[r], fields[r].pii) for r in dict.fromkeys(roles) if r in rules.schema.roles
-        )
-        return cls(told, known)
-
-
-def explain(rule: Rule, said: Said, get: Callable[[str], Any], event_id: str, ts: int) -> Evidence:
-    """The evidence of one fired rule: its title with every value it compared, about the entity of its first feature."""
-    seen = [(a, _plain(get(a.name))) for a in said.atoms]
-    what = f"{rule.title}: {', '.join(_said(a, v) for a, v in seen)}" if seen else rule.title
-    first, value = seen[0] if seen else (None, None)
-    return Evidence(
-        source=f"rule:{rule.id}",
-        what=what,
-        entity=_entity(said, get, event_id),
-        feature=first.name if first else None,
-        value=value,
-        threshold=first.threshold if first else None,
-        event_ids=(event_id,),
-        techniques=rule.techniques,
-        ts=ts,
-    )
-
-
-def _entity(said: Said, get: Callable[[str], Any], event_id: str) -> str:
-    """kind:id of what the evidence is about: the key of the rule's first feature, else the event's subject."""
-    for role, kind, personal in said.roles:
-        value = get(role)
-        if isinstance(value, str):
-            return f"{kind}:{_masked(value) if personal else value}"
-    return f"event:{event_id}"
-
-
-def _said(atom: Atom, value: Any) -> str:
-    shown = f"{value:g}" if isinstance(value, float) else "missing" if value is None else str(value)
-    return f"{atom.name} = {shown}" + (
-        f" ({atom.threshold})" if atom.op not in ("is", "in") or isinstance(atom.bound, tuple) else ""
-    )
-
-
-def _plain(value: Any) -> Any:
-    """A JSON value: NaN becomes None, whole floats stay floats."""
-    return None if isinstance(value, float) and value != value else value
-
-
-def _masked(value: str) -> str:
-    return value if value.startswith("p_") else f"{value[:1]}***"

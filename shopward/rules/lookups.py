@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 from shopward.hashing import canonical_text
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
     from shopward.declare.types import Lookup
     from shopward.lists import ListIndex
-
-NAN = float("nan")
 
 
 def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]]:
@@ -35,7 +34,7 @@ def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]
 
 def _reader(table: Lookup, column: str) -> Callable[[Any, int], Any]:
     """The value of one column for a key as of t; what is missing depends on the column's type."""
-    missing = NAN if table.columns[column] in ("number", "time") else None
+    missing = nan if table.columns[column] in ("number", "time") else None
     found = {key: ([row[0] for row in rows], rows) for key, rows in table.rows.items()}
 
     def read(key: Any, t: int) -> Any:

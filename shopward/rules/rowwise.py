@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,11 @@ from shopward.declare.types import Feature
 from shopward.expr import to_python
 from shopward.expr.nodes import Name
 from shopward.hashing import siphash128
-from shopward.rules.compile import define, walk
+from shopward.rules.generated import define, walk
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
     from shopward.features.live import Block, Windows
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class RowFeatures:
             self.windows.keep_text(f.name, values, hashes)
             (batch.hashes if block is None else block.hashes)[f.name] = hashes.reshape(-1, 2)
             return
-        numbers = np.array([NAN if v is None else float(v) for v in values])
+        numbers = np.array([nan if v is None else float(v) for v in values])
         batch.numbers[f.name] = numbers
         if block is not None:
             block.values[self.column[f.name]] = numbers

@@ -8,7 +8,7 @@ fields) is the headline: its value, its threshold, and the entity whose key it w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import nan
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from shopward.declare.types import Rule
 from shopward.evidence import Evidence
 from shopward.expr import to_python
+from shopward.expr.compile import simple
 from shopward.expr.nodes import Bool, Call, Compare, Const, In, IsNull, Name, Node, Not
-from shopward.rules.generated import define, names_in, walk
+from shopward.rules.generated import define, names_in
 from shopward.rules.subject import key_of, subject_roles
 
 if TYPE_CHECKING:
@@ -46,33 +47,37 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """`of(get, event_id, ts, t)` is the evidence of one rule that fired; `get(name)` gives values as expressions see them.
+    """`of(get, F, event_id, ts, t)` is the evidence of one rule that fired.
+
+    `get(name)` gives values as expressions see them, `F[column]` those of features that are not texts.
 
     `fleeting` says that it asks lists which branch held, so it must be called before anything writes to them.
     """
 
-    of: Callable[[Callable[[str], Any], str, int, int], Evidence]
+    of: Callable[[Callable[[str], Any], Sequence[float], str, int, int], Evidence]
     fleeting: bool
     source: str
 
     @classmethod
-    def write(cls, rule: Rule, rulebook: Rulebook, seed: bytes, env: Mapping[str, Any]) -> Why:
+    def write(
+        cls, rule: Rule, rulebook: Rulebook, column: Mapping[str, int], seed: bytes, env: Mapping[str, Any]
+    ) -> Why:
         """Write and define the function; `env` holds what generated expressions call."""
-        writer = _Writer(rule, rulebook)
+        writer = _Writer(rule, rulebook, column)
         source = writer.source()
         known = {"TECHNIQUES": rule.techniques, "MASK": _mask(seed), "KEY": key_of, "NUMBER": number, "PAIR": pair,
-                 "EXACT": exact, "TEXT": text, "Evidence": Evidence, "nan": nan}  # fmt: skip
-        return cls(define(source, "why", {**env, **known}), writer.fleeting, source)
+                 "EXACT": exact, "TEXT": text, "int": int, "Evidence": Evidence, "nan": nan}  # fmt: skip
+        return cls(define(source, "why", {**env, **known}), "listed(" in source, source)
 
 
 class _Writer:
-    def __init__(self, rule: Rule, rulebook: Rulebook):
+    def __init__(self, rule: Rule, rulebook: Rulebook, column: Mapping[str, int]):
+        self.column = column
         self.rule, self.rulebook, self.fields = rule, rulebook, rulebook.schema.fields
         self.roles = rulebook.schema.roles
         self.names = {n.name: f"v_{n.name}" for n in names_in(rule.when.root)} | {"t": "t"}
         self.told: dict[Told, bool] = {}  # comparison -> holds whenever the rule fires
         self.asked: list[str] = []
-        self.fleeting = False
         self._tell(rule.when.root, True, 0)
 
     # --- which comparisons hold
@@ -99,8 +104,6 @@ class _Writer:
         self._tell(part, wanted, depth + 1)
         if len(self.asked) == before + 1:
             self.asked.pop()
-        elif any(isinstance(n, Call) and n.func == "listed" for n in walk(part)):
-            self.fleeting = True
 
     # --- how one comparison is told
 
@@ -134,6 +137,8 @@ class _Writer:
         if isinstance(b, Const):
             bound = exact(b.value if isinstance(b.value, str) else float(b.value or 0))
             shown = f"TEXT({left})" if a.type == "string" else f"NUMBER({left}, {right})"
+            if shown.startswith("NUMBER") and simple(left):
+                shown = f"int({left}) if {left} % 1.0 == 0.0 else {shown}"
             return Told(f"{_plain(self._text(a))} = %s ({op} {_plain(bound)})", (shown,), left, repr(f"{op} {bound}"),
                         feature, self._about(node), self._rank(node))  # fmt: skip
         args = (f"TEXT({left})", f"TEXT({right})") if a.type == "string" else (f"*PAIR({left}, {right})",)
@@ -174,7 +179,8 @@ class _Writer:
         said = ", ".join(f"{_plain(self._text(k))} %s" for k in keys) + f" is {where}"
         hidden = [self._personal(k) for k in keys]
         args = tuple(
-            f"MASK(KEY({self._value(k)}))" if h else f"TEXT({self._value(k)})" for k, h in zip(keys, hidden, strict=True)
+            f"MASK(KEY({self._value(k)}))" if h else f"TEXT({self._value(k)})"
+            for k, h in zip(keys, hidden, strict=True)
         )
         return Told(said, args, str(wanted), repr(where), None, tuple(r for r in roles if r), 0 if wanted else 2)
 
@@ -232,7 +238,9 @@ class _Writer:
     def _entity(self, about: tuple[Role, ...]) -> str:
         """Source of `kind:id` of the first of these roles that the event has, else of the event's subject."""
         code = ""
-        for role, kind, personal in dict.fromkeys((*about, *self._known(r for r, _ in subject_roles(self.rulebook.schema)))):
+        for role, kind, personal in dict.fromkeys(
+            (*about, *self._known(r for r, _ in subject_roles(self.rulebook.schema)))
+        ):
             text_field = self.fields[role].type == "string"
             got = f"get({role!r})" if text_field else f"KEY(get({role!r}))"
             code += f"{f'{kind}:'!r} + {'MASK(v)' if personal else 'v'} if (v := {got}) is not None else "
@@ -254,8 +262,12 @@ class _Writer:
             )
         )
         whole = "\n".join(body)
-        read = [f"    {v} = get({n!r})" for n, v in self.names.items() if n != "t" and v in whole]
-        return "\n".join(["def why(get, event_id, ts, t):", *read, whole, ""])
+        read = [f"    {v} = {self._read(n)}" for n, v in self.names.items() if n != "t" and v in whole]
+        return "\n".join(["def why(get, F, event_id, ts, t):", *read, whole, ""])
+
+    def _read(self, name: str) -> str:
+        feature = self.rulebook.features.get(name)
+        return f"get({name!r})" if feature is None or feature.type == "string" else f"F[{self.column[name]}]"
 
     def _sentence(self, order: list[tuple[int, Told]], flags: bool) -> list[str]:
         title = self.rule.title
@@ -272,13 +284,15 @@ class _Writer:
 
     def _headline(self, order: list[tuple[int, Told]]) -> list[str]:
         """The first comparison that held."""
-        lines, word = [], "if"
+        lines: list[str] = []
+        word = "if"
         for i, one in order:
             sure = self.told[one]
-            test = "True" if sure else f"s{i}"
-            lines.append(f"    {word} {test}:")
-            lines.append(f"        feature, value, threshold = {one.feature!r}, {one.value}, {one.threshold}")
-            lines.append(f"        entity = {self._entity(one.about)}")
+            pad = "    " if sure and not lines else "        "
+            if pad == "        ":
+                lines.append("    else:" if sure else f"    {word} s{i}:")
+            lines.append(f"{pad}feature, value, threshold = {one.feature!r}, {one.value}, {one.threshold}")
+            lines.append(f"{pad}entity = {self._entity(one.about)}")
             if sure:
                 return lines
             word = "elif"
@@ -347,6 +361,10 @@ def _mask(seed: bytes) -> Callable[[str | None], str]:
     def mask(value: str | None) -> str:
         if value is None:
             return "missing"
-        return value if _PSEUDONYM.fullmatch(value) else "p_" + blake2b(value.encode(), digest_size=16, key=seed).hexdigest()
+        return (
+            value
+            if _PSEUDONYM.fullmatch(value)
+            else "p_" + blake2b(value.encode(), digest_size=16, key=seed).hexdigest()
+        )
 
     return mask

@@ -2,9 +2,10 @@
 
     POST /v1/decide         one JSON event            -> the decision
     POST /v1/decide/batch   NDJSON events             -> NDJSON, one line an input line, in order
-    POST /v1/labels         JSON or NDJSON labels     -> how many were taken
+    POST /v1/labels         JSON or NDJSON labels     -> how many were taken, and which were refused
+    POST /v1/lists          JSON or NDJSON entries    -> how many were taken; all or none
     GET  /v1/decisions/ID   a decision made before
-    GET  /healthz           alive, and which rulebook
+    GET  /healthz           alive, and which rulebook; 503 and the reason when only a restart helps
 
 Raw ASGI and msgspec: a framework costs more than the decision. Events of concurrent requests share one micro-batch and one
 disk flush: whatever waits when the decider is free goes in together.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shopward.errors import BadEvent, ShopwardError, StoreFull
+from shopward.store.entries import read_entry
 
 if TYPE_CHECKING:
     from shopward.decide import Engine
@@ -31,6 +34,7 @@ MAX_BODY = 16 << 20  # bytes of one request body
 MAX_EVENT = 256 << 10  # bytes of one event
 MAX_WAITING = 20_000  # events queued before new ones are told to come back
 BATCH = 4096
+logger = logging.getLogger("shopward.serve")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -41,9 +45,15 @@ Receive = Callable[[], Awaitable[dict]]
 class HttpError(Exception):
     """An answer other than 200; `message` is safe to show."""
 
-    def __init__(self, status: int, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()):
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        more: dict[str, Any] | None = None,
+    ):
         super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers
+        self.status, self.message, self.headers, self.more = status, message, headers, more or {}
 
 
 @dataclass(slots=True)
@@ -77,6 +87,8 @@ class Decider:
 
     async def decide(self, events: list[dict]) -> list:
         """A Decision or a BadEvent for each event, in order."""
+        if len(events) > MAX_WAITING:
+            raise HttpError(413, f"a batch may have {MAX_WAITING:,} events")
         if self._queued + len(events) > MAX_WAITING:
             raise HttpError(429, "too many events are waiting; try again", ((b"retry-after", b"1"),))
         answer = asyncio.get_running_loop().create_future()
@@ -126,6 +138,7 @@ class App:
             ("POST", "/v1/decide"): self._decide,
             ("POST", "/v1/decide/batch"): self._batch,
             ("POST", "/v1/labels"): self._labels,
+            ("POST", "/v1/lists"): self._lists,
             ("GET", "/healthz"): self._health,
         }
 
@@ -136,19 +149,28 @@ class App:
         try:
             status, (body, kind) = 200, await self._route(scope, receive)
         except HttpError as error:
-            status, body, kind = error.status, _encode({"error": error.message}), b"application/json"
+            status, body, kind = error.status, _encode({"error": error.message} | error.more), b"application/json"
             headers = error.headers
         except StoreFull as error:
             status, body, kind = 503, _encode({"error": str(error)}), b"application/json"
             headers = ((b"retry-after", b"5"),)
-        except ShopwardError as error:
-            status, body, kind = 500, _encode({"error": str(error)}), b"application/json"
+        except Exception as error:  # noqa: BLE001 whoever asked gets an answer; a bug is logged with its place
+            status, body, kind = self._failed(error), _encode({"error": self._trouble(error)}), b"application/json"
         length = (b"content-length", str(len(body)).encode())
         await send(
             {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *headers]}
         )
         await send({"type": "http.response.body", "body": body})
         return None
+
+    def _failed(self, error: Exception) -> int:
+        if not isinstance(error, ShopwardError):
+            logger.error("a request failed", exc_info=error)
+        return 503 if self.decider.engine.failure else 500
+
+    def _trouble(self, error: Exception) -> str:
+        """What the client is told: our own words, or that it was not its fault."""
+        return self.decider.engine.failure or (str(error) if isinstance(error, ShopwardError) else "internal error")
 
     async def _route(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
         method, path = scope["method"], scope["path"]
@@ -198,17 +220,37 @@ class App:
         return b"".join(_encode(answer) + b"\n" for answer in out), b"application/x-ndjson"
 
     async def _labels(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
-        rows = []
+        rows, at = [], []
+        refused: list[dict[str, Any]] = []
+        for i, line in _lines(await _body(scope, receive, MAX_BODY)):
+            found = _object(line)
+            if isinstance(found, str):
+                refused.append({"row": i, "error": found})
+            else:
+                rows.append(found)
+                at.append(i)
+        answer = await self.decider.call(self.decider.engine.label, rows)
+        refused += [{"row": at[wrong["row"] - 1], "error": wrong["error"]} for wrong in answer["refused"]]
+        answer["refused"] = sorted(refused, key=lambda wrong: wrong["row"])
+        if refused and not any(answer[done] for done in ("taken", "repeated", "unknown")):
+            raise HttpError(422, f"row {answer['refused'][0]['row']}: {answer['refused'][0]['error']}", more=answer)
+        return _encode(answer), b"application/json"
+
+    async def _lists(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
+        entries, now = [], self.decider.engine.clock.now()
         for i, line in _lines(await _body(scope, receive, MAX_BODY)):
             found = _object(line)
             if isinstance(found, str):
                 raise HttpError(400, f"line {i}: {found}")
-            rows.append(found)
+            try:
+                entries.append(read_entry(found, now))
+            except BadEvent as error:
+                raise HttpError(422, f"line {i}: {error}") from None
         try:
-            taken = await self.decider.call(self.decider.engine.label, rows)
+            taken = await self.decider.call(self.decider.engine.write_lists, entries)
         except BadEvent as error:
             raise HttpError(422, str(error)) from None
-        return _encode(taken), b"application/json"
+        return _encode({"taken": taken}), b"application/json"
 
     async def _decision(self, event_id: str) -> tuple[bytes, bytes]:
         found = await self.decider.call(self.decider.engine.find, event_id)
@@ -218,6 +260,8 @@ class App:
 
     async def _health(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
         engine = self.decider.engine
+        if engine.failure:
+            raise HttpError(503, engine.failure)
         return _encode(
             {"status": "ok", "rulebook_version": engine.rulebook.version, "events": engine.seq}
         ), b"application/json"

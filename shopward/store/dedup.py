@@ -291,13 +291,13 @@ class Dedup:
         seed: bytes,
         disk: Disk = REAL,
         background: bool = True,
-        table_rows: int = TABLE_ROWS,
+        table_rows: int | None = None,
     ) -> Dedup:
         """Load the runs and read back from the log what they miss. `seed` is the one the ids are hashed with.
 
         Raises CorruptStore when a run is damaged and the log no longer reaches back far enough to replace it.
         """
-        dedup = cls(Path(folder), disk, lambda: log.durable_seq, background, table_rows)
+        dedup = cls(Path(folder), disk, lambda: log.durable_seq, background, table_rows or TABLE_ROWS)
         disk.make_folder(dedup.folder)
         sweep(disk, dedup.folder, ".run")
         start = dedup._load(log)

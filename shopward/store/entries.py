@@ -55,7 +55,11 @@ def read_entry(row: Mapping[str, Any], now: int) -> Entry:
 
 
 def fitted(
-    entry: Entry, lists: Mapping[str, ListSpec], schema: Schema, readers: Mapping[str, Reader], pseudonym: Pseudonym | None
+    entry: Entry,
+    lists: Mapping[str, ListSpec],
+    schema: Schema,
+    readers: Mapping[str, Reader],
+    pseudonym: Pseudonym | None,
 ) -> Entry:
     """The entry with its key as events have it. Raises BadEvent for an unknown list and for a key that cannot be on it."""
     spec = lists.get(entry.list)
@@ -67,7 +71,9 @@ def fitted(
         return entry
     if len(parts) != len(spec.entity):
         wanted = ", ".join(spec.entity)
-        raise BadEvent(f"list `{spec.name}` holds keys of {len(spec.entity)} ({wanted}), this has {len(parts)}", field="key")
+        raise BadEvent(
+            f"list `{spec.name}` holds keys of {len(spec.entity)} ({wanted}), this has {len(parts)}", field="key"
+        )
     usual = tuple(_usual(kind, part, schema, readers, pseudonym) for kind, part in zip(spec.entity, parts, strict=True))
     return msgspec.structs.replace(entry, key=usual[0] if len(usual) == 1 else usual)
 
@@ -122,4 +128,6 @@ def _time(value: Any, field: str) -> int:
     try:
         return parse_time(value)
     except BadEvent as wrong:
-        raise BadEvent(wrong.reason + (", or a duration such as 7d" if field == "expires" else ""), field=field) from None
+        raise BadEvent(
+            wrong.reason + (", or a duration such as 7d" if field == "expires" else ""), field=field
+        ) from None

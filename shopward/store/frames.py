@@ -178,7 +178,9 @@ def header_at(data: Bytes, offset: int) -> Header | None:
     stop = offset + HEADER.size + length
     if magic != MAGIC or length < SECTIONS.size:
         return None
-    return Header(offset, stop, crc, kind, n, number, seq0, clock, settled, known=kind < len(KINDS) and not (flags or spare))
+    return Header(
+        offset, stop, crc, kind, n, number, seq0, clock, settled, known=kind < len(KINDS) and not (flags or spare)
+    )
 
 
 def whole(data: Bytes, header: Header | None) -> bool:

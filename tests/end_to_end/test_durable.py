@@ -78,7 +78,7 @@ def test_a_label_reaches_features_and_rules_after_it_was_told(tmp_path):
                 {"event_id": "ghost", "label": 1, "label_ts": START},
             ]
         )
-        assert told == {"taken": 1, "repeated": 0, "unknown": 1}
+        assert told == {"taken": 1, "repeated": 0, "unknown": 1, "refused": []}
         assert engine.decide(order(9)).action == "deny"
         engine.label([{"event_id": "e1", "label": 0, "label_ts": START + 10_000}])
         assert engine.decide(order(11)).action == "allow"

@@ -10,6 +10,7 @@ import pytest
 from shopward.batch import Batch
 from shopward.errors import CorruptStore
 from shopward.features import arena, live
+from shopward.features import compile as kernels
 from shopward.features.live import Windows
 from tests.features.streams import SEED, batch_of, run
 from tests.features.test_windows import BOOK, HOUR, MINUTE, T0, book
@@ -184,3 +185,17 @@ def test_kernels_that_cannot_be_compiled_leave_the_engine_interpreted(tmp_path, 
     with pytest.warns(UserWarning, match="stay interpreted"):
         values = run(engine, [{"account": "ann", "t": T0}], rulebook.schema)
     assert values["n_78s"] == [1] and not engine.compiled
+
+
+def test_the_kernel_folder_stays_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels, "KEPT", 3)
+    for seconds in range(1, 5):
+        rulebook = book(f"n: {{entity: account, measure: count, over: {seconds}s}}")
+        Windows(rulebook, SEED, mode="auto", cache_dir=tmp_path).close()
+    assert len(list(tmp_path.glob("k_*.py"))) == 3
+
+
+def test_an_empty_batch_gives_an_empty_answer(folder):
+    for mode in ("interpreted", "compiled"):
+        block = windows(folder, mode, WINDOWED).update(batch_of([], WINDOWED.schema))
+        assert block.values.shape == (len(WINDOWED.features), 0)

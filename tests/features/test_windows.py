@@ -264,3 +264,28 @@ def _overwrite(batch: Batch, other: Batch) -> None:
     for mine, new in ((batch.numbers, other.numbers), (batch.minor, other.minor), (batch.hashes, other.hashes)):
         for name in mine:
             mine[name][:] = new[name]
+
+
+def test_expressions_after_row_wise_ones_are_left_to_the_caller():
+    windows = Windows(
+        book("""
+city_before: {entity: account, measure: last(city), over: 1h}
+robots: {expr: 'len(city_before) + 1'}
+more: {expr: robots * 2}
+share: {ratio: [n_1h, n_1h]}
+n_1h: {entity: account, measure: count, over: 1h}
+"""),
+        SEED,
+        mode="interpreted",
+    )
+    assert windows.row_features == ["robots", "more"]
+    with pytest.raises(NotYet, match="`part`: a ratio"):
+        Windows(
+            book("""
+city_before: {entity: account, measure: last(city), over: 1h}
+robots: {expr: 'len(city_before) + 1'}
+part: {ratio: [robots, robots]}
+"""),
+            SEED,
+            mode="interpreted",
+        )

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shopward.declare.types import Field, LabelColumn, Policy, Schema
+from shopward.entity import ip64, network64
 from shopward.errors import BadEvent
 from shopward.event import format_time, parse_time
 from shopward.ingest import Normaliser, normalise
@@ -107,6 +108,21 @@ def test_derived_fields_are_computed_before_pseudonyms_and_own_values_win():
     assert event(email="a@b.c", mail_domain="other.org")["mail_domain"] == "other.org"
     secret = Normaliser.of(BOOK, pseudonym=lambda field, value: f"p{len(value)}")({**LOGIN, "email": "ann@example.com"})
     assert secret["email"] == "p15" and secret["mail_domain"] == "example.com"
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.one_of(
+        st.ip_addresses(v=6).map(str),
+        st.text(st.sampled_from("0123456789abcdefABCDEF:.% "), max_size=45),
+        st.ip_addresses(v=6).map(lambda ip: ip.exploded),
+    )
+)
+def test_the_quick_network_of_an_address_is_the_careful_one(text):
+    from shopward.expr.functions import FUNCTIONS
+
+    quick = network64(text)
+    assert quick is None or quick == FUNCTIONS["ip64"].run(text) == ip64(text)
 
 
 def test_doing_it_twice_changes_nothing():

@@ -174,6 +174,8 @@ balance: {expr: (s_1h - change) * 2 + n_1h % 3}
 odd: {expr: '-(n_1h // 2) + coalesce(quiet_1h, -1)'}
 lesser: {expr: 'min(amount, score_raw)'}
 of_shape: {expr: jump + failed_share_1h}
+hot: {expr: n_1h > 2 and (amount > 10 or not success)}
+calm: {expr: not hot and order_without_payment_1h}
 """)
 
 # Conditions with nulls everywhere.

@@ -197,6 +197,10 @@ RULES = (
     rule("seldom", "success or items in (1, 3)", "review", more="percent: 40"),
 )
 
+CONTROLLED = book(
+    *RULES, rule("quiet", "account_orders_1h > 1", "deny", more="state: shadow"), policy="control_percent: 25"
+)
+
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS, st.integers(1, 7))
@@ -211,7 +215,7 @@ def test_one_event_at_a_time_is_the_same_as_batches(stream, size):
         )
     for e in events:
         e.pop("late", None)
-    rulebook, seed = book(*RULES), bytes(range(16))
+    rulebook, seed = CONTROLLED, bytes(range(16))
     single, batched = (Engine(rulebook, mode="interpreted", seed=seed) for _ in range(2))
     one = [single.decide(dict(e)) for e in events]
     many = [
@@ -236,3 +240,77 @@ def test_compiled_rules_equal_interpreted_ones():
         answers.append([d for i in range(0, 600, 100) for d in e.decide_events(events[i : i + 100])])
     assert answers[0] == answers[1]
     assert len({d.reasons for d in answers[0]}) > 5
+
+
+def test_a_label_sent_as_an_event_is_refused_before_anything_moves():
+    e = engine(rule("big", "account_orders_1h > 1"))
+    before = e.state_hash(), e.seq
+    with pytest.raises(BadEvent, match="label"):
+        e.decide({"type": "label", "ts": START, "account": "a1", "label": 1, "label_event": "e0"})
+    assert (e.state_hash(), e.seq) == before
+
+
+def test_who_is_let_through_leaves_no_trace_on_lists_unless_the_rule_is_mandatory():
+    block = rule("block", "amount > 100", "{action: deny, list: {add: blocked_devices, key: device}}")
+    for more, kept in (("", []), ("mandatory: true", ["blocked_devices"])):
+        for many in (False, True):
+            e = Engine(book(block + more, policy="control_percent: 100"), mode="interpreted")
+            answer = e.decide_events([event(amount=500)])[0] if many else e.decide(event(amount=500))
+            assert (answer.arm, answer.reasons) == ("control", ("block",))
+            assert list(e.lists.names()) == kept
+
+
+ODD_SCHEMA = """
+types: [login, order]
+fields:
+  terminal: {type: number, entity: terminal}
+  account: {type: string, entity: account, normalise: lower}
+  phone: {type: string, normalise: e164}
+  email: {type: string, pii: true}
+  mail_domain: {type: string, entity: mail_domain, derive: domain(email)}
+  amount: money
+  fee: money
+  weight: decimal(3)
+  n: number
+  unread: number
+  flag: bool
+  at: time
+  tags: list
+"""
+ODD = st.sampled_from(
+    [None, "", "a", "ANN", "\ud800", "x" * 9000, "1.5", " 7 ", "true", "ä@Shop.DE", "b@", 0, -0.0, 1, -3, 7.5, 0.285, 1e10, 1e13, 1e300,
+     float("nan"), float("inf"), 10**30, True, False, [], ["a", 1], [None], {"b": 1}, "+4930123456", "2026-01-01"]
+)  # fmt: skip
+FIELDS = ("terminal", "account", "phone", "email", "mail_domain", "amount", "fee", "weight", "n", "unread", "flag", "at", "tags", "mail",
+          "extra", "label", "label_event")  # fmt: skip
+
+
+def odd_book():
+    from shopward import Rulebook
+
+    text = 'has(tags, "a") or n > 1 or amount > 1 or mail_domain == "shop.de" or flag or account == "ann"'
+    files = {
+        "schema.yaml": ODD_SCHEMA,
+        "features/f.yaml": "terminal_1h: {entity: terminal, measure: count, over: 1h}\naccount_1h: {entity: account, measure: sum(amount), over: 1h}",
+        "rules/a.yaml": rule("a", text, on="[login, order]"),
+        "rules/b.yaml": rule("b", "terminal_1h > 1", "deny", on="[login, order]", more="percent: 50"),
+        "policy.yaml": "control_percent: 30",
+    }
+    return Rulebook.from_files(files)
+
+
+ODD_BOOK = odd_book()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=4), min_size=1, max_size=5))
+def test_odd_events_mean_the_same_alone_and_in_a_batch(odd):
+    alone, together = (Engine(ODD_BOOK, mode="interpreted", seed=bytes(range(16))) for _ in range(2))
+    for i, fields in enumerate(odd):
+        x = {"type": ("login", "order")[i % 2], "ts": START + i} | ({} if i % 3 else {"event_id": f"e{i}"}) | fields
+        found = together.decide_events([dict(x)])[0]
+        try:
+            assert alone.decide(dict(x)) == found
+        except BadEvent as error:
+            assert isinstance(found, BadEvent) and (found.field, found.reason) == (error.field, error.reason)
+    assert alone.state_hash() == together.state_hash()

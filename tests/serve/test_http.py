@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -11,6 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from shopward import Engine
+from shopward.serve.app import App
+from tests.rules.books import book, rule
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-for-the-tests"
@@ -88,8 +93,100 @@ def test_a_batch_answers_every_line_in_order_and_names_the_bad_ones(client):
 def test_labels_are_taken_for_known_events(client):
     client.post("/v1/decide", json=LOGIN | {"event_id": "l1"})
     told = client.post("/v1/labels", json={"event_id": "l1", "label": 1, "label_ts": 1_767_225_700_000})
-    assert told.json() == {"taken": 1, "repeated": 0, "unknown": 0}
+    assert told.json() == {"taken": 1, "repeated": 0, "unknown": 0, "refused": []}
     assert client.post("/v1/labels", json={"event_id": "l1"}).status_code == 422
+
+
+def test_a_bad_label_among_good_ones_is_refused_alone_and_named_by_its_line(client):
+    client.post("/v1/decide", json=LOGIN | {"event_id": "l2"})
+    rows = [
+        json.dumps({"event_id": "l2", "label": 1, "label_ts": 1_767_225_700_000, "amount": "abc"}),
+        "",
+        "{broken",
+        json.dumps({"event_id": "l2", "label": 1, "label_ts": int(time.time() * 1000) + 86_400_000}),
+        json.dumps({"event_id": "l2", "label": 1, "label_ts": 1_767_225_700_000, "amount": 12.5}),
+    ]
+    told = client.post("/v1/labels", content="\n".join(rows)).json()
+    assert (told["taken"], told["repeated"], told["unknown"]) == (1, 0, 0)
+    assert [wrong["row"] for wrong in told["refused"]] == [1, 3, 4]
+    for wrong, said in zip(told["refused"], ("amount: expected a number", "JSON", "in the future"), strict=True):
+        assert said in wrong["error"]
+
+
+def test_a_key_put_on_a_list_is_denied_from_the_next_event_on(client):
+    login = LOGIN | {"device": "d-bad", "account": "a77"}
+    assert client.post("/v1/decide", json=login | {"event_id": "x1"}).json()["action"] == "allow"
+    entry = {"list": "blocked_devices", "key": "d-bad", "valid_from": LOGIN["ts"], "provenance": "analyst:kim"}
+    assert client.post("/v1/lists", json=entry).json() == {"taken": 1}
+    now = int(time.time() * 1000)
+    refused = client.post("/v1/decide", json=login | {"event_id": "x2", "ts": now}).json()
+    assert refused["action"] == "deny" and refused["reasons"] == ["blocklist"]
+    assert client.post("/v1/lists", json=entry | {"remove": True}).json() == {"taken": 1}
+    assert client.post("/v1/decide", json=login | {"event_id": "x3", "ts": now}).json()["action"] == "allow"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"list": "blocked_device", "key": "d1"}, "did you mean `blocked_devices`?"),
+        ({"list": "blocked_devices"}, "key: missing"),
+        ({"list": "blocked_devices", "key": ["a", "b"]}, "keys of 1"),
+        ({"list": "blocked_devices", "key": "d1", "expires": "soon"}, "or a duration such as 7d"),
+        ({"list": "blocked_devices", "key": "d1", "until": 5}, "until: not part of a list entry"),
+    ],
+)
+def test_an_entry_that_cannot_be_taken_says_why_and_takes_none(client, entry, said):
+    body = json.dumps({"list": "blocked_devices", "key": "never"}) + "\n" + json.dumps(entry)
+    answer = client.post("/v1/lists", content=body)
+    assert answer.status_code == 422 and said in answer.json()["error"]
+    event = LOGIN | {"device": "never", "ts": int(time.time() * 1000), "event_id": f"n{said}"}
+    assert client.post("/v1/decide", json=event).json()["action"] == "allow"
+
+
+def test_a_server_that_only_a_restart_can_help_says_so(tmp_path, monkeypatch):
+    with Engine(book(rule("big", "amount > 100")), data=tmp_path, mode="interpreted") as engine:
+        monkeypatch.setattr(engine.windows, "update", lambda batch: 1 / 0)
+        event = {"event_id": "p1", "type": "order", "ts": LOGIN["ts"], "account": "a1"}
+
+        async def story() -> list[httpx.Response]:
+            app = App(engine, TOKEN)
+            app.decider.start()
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app),
+                base_url="http://shop",
+                headers={"authorization": f"Bearer {TOKEN}"},
+            ) as client:
+                well = await client.get("/healthz")
+                poison = await client.post("/v1/decide", json=event)
+                others = [await client.post(path, json=event) for path in ("/v1/decide", "/v1/decide/batch")]
+                return [well, poison, *others, await client.get("/healthz")]
+
+        well, *after = asyncio.run(story())
+        assert well.json()["status"] == "ok"
+        assert [answer.status_code for answer in after] == [503] * 4
+        assert all("a batch failed half-way (division by zero); restart" in answer.json()["error"] for answer in after)
+
+
+def test_a_bug_is_answered_in_json_and_told_only_to_the_log(caplog, monkeypatch):
+    engine = Engine(book(rule("big", "amount > 100")), mode="interpreted")
+    monkeypatch.setattr(engine, "find", lambda event_id: {}["a secret"])
+
+    async def story() -> httpx.Response:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(App(engine, TOKEN)),
+            base_url="http://shop",
+            headers={"authorization": f"Bearer {TOKEN}"},
+        ) as client:
+            return await client.get("/v1/decisions/e1")
+
+    answer = asyncio.run(story())
+    assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
+    assert "a secret" in caplog.text
+
+
+def test_a_batch_larger_than_the_queue_is_too_large_for_good(client):
+    answer = client.post("/v1/decide/batch", content=b'{"type":"login"}\n' * 20_001)
+    assert answer.status_code == 413 and "20,000" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
