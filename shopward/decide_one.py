@@ -22,7 +22,7 @@ from shopward.declare.types import Field, Rule
 from shopward.errors import BadEvent
 from shopward.event import LAST_MS, MAX_FIELDS, MAX_TEXT
 from shopward.expr import to_python
-from shopward.hashing import canonical_text, siphash128
+from shopward.hashing import canonical_text, hash_strings, siphash128
 from shopward.rules.act import CONTROL, TREATED, share, strongest
 from shopward.rules.generated import define, names_in
 from shopward.rules.subject import subject, subject_roles
@@ -188,6 +188,7 @@ class _Builder:
         memory = np.zeros(lanes, np.int64)
         batch = Batch(1, 0, memory[0:1], memory[1:2], memory[2:3].view(np.int16)[:1], [""])
         batch.text = lambda name: [self.kept[name]]
+        batch.lists.update({name: _elements(self.engine.seed, None) for name in self.engine.windows.needs.lists})
         at = 3
         for name in self.numbers:
             batch.numbers[name] = memory[at : at + 1].view(np.float64)
@@ -236,6 +237,8 @@ class _Builder:
             "int": int,
             "CANONICAL": canonical_text,
             "KEPT": self.kept,
+            "LISTS": batch.lists,
+            "ELEMENTS": partial(_elements, self.engine.seed),
             "BATCH": batch,
             "ENGINE": self.engine,
             "TEXTS": _feature_texts(self.engine, bound),
@@ -284,6 +287,7 @@ class _Builder:
                 lines += self._row_feature(i, f)
         lines.append(f"    PACK(BUFFER, 0, {', '.join(['t', 'ts', 'code', *self._packed()])})")
         lines.append("    BATCH.seq0, CLOCK.value = ENGINE.seq, clock")  # only now: the event is accepted
+        lines += [f"    LISTS[{name!r}] = ELEMENTS(v_{name})" for name in sorted(self.engine.windows.needs.lists)]
         lines += [f"    KEPT[{name!r}] = {self._name(name)}" for name in self._kept_texts()]
         lines.append("    RUN()")
         if self.rules.column:
@@ -548,6 +552,12 @@ def _feature_texts_of(engine: Engine) -> list[str]:
     """Features that are texts and come from the windows."""
     row = set(engine.windows.row_features)
     return [f.name for f in engine.rulebook.features.values() if f.type == "string" and f.name not in row]
+
+
+def _elements(seed: bytes, values: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """A list field as a batch of one keeps it: offsets and hashes."""
+    hashes = hash_strings(values or [], seed)
+    return np.array([0, len(hashes)], np.int64), hashes
 
 
 def _text_now(engine: Engine, bound: Any, name: str) -> str | None:

@@ -59,7 +59,7 @@ def ours(rulebook: Rulebook, sample: Sample, tmp_path_factory) -> pd.DataFrame:
 def computed(rulebook: Rulebook, payments: pd.DataFrame, file: Path) -> pd.DataFrame:
     payments.to_parquet(file, index=False)
     engine = Engine(rulebook, mode="interpreted")
-    tables = [engine.features_table(batch).to_pandas() for batch in engine.read([file])]
+    tables = [engine.features_table(engine.decide_batch(batch)).to_pandas() for batch in engine.read([file])]
     found = pd.concat(tables, ignore_index=True)
     assert found.event_id.tolist() == payments.TRANSACTION_ID.astype(str).tolist()
     return found.set_index(payments.index)
