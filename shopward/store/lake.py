@@ -1,7 +1,7 @@
 """The lake: what the log holds, as Hive-partitioned Parquet that DuckDB, Spark, Hive and Polars read as it is.
 
     lake/events/type=login/date=2026-01-31/part-<first seq>-<last seq>.parquet
-    lake/decisions/date=...   lake/findings/date=...   lake/lists/date=...
+    lake/decisions/date=...   lake/findings/finder=rule/date=...   lake/lists/date=...
 
 Compaction takes the frames since the last commit, writes their files under names that readers ignore, commits all of them with
 one record in `lake/_commits`, and only then gives them their names. Run again after a crash it finishes what was committed and
@@ -15,14 +15,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from shopward.errors import CorruptStore
-from shopward.evidence import Evidence
 from shopward.store import rows
 from shopward.store.files import REAL, Bytes, Disk, write_temp, write_whole
 from shopward.store.frames import Frame
@@ -89,21 +87,6 @@ def compact(
             return _compact(data, lake, columns, on_progress or (lambda events: None), disk, chunk_events)
     finally:
         unlock()
-
-
-def write_findings(data: Path | str, findings: Sequence[Evidence], disk: Disk = REAL) -> list[Path]:
-    """Add evidence to lake/findings; the same findings again change nothing. Returns the files that hold them.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as data:
-    ...     found = [Evidence(source="scan:leaks", what="a card number in a review", entity="review:r1", ts=1_767_225_600_000)]
-    ...     [p.parent.name for p in write_findings(data, found)], write_findings(data, found) == write_findings(data, found)
-    (['date=2026-01-01'], True)
-    """
-    by_day: dict[str, list[Evidence]] = {}
-    for one in findings:
-        by_day.setdefault(f"date={rows.date_of(one.ts)}", []).append(one)
-    return [_write_day(Path(data) / "lake" / "findings" / day, found, disk) for day, found in by_day.items()]
 
 
 def last_commit(lake: Path, disk: Disk = REAL, published: bool = False) -> Commit | None:
@@ -261,16 +244,6 @@ def _folders(folder: Path, disk: Disk) -> Iterator[Path]:
 
 def _temp(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
-
-
-def _write_day(folder: Path, found: list[Evidence], disk: Disk) -> Path:
-    table = rows.findings_table([(None, rows.evidence_row(one)) for one in found])
-    name = blake2b(msgspec.msgpack.encode(found), digest_size=8).hexdigest()
-    path = folder / f"part-{name}.parquet"
-    if not disk.exists(path):
-        disk.make_folder(folder)
-        write_whole(disk, path, [parquet(table)])
-    return path
 
 
 def parquet(table: pa.Table) -> Bytes:

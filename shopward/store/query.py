@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 TAIL_EVENTS = 200_000  # a longer tail of the log is compacted first
 
+_FOLDERS = {"events": ("type", "date"), "decisions": ("date",), "findings": ("finder", "date"), "lists": ("date",)}
+_NOWHERE = {"type": "none", "finder": "none", "date": "1970-01-01"}
+
+FINDINGS = """
+    SELECT * FROM written_findings
+    QUALIFY row_number() OVER (PARTITION BY id ORDER BY written DESC, seq DESC NULLS LAST, what) = 1
+"""  # found again, it stands once: the newest
 LABELS = """
     SELECT label_event AS event_id, label, ts AS label_ts, label_source AS source, label_amount AS amount, seq
     FROM events WHERE type = 'label'
@@ -65,6 +72,7 @@ def connect(data: Path | str, db: str | None = None) -> duckdb.DuckDBPyConnectio
         files = [p for p in sorted((data / "lake" / name).rglob("part-*.parquet")) if lakes.belongs(p.name, commit)]
         _view(connection, name, files, young[name])
     _shared(connection, data, db)
+    connection.execute(f"CREATE VIEW findings AS {FINDINGS}")
     connection.execute(f"CREATE VIEW labels AS {LABELS}")
     return connection
 
@@ -112,8 +120,7 @@ def _young(gathered: Gathered, columns: rows.Columns) -> dict[str, pa.Table]:
 
 
 def _stacked(name: str, parts: dict[str, list], make: Any) -> pa.Table:
-    nowhere = "type=none/date=1970-01-01" if name == "events" else "date=1970-01-01"
-    found = [(nowhere, []), *parts.items()]
+    found = [("/".join(f"{column}={_NOWHERE[column]}" for column in _FOLDERS[name]), []), *parts.items()]
     return pa.concat_tables([_placed(make(some), folder.split("/")) for folder, some in found])
 
 
@@ -131,10 +138,14 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path
     query = f"SELECT * FROM young_{name}"
     if files:
         listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
-        hive = "{'type': VARCHAR, 'date': DATE}" if name == "events" else "{'date': DATE}"
+        hive = (
+            "{"
+            + ", ".join(f"'{column}': {'DATE' if column == 'date' else 'VARCHAR'}" for column in _FOLDERS[name])
+            + "}"
+        )
         read = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {hive}, union_by_name = true)"
         query = f"SELECT * FROM {read} UNION ALL BY NAME {query}"
-    connection.execute(f"CREATE VIEW {'written_lists' if name == 'lists' else name} AS {query}")
+    connection.execute(f"CREATE VIEW {f'written_{name}' if name in ('lists', 'findings') else name} AS {query}")
 
 
 def _shared(connection: duckdb.DuckDBPyConnection, data: Path, db: str | None) -> None:

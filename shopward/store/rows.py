@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from shopward.evidence import Evidence
+from shopward.evidence import Evidence, identity
 from shopward.lists import PART
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ DECISIONS = pa.schema(
 )  # fmt: skip
 FINDINGS = pa.schema(
     {
-        "source": pa.string(), "what": pa.string(), "entity": pa.string(), "feature": pa.string(),
+        "id": pa.string(), "source": pa.string(), "what": pa.string(), "entity": pa.string(), "feature": pa.string(),
         "value": pa.string(), "value_number": pa.float64(), "threshold": pa.string(), "usual": pa.string(),
-        "event_ids": TEXTS, "techniques": TEXTS, "confidence": pa.float64(), "ts": TIME, "seq": pa.int64(),
+        "event_ids": TEXTS, "techniques": TEXTS, "confidence": pa.float64(), "ts": TIME, "seq": pa.int64(), "written": TIME,
     }
 )  # fmt: skip
 LISTS = pa.schema(
@@ -158,17 +158,70 @@ def decisions_table(rows: Sequence[tuple[int, dict[str, Any]]]) -> pa.Table:
     return pa.table(columns | {"seq": [seq for seq, _ in rows]}, schema=DECISIONS)
 
 
-def findings_table(rows: Sequence[tuple[int | None, dict[str, Any]]]) -> pa.Table:
-    """Evidence given as (seq of the event that showed it, evidence as a dict)."""
-    columns: dict[str, list] = {name: [row.get(name) for _, row in rows] for name in FINDINGS.names}
+def findings_table(rows: Sequence[tuple[int | None, int, dict[str, Any]]]) -> pa.Table:
+    """Evidence given as (seq of the event that showed it, when it was written in ms, evidence as a dict)."""
+    columns: dict[str, list] = {name: [row.get(name) for _, _, row in rows] for name in FINDINGS.names}
+    columns["id"] = [row.get("id") or _identity(row) for _, _, row in rows]
     columns["value_number"] = [float(v) if _is_number(v) else None for v in columns["value"]]
     for name in ("value", "threshold", "usual"):
-        columns[name] = [v if v is None or isinstance(v, str) else _json(v) for v in columns[name]]
-    return pa.table(columns | {"seq": [seq for seq, _ in rows]}, schema=FINDINGS)
+        columns[name] = [_told(v) for v in columns[name]]
+    for name in ("event_ids", "techniques"):
+        columns[name] = [[*(v or ())] for v in columns[name]]
+    columns["confidence"] = [1.0 if v is None else v for v in columns["confidence"]]
+    times = {"seq": [seq for seq, _, _ in rows], "written": [written for _, written, _ in rows]}
+    return pa.table(columns | times, schema=FINDINGS)
 
 
 def evidence_row(evidence: Evidence) -> dict[str, Any]:
-    return msgspec.structs.asdict(evidence)
+    """Evidence as a row with its id; numbers of numpy become plain."""
+    return {name: _plain(value) for name, value in msgspec.structs.asdict(evidence).items()} | {"id": evidence.id}
+
+
+def evidence_of(row: dict[str, Any]) -> Evidence:
+    """Evidence of a row of the view `findings`."""
+    given = {name: row[name] for name in Evidence.__struct_fields__}
+    given |= {name: _read(given[name]) for name in ("value", "threshold", "usual")}
+    given["ts"] = round(given["ts"].timestamp() * 1000)
+    return Evidence(**given | {name: tuple(given[name] or ()) for name in ("event_ids", "techniques")})
+
+
+def findings_partition(source: str, day: int) -> str:
+    """The folder of findings of one finder (`rule` of `rule:ring`) and day."""
+    return f"finder={quote(source.split(':', 1)[0], safe='') or 'none'}/{_day(day)}"
+
+
+def _identity(row: dict[str, Any]) -> str:
+    return identity(
+        row["source"],
+        row["entity"],
+        row.get("feature"),
+        row["what"],
+        row.get("value"),
+        row.get("event_ids"),
+        row.get("ts") or 0,
+    )
+
+
+def _told(value: Any) -> str | None:
+    """A value as text: a text as it is, anything else (and a text that would be taken for something else) as JSON.
+
+    >>> [_told(v) for v in ("> 5", 5, "5", [1, 9.5], True, float("nan"))]
+    ['> 5', '5', '"5"', '[1,9.5]', 'true', None]
+    """
+    if value is None or value != value:
+        return None
+    return value if isinstance(value, str) and _read(value) is value else _json(value)
+
+
+def _read(text: str | None) -> Any:
+    try:
+        return None if text is None else msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def lists_table(rows: Sequence[tuple[int, dict[str, Any]]]) -> pa.Table:
@@ -228,8 +281,9 @@ class Gathered:
         for seq, (day, decision) in enumerate(zip(days, frame.decided(), strict=False), frame.seq0):
             if decision is not None:
                 self.decisions.setdefault(_day(day), []).append((seq, decision))
-                for evidence in decision.get("evidence") or ():
-                    self.findings.setdefault(_day(day), []).append((seq, evidence))
+                for evidence in (*(decision.get("evidence") or ()), *(decision.get("shadow_evidence") or ())):
+                    place = findings_partition(evidence["source"], day)
+                    self.findings.setdefault(place, []).append((seq, frame.clock, evidence))
 
 
 @lru_cache(4096)

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from shopward.errors import CorruptStore, StoreFull, UsageError
 from shopward.evidence import Evidence
 from shopward.lists import Entry
+from shopward.store.findings import write_findings
 from shopward.store.frames import Frame, canonical
-from shopward.store.lake import compact, write_findings
+from shopward.store.lake import compact
 from shopward.store.log import Log
 from shopward.store.query import connect, sql
 from shopward.store.tables import Tables
@@ -101,7 +102,7 @@ def test_a_compacted_log_is_hive_partitioned_parquet(data):
         "events/type=login/date=2026-01-01/part-0000000000000000-0000000000000003-000000000000.parquet",
         "events/type=payment/date=2026-01-01/part-0000000000000000-0000000000000003-000000000000.parquet",
         "events/type=payment/date=2026-01-02/part-0000000000000000-0000000000000003-000000000000.parquet",
-        "findings/date=2026-01-01/part-0000000000000000-0000000000000003-000000000000.parquet",
+        "findings/finder=rule/date=2026-01-01/part-0000000000000000-0000000000000003-000000000000.parquet",
         "lists/date=2026-01-02/part-0000000000000000-0000000000000003-000000000000.parquet",
     ]
 
@@ -278,7 +279,7 @@ def test_a_committed_file_that_went_missing_is_an_error(data):
 
 
 def test_compaction_sweeps_its_own_leftovers_and_leaves_a_finder_that_is_writing_alone(data):
-    folder = data / "lake" / "findings" / "date=2026-01-01"
+    folder = data / "lake" / "findings" / "finder=rule" / "date=2026-01-01"
     folder.mkdir(parents=True)
     own = folder / ".part-0000000000000000-0000000000000003-000000000000.parquet.tmp"
     other = folder / ".part-0123456789abcdef.parquet.tmp"
