@@ -75,20 +75,22 @@ class Engine:
         disk: Disk | None = None,
     ):
         self.rulebook, self.schema, self.policy = rulebook, rulebook.schema, rulebook.policy
-        self.journal = _journal(Path(data), rulebook, disk) if data is not None else None
+        self.journal = _journal(Path(data), disk) if data is not None else None
         self.seed = self.journal.seed if self.journal else seed or os.urandom(16)
         self.clock = Clock(self.policy.lateness_ms, self.policy.skew_ms, server=clock == "server")
         self.seq = 0
         try:
             self._begin(mode)
+            if self.journal:
+                self.journal.recover(self)
         except BaseException:
             if self.journal:
                 self.journal.release()  # another try, or another process, finds the folder free
             raise
 
     def _begin(self, mode: Mode) -> None:
-        """Compile the rulebook and bring the state to the end of the log."""
-        rulebook = self.rulebook
+        """Compile the rulebook, with nothing in memory yet."""
+        rulebook, self.mode = self.rulebook, mode
         self.normaliser = Normaliser.of(rulebook, pseudonym=self.journal.pseudonym if self.journal else None)
         self.lists = ListIndex(slack=self.policy.lateness_ms + self.policy.skew_ms)
         self._list_writes = 0  # until those that ended long ago are forgotten
@@ -98,8 +100,23 @@ class Engine:
         self.row_features = RowFeatures(rulebook, self.windows, self.seed, env)
         self.rules = Rules(rulebook, self.windows, self.seed, env, mode)
         self._one: Callable[[dict], Decision] | None = None
-        if self.journal:
-            self.journal.recover(self)
+
+    def beside(self, rulebook: Rulebook | None = None) -> Engine:
+        """An engine on the same data folder with nothing in memory, for this or another rulebook: a replay of the log fills it."""
+        other = object.__new__(Engine)
+        other.rulebook = rulebook or self.rulebook
+        other.schema, other.policy = other.rulebook.schema, other.rulebook.policy
+        other.journal, other.seed, other.seq = self.journal, self.seed, 0
+        other.clock = Clock(other.policy.lateness_ms, other.policy.skew_ms, server=self.clock.server)
+        other._begin(self.mode)
+        return other
+
+    def become(self, other: Engine) -> None:
+        """Take over the rulebook and the memory of an engine beside; whoever holds this engine goes on with it."""
+        old = self.windows
+        self.__dict__.update(other.__dict__)
+        if old is not self.windows:
+            old.close()
 
     # --- deciding
 
@@ -347,7 +364,7 @@ class Engine:
             self._list_writes = max(1024, sum(map(self.lists.size, self.lists.names())))
 
 
-def _journal(data: Path, rulebook: Rulebook, disk: Disk | None) -> Journal:
+def _journal(data: Path, disk: Disk | None) -> Journal:
     from shopward.durable import Journal  # the tables and the vault: not needed without a data folder
 
-    return Journal(data, rulebook, disk)
+    return Journal(data, disk)

@@ -7,10 +7,12 @@ State is a function of the log: after a crash the newest snapshot is loaded and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -19,19 +21,19 @@ import msgspec
 import numpy as np
 
 from shopward.decision import Decision
-from shopward.errors import BadEvent, CorruptStore, StoreFull, UsageError
+from shopward.errors import BadEvent, CorruptStore, ShopwardError, StoreFull
 from shopward.event import MAX_DEPTH, MAX_RECORD, format_time
 from shopward.hashing import hash_strings
-from shopward.ingest import Normaliser, from_dicts
+from shopward.ingest import Normaliser
 from shopward.label import Label
 from shopward.lists import Entry
+from shopward.replay import WINDOWS, Replay, meaning
 from shopward.store import snapshot
 from shopward.store.dedup import NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
 from shopward.store.frames import Frame, canonical
 from shopward.store.log import Log
 from shopward.store.rows import columns_of
-from shopward.store.snapshot import Snapshot
 from shopward.store.vault import Vault
 
 if TYPE_CHECKING:
@@ -41,18 +43,27 @@ if TYPE_CHECKING:
 SNAPSHOT_EVERY = 2_000_000  # events between two snapshots
 SNAPSHOT_AGAIN = 100_000  # events until the next try when there was no room for one
 WRITE_EVERY = 4 << 20  # bytes of frames that one call gathers before it writes them
-_WINDOWS = "windows."
+POISON_IN_A_ROW = (
+    8  # so many events that cannot be decided on, without one between that can, are a fault of something else
+)
+DEAD_BYTES = 64 << 20  # of dead letters in one file; the file before is kept
+TAIL_BYTES = 64 << 20  # of frames kept for an engine that is catching up
+logger = logging.getLogger("shopward.durable")
 
 
 class Journal:
-    """The durable side of one engine: log, known event ids, vault and snapshots in one data folder.
+    """The durable side of deciding: log, known event ids, vault and snapshots in one data folder.
+
+    It outlives the engine that decides on it: an engine's memory can be built again from it, for the same or another rulebook.
 
     trouble   why the last snapshot could not be written (then the log grows until there is room), or None
+    poison    how many events could not be decided on and are in dead-letters.ndjson
+    rebuilt   how often the memory was built again after a batch failed half-way
     """
 
-    def __init__(self, data: Path, rulebook: Rulebook, disk: Disk | None = None):
+    def __init__(self, data: Path, disk: Disk | None = None):
         data.mkdir(parents=True, exist_ok=True)
-        self.data, self.rulebook = data, rulebook
+        self.data = data
         self.disk = disk = disk or REAL
         with ExitStack() as opened:
             self.vault = Vault.open(data)
@@ -63,11 +74,14 @@ class Journal:
             self.dedup = Dedup.open(data / "state" / "ids", self.log, self.seed, disk)
             opened.callback(self.dedup.close)
             self._opened = opened.pop_all()
-        self.logged = Normaliser.of(rulebook, settled=True)  # reads what comes from the log
         self.snapshot_due = SNAPSHOT_EVERY
         self.trouble: StoreFull | None = None
+        self.poison = self.rebuilt = 0
         self._writes: list[dict[str, Any]] = []
-        self._failure: BaseException | None = None  # state may be ahead of the log: only a restart makes it whole
+        self._tails: list[Tail] = []
+        self._judging = False  # while it is set, an engine's memory is between two states
+        self._half_way: BaseException | None = None  # memory has to be built again from the log
+        self._failure: BaseException | None = None  # that failed, too: only a restart helps
 
     # --- deciding
 
@@ -80,7 +94,7 @@ class Journal:
 
     def decide(self, engine: Engine, events: list[dict[str, Any]]) -> list[Decision | BadEvent]:
         """Answers to events that are on disk when this returns. Raises StoreFull when they cannot be put there."""
-        self._check()
+        self._check(engine)
         answers: list[Any] = [None] * len(events)
         usable, lines, at = [], [], []
         for i, event in enumerate(events):
@@ -92,7 +106,7 @@ class Journal:
             else:
                 usable.append(found)
                 at.append(i)
-        for i, answer in zip(at, self._accept(engine, usable, lines), strict=True):
+        for i, answer in zip(at, self._survive(engine, usable, lines), strict=True):
             answers[i] = answer
         self.log.sync()
         self._snapshot_when_due(engine)
@@ -100,14 +114,15 @@ class Journal:
 
     def label(self, engine: Engine, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Labels of events in the log, as events of the stream; returns how many were taken, repeated and unknown, and the refused."""
-        self._check()
+        self._check(engine)
         labels, refused = _usable_labels(engine, rows)
         seqs = self.dedup.find(hash_strings([label.event_id for label in labels], self.seed)).tolist()
         keys = self._keys(engine, seqs)
         judged = [(label, keys[seq]) for label, seq in zip(labels, seqs, strict=True) if seq in keys]
-        events = [self.logged(label.as_event() | roles) for label, roles in judged]
+        logged = Normaliser.of(engine.rulebook, settled=True)
+        events = [logged(label.as_event() | roles) for label, roles in judged]
         before = self.log.next_seq
-        self._accept(engine, events, [_line(event) for event in events])
+        self._survive(engine, events, [_line(event) for event in events])
         self.log.sync()
         self._snapshot_when_due(engine)
         taken = self.log.next_seq - before
@@ -118,10 +133,10 @@ class Journal:
         """Entries from outside the stream: in the log, in memory, and in the tables that people share."""
         if not entries:
             return
-        self._check()
+        self._check(engine)
         engine.clock.value = engine.clock.now()
         writes = tuple(entry.as_dict() for entry in entries)
-        number = self.log.append(Frame("lists", self.log.next_seq, int(engine.clock.value), writes=writes))
+        number = self._log(Frame("lists", self.log.next_seq, int(engine.clock.value), writes=writes))
         engine.apply_entries(entries)  # also when there is no room just now: the frame is written as soon as there is
         self.log.sync()
         self.vault.tables.write_lists(entries, frame=number)
@@ -138,10 +153,12 @@ class Journal:
         """Remember a list write of the batch being decided; it goes into the same frame."""
         self._writes.append(entry)
 
-    def _check(self) -> None:
-        """May events be decided on? Not while the disk is full, and not after a batch failed half-way."""
+    def _check(self, engine: Engine) -> None:
+        """May events be decided on? Not while the disk is full, and not before what a failed batch left is mended."""
         self._check_whole()
         self.log.check_room()
+        if self._half_way is not None:
+            self._mend(engine)
 
     def _check_whole(self) -> None:
         if self.failure is not None:
@@ -153,6 +170,60 @@ class Journal:
         if self._failure is None:
             return None
         return f"{self.data}: a batch failed half-way ({self._failure}); restart to recover from the log"
+
+    def _survive(self, engine: Engine, events: list[dict[str, Any]], lines: list[bytes]) -> list[Any]:
+        """Answers of `_accept`; after a failure one event at a time, so that only what cannot be decided on is refused."""
+        try:
+            return self._accept(engine, events, lines)
+        except ShopwardError:
+            raise
+        except Exception as error:  # noqa: BLE001 whatever it was, memory is built again and the other events are decided
+            logger.warning("a batch failed half-way; deciding it again, one event at a time", exc_info=error)
+        self._mend(engine)
+        answers: list[Any] = []
+        in_a_row = 0
+        for event, line in zip(events, lines, strict=True):
+            try:
+                answers += self._accept(engine, [event], [line])
+                in_a_row = 0
+            except ShopwardError:
+                raise
+            except Exception as error:  # noqa: BLE001 this event is poison, or everything is
+                in_a_row += 1
+                if in_a_row >= POISON_IN_A_ROW:
+                    self._failure = error
+                    self._check_whole()
+                self._mend(engine)
+                answers.append(self._dead_letter(line, error))
+        return answers
+
+    def _mend(self, engine: Engine) -> None:
+        """Build the engine's memory again from the log. Raises StoreFull while there is no room; later it is tried again."""
+        try:
+            self.log.sync()
+            fresh = engine.beside()
+            self.recover(fresh)
+        except StoreFull:
+            raise
+        except Exception as error:
+            self._failure = error
+            raise
+        engine.become(fresh)
+        self._half_way = None
+        self.rebuilt += 1
+
+    def _dead_letter(self, line: bytes, error: Exception) -> BadEvent:
+        """Keep an event that cannot be decided on, and what happened; the answer to whoever sent it."""
+        self.poison += 1
+        reason = f"cannot be decided on ({type(error).__name__}); it is kept in dead-letters.ndjson"
+        logger.error("an event cannot be decided on", exc_info=error)
+        path = self.data / "dead-letters.ndjson"
+        if path.exists() and path.stat().st_size > DEAD_BYTES:
+            path.replace(path.with_suffix(".1.ndjson"))
+        letter = {"reason": f"{type(error).__name__}: {error}", "record": msgspec.Raw(line.strip())}
+        with path.open("ab") as file:
+            file.write(msgspec.json.encode(letter) + b"\n")
+        return BadEvent(reason)
 
     def _usable(self, engine: Engine, event: dict[str, Any]) -> dict[str, Any]:
         found = engine._checked(event)
@@ -180,8 +251,8 @@ class Journal:
         except BaseException as error:
             self.dedup.forget(self.log.next_seq)  # what did not get into the log is new when it comes again
             self._writes = []
-            if not isinstance(error, StoreFull):
-                self._failure = error
+            if self._judging or not isinstance(error, StoreFull):
+                self._half_way, self._judging = error, False
             raise
         answers: list[Any] = [None] * len(events)
         for i, decision in zip(fresh, decided, strict=True):
@@ -202,6 +273,7 @@ class Journal:
                 self.log.sync()
                 size = 0
             part = events[start : start + step]
+            self._judging = True
             batch = engine.batch(part)
             decisions = engine.judge(batch)
             found: list[Decision | None] = [None] * batch.n
@@ -212,10 +284,28 @@ class Journal:
                 found, content[start : start + step], self._writes,
             )  # fmt: skip
             self._writes = []
-            self.log.append(frame)
+            self._log(frame)
+            self._judging = False
             size += frame.size
             decided += found
         return decided
+
+    def _log(self, frame: Frame) -> int:
+        """Append a frame, and hand it to the engines that are catching up."""
+        number = self.log.append(frame)
+        for tail in self._tails:
+            tail.add(replace(frame, number=number))
+        return number
+
+    @contextmanager
+    def tail(self) -> Iterator[Tail]:
+        """What is appended from now on, as it is appended."""
+        tail = Tail()
+        self._tails.append(tail)
+        try:
+            yield tail
+        finally:
+            self._tails.remove(tail)
 
     def _keys(self, engine: Engine, seqs: list[int]) -> dict[int, dict[str, Any]]:
         """The entity fields of the events with these seqs that the log holds, for labels that judge them; a frame is read once."""
@@ -237,12 +327,14 @@ class Journal:
     def snapshot(self, engine: Engine) -> None:
         """Write the state as of the end of the log."""
         self._check_whole()
+        if self._half_way is not None:
+            self._mend(engine)
         self.log.sync()
-        arrays = {_WINDOWS + name: array for name, array in engine.windows.snapshot().items()}
+        arrays = {WINDOWS + name: array for name, array in engine.windows.snapshot().items()}
         meta = snapshot.Meta(
-            seq=self.log.next_seq, frame=self.log.next_number, rulebook=self.rulebook.version, seed=self.seed.hex(),
+            seq=self.log.next_seq, frame=self.log.next_number, rulebook=engine.rulebook.version, seed=self.seed.hex(),
             state_hash=engine.state_hash(),
-            extra={"features": meaning(self.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries()},
+            extra={"features": meaning(engine.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries()},
         )  # fmt: skip
         snapshot.save(self.data / "state", arrays, meta, self.disk)
         self.snapshot_due = self.log.next_seq + SNAPSHOT_EVERY
@@ -257,80 +349,57 @@ class Journal:
         except StoreFull as error:
             self.trouble, self.snapshot_due = error, self.log.next_seq + SNAPSHOT_AGAIN
 
-    def recover(self, engine: Engine) -> None:
-        """Bring an empty engine to the end of the log."""
+    def replay(self, engine: Engine, tables: bool = False) -> Replay:
+        """Bring an empty engine to the end of what the log holds on disk."""
         found = snapshot.load(self.data / "state", self.disk, upto=self.log.next_number)
-        same = found is not None and found.meta.extra["features"] == meaning(self.rulebook)
-        start = known = 0
-        if found and (same or self.log.first_seq > 0):  # a whole log says everything itself
-            self._restore(engine, found, same)
-            start, known = found.meta.frame if same else 0, found.meta.frame
-        self.snapshot_due = (found.meta.seq if found and same else self.log.first_seq) + SNAPSHOT_EVERY
-        for frame in self.log.replay(from_seq=0 if start else self.log.first_seq, from_number=start):
-            self._replay(engine, frame, lists=frame.number >= known)
+        replay = Replay(engine, self.vault.tables if tables else None)
+        replay.begin(found, self.log.first_seq)
+        self.catch_up(replay)
+        return replay
+
+    def catch_up(self, replay: Replay) -> None:
+        """What is on disk and the replay has not seen."""
+        start = replay.number
+        replay.take(self.log.replay(from_seq=0 if start else self.log.first_seq, from_number=start))
+
+    def recover(self, engine: Engine) -> None:
+        """Bring an empty engine to the end of the log, and say in the log which rulebook is in force."""
+        replay = self.replay(engine, tables=True)
+        known = self.log.first_seq if replay.snapshot_seq is None else replay.snapshot_seq
+        self.snapshot_due = known + SNAPSHOT_EVERY
         engine.seq = self.log.next_seq
-        self._switch(int(engine.clock.value))
+        self.switch(engine)
         self._snapshot_when_due(engine)  # after a long replay, so that the next one is short
 
-    def _restore(self, engine: Engine, found: Snapshot, windows: bool) -> None:
-        """Take over a snapshot: clock and lists, and the windows if they still mean the same."""
-        if found.meta.seed != self.seed.hex():
-            raise CorruptStore(f"{found.path}: made with another hash seed than {self.data}")
-        engine.clock.value = found.meta.extra["clock"]
-        engine.lists.restore(found.meta.extra["lists"])
-        if windows:
-            arrays = {n.removeprefix(_WINDOWS): a for n, a in found.arrays.items() if n.startswith(_WINDOWS)}
-            engine.windows.restore(arrays)
-            if engine.state_hash() != found.meta.state_hash:
-                raise CorruptStore(f"{found.path}: the state does not have the hash it was saved with")
+    # --- which rulebook
 
-    def _replay(self, engine: Engine, frame: Frame, lists: bool) -> None:
-        """Move state over one frame: what was decided is not decided again, what was written to lists is written again."""
-        if frame.n:
-            self._check_types(engine, frame)
-            batch = from_dicts(
-                frame.records(),
-                self.rulebook,
-                engine.needs,
-                self.seed,
-                clock=engine.clock,
-                seq0=frame.seq0,
-                settled=True,
-                t=frame.t,
-            )
-            engine.compute(batch)
-        engine.clock.value = max(int(engine.clock.value), frame.clock)
-        if lists and frame.writes:
-            entries = [Entry.of(write) for write in frame.writes]
-            engine.apply_entries(entries)
-            if frame.kind == "lists":
-                self.vault.tables.write_lists(entries, frame=frame.number)
-
-    def _check_types(self, engine: Engine, frame: Frame) -> None:
-        gone = {record["type"] for record in frame.records()} - set(engine.schema.types)
-        if gone:
-            raise UsageError(
-                f"{self.data}: the log holds events of type `{sorted(gone)[0]}`, which the rulebook no longer has; "
-                "name it in `types` of schema.yaml again (no rule needs to use it)"
-            )
-
-    def _switch(self, clock: int) -> None:
+    def switch(self, engine: Engine) -> None:
         """Say in the log which rulebook is in force from here on, when it changed."""
-        path, version = self.data / "state" / "rulebook", self.rulebook.version.encode()
-        if self.disk.exists(path) and bytes(self.disk.read(path)) == version:
+        version, before = engine.rulebook.version, self.in_force()
+        if before[:1] == [version]:
             return
-        self._keep_rulebook()
-        meta = {"rulebook": self.rulebook.version, "columns": columns_of(self.rulebook.schema)}
-        self.log.append(Frame("switch", self.log.next_seq, clock, meta=meta))
+        self._keep_rulebook(engine.rulebook)
+        meta = {"rulebook": version, "columns": columns_of(engine.rulebook.schema)}
+        self._log(Frame("switch", self.log.next_seq, int(engine.clock.value), meta=meta))
         self.log.sync()
-        write_whole(self.disk, path, [version])
+        write_whole(self.disk, self.data / "state" / "rulebook", ["\n".join([version, *before[:1]]).encode()])
 
-    def _keep_rulebook(self) -> None:
+    def in_force(self) -> list[str]:
+        """The version of the rulebook in force, and of the one before it; nothing in a new folder."""
+        path = self.data / "state" / "rulebook"
+        return bytes(self.disk.read(path)).decode().split() if self.disk.exists(path) else []
+
+    def kept_rulebook(self, version: str) -> dict[str, str] | None:
+        """The files of a rulebook that was in force, or None."""
+        path = self.data / "state" / "rulebooks" / f"{version}.json"
+        return msgspec.json.decode(bytes(self.disk.read(path))) if self.disk.exists(path) else None
+
+    def _keep_rulebook(self, rulebook: Rulebook) -> None:
         """The text of every rulebook that was ever in force, so that an old decision can still be explained."""
         folder = self.data / "state" / "rulebooks"
         self.disk.make_folder(folder)
-        kept = msgspec.json.encode(self.rulebook.files, order="deterministic")
-        write_whole(self.disk, folder / f"{self.rulebook.version}.json", [kept])
+        kept = msgspec.json.encode(rulebook.files, order="deterministic")
+        write_whole(self.disk, folder / f"{rulebook.version}.json", [kept])
 
     def close(self, engine: Engine) -> None:
         """Snapshot, and let another process have the folder."""
@@ -343,12 +412,30 @@ class Journal:
         self._opened.close()
 
 
-def meaning(rulebook: Rulebook) -> str:
-    """A hash of everything feature state depends on: two rulebooks that differ only in rules and in words share it."""
-    fields = {name: replace(field, doc="") for name, field in rulebook.schema.fields.items()}
-    parts = [repr(replace(rulebook.schema, fields=fields)), repr(rulebook.policy.lateness_ms)]
-    parts += [repr(replace(f, file="", line=0, doc="")) for f in rulebook.features.values()]
-    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+class Tail:
+    """Frames as they are appended, for an engine that is catching up.
+
+    torn  so many came that some were let go: read them from the log
+    """
+
+    def __init__(self) -> None:
+        self._frames: deque[Frame] = deque()
+        self._bytes, self.torn = 0, False
+
+    def add(self, frame: Frame) -> None:
+        self._bytes += frame.size
+        if self._bytes > TAIL_BYTES:
+            self._frames.clear()
+            self.torn = True
+        elif not self.torn:
+            self._frames.append(frame)
+
+    def frames(self) -> Iterator[Frame]:
+        """What came so far and was not given before."""
+        while self._frames:
+            frame = self._frames.popleft()
+            self._bytes -= frame.size
+            yield frame
 
 
 def _stored(row: dict[str, Any]) -> Decision:

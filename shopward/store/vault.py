@@ -29,6 +29,7 @@ from shopward.store.tables import Tables, now_ms, vault
 KEYS_FILE = "keys.json"
 CACHE = 100_000  # values remembered; at most twice as many are in memory
 CHUNK = 500  # values asked for in one query
+FEW = 8  # so few are asked for one by one
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -244,11 +245,23 @@ class Vault:
         return name
 
     def _stored(self, tags: list[bytes]) -> dict[bytes, str]:
+        if self.tables.is_sqlite and 0 < len(tags) <= FEW:
+            return self._looked_up(tags)
         found: dict[bytes, str] = {}
         for part in _chunks(tags):
             query = sa.select(vault.c.tag, vault.c.pseudonym).where(vault.c.tag.in_(part))
             found |= {bytes(row["tag"]): row["pseudonym"] for row in self.tables.rows(query)}
         return found
+
+    def _looked_up(self, tags: list[bytes]) -> dict[bytes, str]:
+        """A few rows, asked for without the machinery between: this is on the path of every value not seen lately."""
+        connection = self.tables.engine.raw_connection()
+        try:
+            ask = connection.cursor().execute
+            found = ((tag, ask("SELECT pseudonym FROM vault WHERE tag = ?", (tag,)).fetchone()) for tag in tags)
+            return {tag: row[0] for tag, row in found if row}
+        finally:
+            connection.close()
 
     def _tag(self, value: str) -> bytes:
         return _digest(value.encode(), 16, self._secret)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from shopward import Engine, Rulebook
 from shopward.cli.list import list as list_verb
-from shopward.errors import BadEvent, CorruptStore, UsageError
+from shopward.errors import BadEvent, UsageError
 from shopward.lists import Entry
 from shopward.store.query import sql
 from shopward.store.tables import Tables
@@ -138,7 +138,7 @@ def test_words_in_a_rulebook_do_not_make_it_replay_everything(tmp_path, monkeypa
     with opened(tmp_path, Rulebook.from_files(MAIL)) as engine:
         engine.decide(event(1))
     told = MAIL["schema.yaml"].replace("entity: account}", "entity: account, doc: who acts}")
-    monkeypatch.setattr("shopward.durable.Journal._replay", lambda journal, engine, frame, lists: 1 / frame.n)
+    monkeypatch.setattr("shopward.replay.replay", lambda engine, frame, lists, tables: 1 / 0)
     with opened(tmp_path, Rulebook.from_files(MAIL | {"schema.yaml": told})) as engine:
         assert engine.seq == 1
 
@@ -174,18 +174,6 @@ def test_every_rulebook_that_was_in_force_is_kept_with_its_texts(tmp_path):
     for rules in (first, second):
         kept = msgspec.json.decode((tmp_path / "state" / "rulebooks" / f"{rules.version}.json").read_bytes())
         assert Rulebook.from_files(kept).version == rules.version
-
-
-def test_an_engine_that_failed_half_way_says_why(tmp_path, monkeypatch):
-    engine = opened(tmp_path)
-    assert engine.failure is None
-    monkeypatch.setattr(engine.windows, "update", lambda batch: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        engine.decide(event(1))
-    assert "a batch failed half-way (division by zero); restart" in engine.failure
-    with pytest.raises(CorruptStore, match="half-way"):
-        engine.write_lists([by_hand()])
-    engine.close()
 
 
 def test_the_command_adds_shows_and_removes(tmp_path):

@@ -143,30 +143,6 @@ def test_an_entry_that_cannot_be_taken_says_why_and_takes_none(client, entry, sa
     assert client.post("/v1/decide", json=event).json()["action"] == "allow"
 
 
-def test_a_server_that_only_a_restart_can_help_says_so(tmp_path, monkeypatch):
-    with Engine(book(rule("big", "amount > 100")), data=tmp_path, mode="interpreted") as engine:
-        monkeypatch.setattr(engine.windows, "update", lambda batch: 1 / 0)
-        event = {"event_id": "p1", "type": "order", "ts": LOGIN["ts"], "account": "a1"}
-
-        async def story() -> list[httpx.Response]:
-            app = App(engine, TOKEN)
-            app.decider.start()
-            async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(app),
-                base_url="http://shop",
-                headers={"authorization": f"Bearer {TOKEN}"},
-            ) as client:
-                well = await client.get("/healthz")
-                poison = await client.post("/v1/decide", json=event)
-                others = [await client.post(path, json=event) for path in ("/v1/decide", "/v1/decide/batch")]
-                return [well, poison, *others, await client.get("/healthz")]
-
-        well, *after = asyncio.run(story())
-        assert well.json()["status"] == "ok"
-        assert [answer.status_code for answer in after] == [503] * 4
-        assert all("a batch failed half-way (division by zero); restart" in answer.json()["error"] for answer in after)
-
-
 def test_a_bug_is_answered_in_json_and_told_only_to_the_log(caplog, monkeypatch):
     engine = Engine(book(rule("big", "amount > 100")), mode="interpreted")
     monkeypatch.setattr(engine, "find", lambda event_id: {}["a secret"])
