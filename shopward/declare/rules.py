@@ -14,6 +14,7 @@ from shopward.expr.place import suggest
 
 SEVERITIES = ("low", "medium", "high", "critical")
 STATES = ("draft", "shadow", "live")
+PACKS = ("buyer", "seller", "creator")
 _KEYS = (
     "id",
     "title",
@@ -23,7 +24,9 @@ _KEYS = (
     "severity",
     "owner",
     "techniques",
+    "pack",
     "tests",
+    "note",
     "triage",
     "known_gaps",
     "state",
@@ -52,9 +55,10 @@ def read_rule(node: At, tables: Tables, features: Types, problems: list[Problem]
         "state": form.choice("state", STATES, "live"),
         "percent": form.number("percent", 100.0, 0, 100),
         "techniques": _techniques(form),
+        "packs": form.known_words("pack", "pack", PACKS) if form.has("pack") else (),
         "tests": _tests(form, tables),
     }
-    texts = {key: form.text(key) for key in ("id", "title", "owner", "triage", "known_gaps")}
+    texts = {key: form.text(key) for key in ("id", "title", "owner", "note", "triage", "known_gaps")}
     if when is None or len(problems) > before:
         return None
     place: dict[str, Any] = {"file": node.source.file, "line": form.node.keys["when"].line}

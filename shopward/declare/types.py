@@ -160,7 +160,9 @@ class Rule:
     severity: Literal["low", "medium", "high", "critical"] = "medium"
     owner: str = ""
     techniques: tuple[str, ...] = ()
+    packs: tuple[str, ...] = ()  # whom it protects: buyer, seller, creator; `shopward init --pack` picks by it
     tests: tuple[RuleTest, ...] = ()
+    note: str = ""  # why the condition is as it is
     triage: str = ""
     known_gaps: str = ""
     state: Literal["draft", "shadow", "live"] = "live"
