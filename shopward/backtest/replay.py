@@ -131,8 +131,10 @@ def _columns(schema: Schema, role: str | None, by: Sequence[str], watch: Sequenc
         if found.pii:
             raise UsageError(f"--by {name}: the field is marked `pii`; its values are not printed")
     texts = frozenset(n for n in by if schema.fields[n].type == "string")
-    numbers = {"label"} | {n for n in (*by, *watch) if schema.fields[n].type != "string"} | (
-        {schema.money} if schema.money else set()
+    numbers = (
+        {"label"}
+        | {n for n in (*by, *watch) if schema.fields[n].type != "string"}
+        | ({schema.money} if schema.money else set())
     )
     hashes = {"event_id", "label_event"} | texts | ({role} if role else set())
     return Needs(numbers=frozenset(numbers), hashes=frozenset(hashes), text=texts)
@@ -217,7 +219,11 @@ class _Seen:
         judged = np.flatnonzero(batch.types == LABEL)
         if len(judged):
             self.labels.append(
-                (batch.hashes["label_event"][judged, 0].view(np.uint64), batch.ts[judged], batch.numbers["label"][judged])
+                (
+                    batch.hashes["label_event"][judged, 0].view(np.uint64),
+                    batch.ts[judged],
+                    batch.numbers["label"][judged],
+                )
             )
         decisions = engine.decide_batch(batch)
         rows, n = decisions.rows, len(decisions)
