@@ -20,6 +20,7 @@ VERBS = {
     "demo": ("demo", "A small marketplace from end to end: what was caught, and why."),
     "decide": ("decide", "Decide on every event of files: rows of action and reasons."),
     "features": ("features", "Exact point-in-time features of files, or what a feature means."),
+    "backtest": ("backtest", "What a rulebook would have done on history, in money."),
     "rules": ("rules", "Check and test a rulebook."),
     "market": ("market", "Write a synthetic marketplace with attackers and the truth."),
     "serve": ("serve", "Answer decisions over HTTP."),

@@ -20,6 +20,7 @@ _KEYS = (
     "base_currency",
     "lateness",
     "skew",
+    "label_maturity",
     "rates",
 )
 DAY_MS = 86_400_000
@@ -43,6 +44,7 @@ def read_policy(node: At | None, lookups: dict[str, Lookup], problems: list[Prob
         base_currency=_currency(form, default.base_currency),
         lateness_ms=_short(form, "lateness", default.lateness_ms),
         skew_ms=_short(form, "skew", default.skew_ms),
+        label_maturity_ms=form.duration("label_maturity", None, least=0) if form.has("label_maturity") else None,
         rates=_rates(form, lookups),
     )
 

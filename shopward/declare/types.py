@@ -208,4 +208,5 @@ class Policy:
     base_currency: str = "USD"
     lateness_ms: int = LATENESS_MS
     skew_ms: int = SKEW_MS
+    label_maturity_ms: int | None = None  # how old an event must be before silence about it means anything
     rates: str | None = None  # the lookup that converts currencies (key `EUR`, column `rate`)
