@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shopward.declare.form import Form, named
 from shopward.declare.schema import LABEL_FIELDS, field_of, known_fields, raw_scope
 from shopward.declare.tree import At, Mapping, Scalar
-from shopward.declare.types import Feature, Field, ListSpec, Lookup, Schema
+from shopward.declare.types import Feature, Field, ListSpec, Lookup, ModelUse, Schema
 from shopward.errors import Problem
 from shopward.expr import FUNCTIONS, Expr, Scope, Type, names_in
 from shopward.expr.place import suggest
@@ -54,13 +53,14 @@ class Tables:
     schema: Schema
     lists: dict[str, ListSpec] = field(default_factory=dict)
     lookups: dict[str, Lookup] = field(default_factory=dict)
+    models: dict[str, ModelUse] = field(default_factory=dict)
 
     def lookup_functions(self) -> dict[str, tuple[str, str, Type, Type]]:
         """`bins_country` -> (table, column, type of the key, type of the value)"""
         every = [(t, c, kind) for t in self.lookups.values() for c, kind in t.columns.items()]
         return {f"{t.name}_{c}": (t.name, c, t.key, kind) for t, c, kind in every}
 
-    def scope(self, features: Types, builtins: Iterable[str] = ()) -> Scope:
+    def scope(self, features: Types, builtins: tuple[str, ...] = ()) -> Scope:
         """What rules and `expr` features read; labels reach them through features only."""
         why = "only label events carry it: aggregate it in a feature, for example mean(label)"
         return Scope(
@@ -70,6 +70,7 @@ class Tables:
             lists={name: spec.entity for name, spec in self.lists.items()},
             lookups=self.lookup_functions(),
             builtins=frozenset(builtins),
+            models=frozenset(self.models) if builtins else None,
             types=self.schema.types,
         )
 

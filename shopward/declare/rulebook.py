@@ -1,6 +1,6 @@
 """A rulebook: the folder of YAML files that a risk strategist edits, read and checked as a whole.
 
-    schema.yaml  features/*.yaml  rules/*.yaml  lists/*.yaml  lookups/*.yaml  policy.yaml
+    schema.yaml  features/*.yaml  models/*.yaml  rules/*.yaml  lists/*.yaml  lookups/*.yaml  policy.yaml
 
 Nothing runs before everything checks, and everything wrong is told at once.
 """
@@ -14,23 +14,24 @@ from pathlib import Path, PurePosixPath
 from shopward.declare.features import Tables, Types, read_features
 from shopward.declare.lists import read_lists
 from shopward.declare.lookups import MAX_CSV, read_lookup
+from shopward.declare.models import read_models
 from shopward.declare.policy import read_policy
-from shopward.declare.rules import read_rule, untested
+from shopward.declare.rules import read_rule, unscored, untested
 from shopward.declare.schema import read_schema
 from shopward.declare.tree import MAX_BYTES, At, load_text
-from shopward.declare.types import Feature, ListSpec, Lookup, Policy, Rule, Schema
+from shopward.declare.types import Feature, ListSpec, Lookup, ModelUse, Policy, Rule, Schema
 from shopward.errors import Problem, RulebookError, UsageError
 from shopward.expr import FUNCTIONS
 from shopward.expr.place import suggest
 
-FOLDERS = ("features", "rules", "lists", "lookups")
+FOLDERS = ("features", "models", "rules", "lists", "lookups")
 MAX_FILES = 5_000
 
 
 class Rulebook:
     """What a rulebook folder declares.
 
-    `schema`, `features` (declared order), `rules` (file order), `lookups`, `lists`, `policy`; `version` names the content;
+    `schema`, `features` (declared order), `models`, `rules` (file order), `lookups`, `lists`, `policy`; `version` names the content;
     `warnings` are Problems that do not keep it from running (a live rule without tests).
 
     >>> book = Rulebook.from_files({
@@ -45,6 +46,7 @@ class Rulebook:
     path: Path | None
     schema: Schema
     features: dict[str, Feature]
+    models: dict[str, ModelUse]
     rules: dict[str, Rule]
     lookups: dict[str, Lookup]
     lists: dict[str, ListSpec]
@@ -94,7 +96,8 @@ class Rulebook:
             )
         self.lists = read_lists(_in("lists", trees), self.schema, problems)
         self.lookups = _lookups(trees, files, problems)
-        tables = Tables(self.schema, self.lists, self.lookups)
+        self.models = read_models(_in("models", trees), self.schema, problems)
+        tables = Tables(self.schema, self.lists, self.lookups, self.models)
         _same_functions(self.lookups, problems)
         self.features, types = read_features(_in("features", trees), tables, problems)
         self.policy = read_policy(trees.get("policy.yaml"), self.lookups, problems)
@@ -116,8 +119,8 @@ class Rulebook:
                 )
                 continue
             rules[rule.id] = rule
-            advice = untested(rule, node)
-            self.warnings.extend([advice] if advice else [])
+            advice = untested(rule, node), unscored(rule, node, self.models)
+            self.warnings.extend(problem for problem in advice if problem)
         return rules
 
 

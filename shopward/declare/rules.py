@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Mapping_
 from typing import Any
 
 from shopward.declare.features import Tables, Types, list_key_fits
 from shopward.declare.form import Form, check_name
 from shopward.declare.schema import LABEL_FIELDS, RESERVED
 from shopward.declare.tree import At, Mapping, Scalar, data
-from shopward.declare.types import ACTIONS, ListWrite, Rule, RuleTest
+from shopward.declare.types import ACTIONS, ListWrite, ModelUse, Rule, RuleTest
 from shopward.errors import Problem
+from shopward.expr.nodes import MODEL, Expr
 from shopward.expr.place import suggest
 
 SEVERITIES = ("low", "medium", "high", "critical")
@@ -58,11 +60,35 @@ def read_rule(node: At, tables: Tables, features: Types, problems: list[Problem]
         "packs": form.known_words("pack", "pack", PACKS) if form.has("pack") else (),
         "tests": _tests(form, tables),
     }
+    if when is not None and rest["state"] == "live":
+        _no_shadow(form, when, tables)
     texts = {key: form.text(key) for key in ("id", "title", "owner", "note", "triage", "known_gaps")}
     if when is None or len(problems) > before:
         return None
     place: dict[str, Any] = {"file": node.source.file, "line": form.node.keys["when"].line}
     return Rule(on=on, when=when, then=action, writes=writes, label=label, **texts, **rest, **flags, **place)  # type: ignore[arg-type]
+
+
+def _no_shadow(form: Form, when: Expr, tables: Tables) -> None:
+    """What only watches must not decide."""
+    for model in (name.removeprefix(MODEL) for name in when.builtins if name.startswith(MODEL)):
+        if tables.models[model].state == "shadow":
+            hint = f"make the rule `state: shadow`, or `{model}` live in {tables.models[model].file}"
+            form.wrong("when", f"a live rule cannot read `{model}`, which is in shadow", hint)
+
+
+def unscored(rule: Rule, node: At, models: Mapping_[str, ModelUse]) -> Problem | None:
+    """A rule that waits for a score that nobody gives; said as advice."""
+    read = [name for name in rule.when.builtins if not name.startswith(MODEL)]
+    champions = [m for m in models.values() if m.state == "champion"]
+    if not read or rule.state == "draft" or not isinstance(node, Mapping):
+        return None
+    if any(not m.on or set(m.on) & set(rule.on) for m in champions):
+        return None
+    return node.keys["when"].problem(
+        f"`{read[0]}` is null here: no model is the champion of {' or '.join(rule.on)}",
+        "declare one in models/NAME.yaml",
+    )
 
 
 def untested(rule: Rule, node: At) -> Problem | None:
@@ -140,14 +166,14 @@ def _tests(form: Form, tables: Tables) -> tuple[RuleTest, ...]:
 def _test(form: Form, node: At, tables: Tables) -> RuleTest | None:
     if not isinstance(node, Mapping):
         return form.wrong(node, "a test must be a mapping", "name, events, expect")
-    inner = Form(node, "a test", form.problems, ("name", "events", "lists", "expect"))
+    inner = Form(node, "a test", form.problems, ("name", "events", "lists", "scores", "expect"))
     if not inner.required("name", "events", "expect"):
         return None
     events = tuple(e for e in (_event(inner, n, tables) for n in inner.sequence("events")) if e)
     if not events:
         return inner.wrong("events", "a test needs events")
     lists = _test_lists(inner, tables)
-    return RuleTest(inner.text("name"), events, _expect(inner), lists, node.line)
+    return RuleTest(inner.text("name"), events, _expect(inner), lists, node.line, _test_scores(inner, tables))
 
 
 def _event(form: Form, node: At, tables: Tables) -> dict[str, Any] | None:
@@ -179,6 +205,33 @@ def _test_lists(form: Form, tables: Tables) -> dict[str, tuple[Any, ...]]:
         parts = len(tables.lists[name].entity)
         out[name] = tuple(_list_key(inner, at, name, parts) for at in inner.sequence(name))
     return out
+
+
+def _test_scores(form: Form, tables: Tables) -> dict[str, tuple[float, float | None]]:
+    """What models say in a test: `{payments: 0.97}`, or `{payments: [0.97, 990]}` with the risk."""
+    inner = form.mapping("scores")
+    out = {}
+    for name, node in inner.node.items.items() if inner else ():
+        assert inner is not None
+        if name not in tables.models:
+            hint = suggest(name, tables.models, "the model") if tables.models else "declare it in models/NAME.yaml"
+            inner.wrong(inner.node.keys[name], f"unknown model `{name}`", hint)
+            continue
+        said = data(node)
+        parts = said if isinstance(said, list) and len(said) == 2 else [said, None]
+        if not all(_is_between(part, top) for part, top in zip(parts, (1, 1000), strict=True)):
+            inner.wrong(
+                node, f"the score of `{name}` must be a number from 0 to 1", "or [score, risk], for example [0.97, 990]"
+            )
+        else:
+            out[name] = (float(parts[0]), None if parts[1] is None else float(parts[1]))
+    return out
+
+
+def _is_between(value: Any, top: int) -> bool:
+    if value is None:
+        return top > 1  # a risk may be left out
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= top
 
 
 def _list_key(form: Form, node: At, name: str, parts: int) -> Any:

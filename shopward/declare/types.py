@@ -140,7 +140,7 @@ class RuleTest:
     """Events in order and what the last of them must lead to.
 
     `expect` may hold `action` (of the whole rulebook run with just this rule live), `fires` (bool). `lists` preloads lists:
-    name -> keys (a text, or a tuple of texts for lists of pairs).
+    name -> keys (a text, or a tuple of texts for lists of pairs). `scores` says what models find: name -> score, or (score, risk).
     """
 
     name: str
@@ -148,6 +148,7 @@ class RuleTest:
     expect: dict[str, Any]
     lists: dict[str, tuple[str | tuple[str, ...], ...]] = field(default_factory=dict)
     line: int = 0
+    scores: dict[str, tuple[float, float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,28 @@ class ListSpec:
     kind: Literal["allow", "block", "watch"]
     entity: tuple[str, ...] = ()  # entity kinds of its keys, () = any
     doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """A trained model that a rulebook gives a place in decisions.
+
+    source   a model folder beside the rulebook, or the name of one in the registry
+    state    champion (its score is `score` and `risk`), live (rules read it by name), shadow (scored and kept; no live rule reads it)
+    percent  of a champion: the share of accounts it speaks for
+    on       event types it scores, () = all
+    version  the content hash it must have, "" = any
+    """
+
+    name: str
+    source: str
+    state: Literal["champion", "live", "shadow"]
+    percent: float = 100.0
+    on: tuple[str, ...] = ()
+    version: str = ""
+    owner: str = ""
+    doc: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

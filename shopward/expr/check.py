@@ -14,7 +14,7 @@ from typing import Any
 
 from shopward.errors import Problem, RulebookError
 from shopward.expr.functions import FUNCTIONS, UTC_COLUMNS, Function
-from shopward.expr.nodes import Arith, Bool, Call, Compare, Const, Expr, In, IsNull, Name, Neg, Node, Not, Type
+from shopward.expr.nodes import MODEL, Arith, Bool, Call, Compare, Const, Expr, In, IsNull, Name, Neg, Node, Not, Type
 from shopward.expr.parse import MAX_LENGTH, Fault, Faults, parse
 from shopward.expr.place import Place, suggest
 
@@ -46,6 +46,7 @@ class Scope:
     fields    name -> Known                       features  name -> type, None when its declaration is wrong (told elsewhere)
     lists     name -> entity kinds of its keys    lookups   function name (`bins_country`) -> (table, column, key type, type)
     builtins  `score`, `risk` where a rule stands
+    models    the models that `model("name")` may read; None where models cannot be read
     types     the event types `type` is compared with
     hidden    name -> why it cannot be read here (for instance features inside a `where`)
     tables    False where lists and lookups cannot be read, with `hidden["listed"]` saying why
@@ -57,6 +58,7 @@ class Scope:
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lookups: Mapping[str, tuple[str, str, Type, Type]] = field(default_factory=dict)
     builtins: frozenset[str] = frozenset()
+    models: frozenset[str] | None = None
     types: tuple[str, ...] = ()
     hidden: Mapping[str, str] = field(default_factory=dict)
     tables: bool = True
@@ -114,13 +116,14 @@ class _Checker:
         self.functions: set[str] = set()
         self.lists: set[str] = set()
         self.lookups: set[str] = set()
+        self.builtins: set[str] = set()
         self.rowwise = False
 
     def expr(self, source: str, root: Node) -> Expr:
-        every = (self.fields, self.features, self.functions, self.lists, self.lookups)
-        fields, features, functions, lists, lookups = (tuple(sorted(r)) for r in every)
+        every = (self.fields, self.features, self.functions, self.lists, self.lookups, self.builtins)
+        fields, features, functions, lists, lookups, builtins = (tuple(sorted(r)) for r in every)
         rowwise = self.rowwise or needs_text(root)
-        return Expr(source, root, root.type, fields, features, functions, lists, lookups, rowwise)
+        return Expr(source, root, root.type, fields, features, functions, lists, lookups, rowwise, builtins)
 
     def finish(self, root: Node, want: Type | tuple[Type, ...] | None) -> None:
         wanted = (want,) if isinstance(want, str) else want
@@ -165,6 +168,7 @@ class _Checker:
             self.features.add(name)
             return None if kind is None else replace(n, type=kind, kind="feature")
         if name in scope.builtins:
+            self.builtins.add(name)
             return replace(n, type="number", kind="builtin")
         return self.unknown(n)
 
@@ -407,10 +411,20 @@ class _Checker:
             return self.wrong(n, '`duration` takes one text such as "24h"', "units: ms s m h d")
         return Const(n.start, n.end, "number", seconds)
 
-    def on_model(self, n: Call) -> None:
-        self.wrong(
-            n, "reading a named model's score is not available yet", "`score` and `risk` read the deployed model"
-        )
+    def on_model(self, n: Call) -> Node | None:
+        """`model("payments")` is the score of that model, a name of its own for what is generated."""
+        known, name = self.scope.models, n.args[0] if len(n.args) == 1 else None
+        if known is None:
+            return self.wrong(
+                n, "`model` cannot be read here", "models have the last word before rules: read it in a rule"
+            )
+        if not isinstance(name, Const) or not isinstance(name.value, str):
+            return self.wrong(n, "`model` takes the name of one model in quotes", 'for example model("payments") > 0.9')
+        if name.value not in known:
+            hint = suggest(name.value, known, "the model") if known else "declare it in models/NAME.yaml"
+            return self.wrong(name, f"unknown model `{name.value}`", hint)
+        self.builtins.add(MODEL + name.value)
+        return Name(n.start, n.end, "number", "builtin", MODEL + name.value)
 
     def on_listed(self, n: Call) -> Node | None:
         if not self.tables_allowed(n):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+MODEL = "MODEL_"  # capitals: no field or feature can be called so
 Type = Literal["bool", "number", "string", "time", "list", "null"]
 # money and decimal(n) fields are numbers in major units inside expressions; durations are numbers of seconds.
 
@@ -25,7 +26,7 @@ class Const(Node):
 
 @dataclass(frozen=True, slots=True)
 class Name(Node):
-    kind: Literal["field", "feature", "builtin"]  # builtin: `score`, `risk`
+    kind: Literal["field", "feature", "builtin"]  # builtin: `score`, `risk`, and `MODEL_x` for model("x")
     name: str
 
 
@@ -82,7 +83,7 @@ class Call(Node):
 class Expr:
     """A checked expression.
 
-    `fields`, `features`, `functions`, `lists` and `lookups` are what it reads (sorted, unique).
+    `fields`, `features`, `functions`, `lists`, `lookups` and `builtins` are what it reads (sorted, unique).
     `rowwise` is True when it must see characters or tables (string functions, lists, lookups): such an expression is evaluated by
     the generated Python function, row by row; all others also compile to a kernel over columns.
     """
@@ -96,3 +97,4 @@ class Expr:
     lists: tuple[str, ...] = ()
     lookups: tuple[str, ...] = ()
     rowwise: bool = False
+    builtins: tuple[str, ...] = ()

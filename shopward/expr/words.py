@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shopward.expr.nodes import Arith, Bool, Call, Compare, Const, Expr, In, IsNull, Name, Neg, Node, Not
+from shopward.expr.nodes import MODEL, Arith, Bool, Call, Compare, Const, Expr, In, IsNull, Name, Neg, Node, Not
 
 _IS = {
     "==": "is", "!=": "is not", "<": "is less than", "<=": "is at most", ">": "is more than", ">=": "is at least",
@@ -94,7 +94,7 @@ def _value(n: Node) -> str:
         case Const():
             return _constant(n)
         case Name():
-            return n.name
+            return f'model("{n.name.removeprefix(MODEL)}")' if n.name.startswith(MODEL) else n.name
         case Neg():
             return f"-{_inner(n.x)}"
         case Arith():

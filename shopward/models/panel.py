@@ -1,0 +1,287 @@
+"""The models of one rulebook, asked about every event between features and rules.
+
+    features and fields of a micro-batch -> one matrix a model -> scores -> who speaks for this event -> score and risk
+
+A model that fails on an event has nothing to say about it (null, counted in `failed`, told once); everything else goes on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shopward.batch import LABEL, Batch, Needs
+from shopward.errors import BadData, UsageError
+from shopward.expr.nodes import MODEL
+from shopward.expr.place import suggest
+from shopward.hashing import siphash128
+from shopward.models.scorer import MAX_RISK, Reason, Scorer
+
+if TYPE_CHECKING:
+    from shopward.declare.rulebook import Rulebook
+    from shopward.declare.types import ModelUse
+    from shopward.features.live import Block
+
+Share = Callable[[str, int], float]  # (name of a rollout, row) -> where the row's subject falls in [0, 100)
+NOBODY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the models say about one event; `model` is the champion that spoke. Missing is NaN."""
+
+    score: float
+    risk: float
+    model: str | None
+    each: dict[str, float]
+    rows: tuple[tuple[float, ...], ...]  # what each model read
+
+
+@dataclass(slots=True)
+class Scored:
+    """What the models say about a batch: score, risk float64[n]; `who` int8[n] the speaking champion (-1 none), `each` per model."""
+
+    names: tuple[str, ...]
+    score: np.ndarray
+    risk: np.ndarray
+    who: np.ndarray
+    each: list[np.ndarray] = field(default_factory=list)
+    matrices: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # rows of the batch, [features, rows]
+
+    def at(self, row: int) -> Said:
+        """The same about one row."""
+        who = int(self.who[row])
+        each = {name: float(values[row]) for name, values in zip(self.names, self.each, strict=True)}
+        read = tuple(self._read(rows, matrix, row) for rows, matrix in self.matrices)
+        speaker = None if who == NOBODY else self.names[who]
+        return Said(float(self.score[row]), float(self.risk[row]), speaker, each, read)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The scores under the names that rules read."""
+        named = {MODEL + name: values for name, values in zip(self.names, self.each, strict=True)}
+        return {"score": self.score, "risk": self.risk} | named
+
+    @staticmethod
+    def _read(rows: np.ndarray, matrix: np.ndarray, row: int) -> tuple[float, ...]:
+        at = int(np.searchsorted(rows, row))
+        return tuple(matrix[:, at].tolist()) if at < len(rows) and rows[at] == row else ()
+
+
+class Panel:
+    """Loaded scorers in the places that the rulebook gives them.
+
+    failed   how often each model could not say anything because it failed
+    """
+
+    def __init__(self, rulebook: Rulebook, scorers: Iterable[Scorer] | Mapping[str, Scorer], seed: bytes):
+        given = scorers if isinstance(scorers, Mapping) else {s.name: s for s in scorers}
+        self.uses: list[ModelUse] = list(rulebook.models.values())
+        self.names = tuple(use.name for use in self.uses)
+        _same_names(self.names, given)
+        self.scorers = [given[name] for name in self.names]
+        self.failed = dict.fromkeys(self.names, 0)
+        self.schema, self.seed = rulebook.schema, seed
+        codes = {name: code for code, name in enumerate(self.schema.types)}
+        quiet = {LABEL}
+        self.on = [frozenset(codes[t] for t in use.on or self.schema.types) - quiet for use in self.uses]
+        self.champions = sorted(
+            (k for k, use in enumerate(self.uses) if use.state == "champion"), key=lambda k: self.uses[k].percent
+        )
+        self.shared = any(self.uses[k].percent < 100 for k in self.champions)
+        self.lanes = [_lanes(use, s, rulebook) for use, s in zip(self.uses, self.scorers, strict=True)]
+
+    def __bool__(self) -> bool:
+        return bool(self.uses)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Which content of each model is in force."""
+        return {name: scorer.version for name, scorer in zip(self.names, self.scorers, strict=True)}
+
+    def needs(self) -> Needs:
+        """The columns of events that models read themselves."""
+        fields = {lane.name: lane.text for lanes in self.lanes for lane in lanes if lane.kind == "field"}
+        return Needs(
+            numbers=frozenset(name for name, text in fields.items() if not text),
+            hashes=frozenset(name for name, text in fields.items() if text),
+        )
+
+    # --- a batch
+
+    def score(self, batch: Batch, block: Block, share: Share) -> Scored:
+        """Every model on every event of its types."""
+        n = batch.n
+        found = Scored(self.names, np.full(n, nan), np.full(n, nan), np.full(n, NOBODY, np.int8))
+        for k in range(len(self.uses)):
+            rows = np.flatnonzero(np.isin(batch.types, list(self.on[k])))
+            matrix = self._matrix(k, batch, block, rows)
+            each = np.full(batch.n, nan)
+            each[rows] = self._ask(k, matrix)
+            found.each.append(each)
+            found.matrices.append((rows, matrix))
+        self._choose(found, share)
+        return found
+
+    def _matrix(self, k: int, batch: Batch, block: Block, rows: np.ndarray) -> np.ndarray:
+        matrix = np.empty((len(self.lanes[k]), len(rows)))
+        for i, lane in enumerate(self.lanes[k]):
+            matrix[i] = lane.column(batch, block, self.seed, self.schema.types)[rows]
+        return matrix
+
+    def _choose(self, found: Scored, share: Share) -> None:
+        """The first champion, smallest share first, that scores this type and whose share holds the subject."""
+        for k in self.champions:
+            rows = found.matrices[k][0]
+            rows = rows[found.who[rows] == NOBODY]
+            if self.uses[k].percent < 100:
+                rows = np.array([r for r in rows.tolist() if self._speaks(k, r, share)], np.int64)
+            found.who[rows] = k
+            found.score[rows] = found.each[k][rows]
+            found.risk[rows] = self._risk(k, found.score[rows])
+
+    def _speaks(self, k: int, row: int, share: Share) -> bool:
+        return share(f"model:{self.names[k]}", row) < self.uses[k].percent
+
+    # --- one event
+
+    def one(self, code: int, rows: tuple[tuple[float, ...], ...], share: Share) -> Said:
+        """The same about one event of type `code`, given what each model reads."""
+        each = {name: self._alone(k, rows[k]) if code in self.on[k] else nan for k, name in enumerate(self.names)}
+        for k in self.champions:
+            if code in self.on[k] and (self.uses[k].percent >= 100 or self._speaks(k, 0, share)):
+                score = each[self.names[k]]
+                return Said(score, float(self._risk(k, np.array([score]))[0]), self.names[k], each, rows)
+        return Said(nan, nan, None, each, rows)
+
+    def _alone(self, k: int, row: tuple[float, ...]) -> float:
+        return float(self._ask(k, np.array(row).reshape(-1, 1))[0])
+
+    # --- asking
+
+    def _ask(self, k: int, matrix: np.ndarray) -> np.ndarray:
+        """Scores of a matrix; where the model fails, each event is asked alone, so that one cannot silence the others."""
+        n = matrix.shape[1]
+        if not n:
+            return np.empty(0)
+        try:
+            return _probabilities(self.scorers[k].score(matrix), n)
+        except Exception as error:  # noqa: BLE001 - whatever a model does, decisions go on
+            if n == 1:
+                self._fail(k, error)
+                return np.array([nan])
+        halves = matrix[:, : n // 2], matrix[:, n // 2 :]
+        return np.concatenate([self._ask(k, np.ascontiguousarray(half)) for half in halves])
+
+    def _risk(self, k: int, scores: np.ndarray) -> np.ndarray:
+        try:
+            risk = np.asarray(self.scorers[k].risk(scores), np.float64)
+            if risk.shape != scores.shape:
+                raise BadData(f"{risk.shape} risks for {scores.shape} scores")
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(k, error)
+            return np.full(len(scores), nan)
+        return np.clip(risk, 0.0, MAX_RISK)
+
+    def explain(self, name: str, row: Sequence[float]) -> Sequence[Reason]:
+        """Why a model said what it said of the event it read as `row`."""
+        k = self.names.index(name)
+        try:
+            return self.scorers[k].explain(np.array(row, np.float64))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(k, error)
+            return ()
+
+    def _fail(self, k: int, error: Exception) -> None:
+        name = self.names[k]
+        if not self.failed[name]:
+            said = f"model `{name}` failed on an event, which is decided without it: {type(error).__name__}: {error}"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
+        self.failed[name] += 1
+
+
+def _probabilities(scores: Any, n: int) -> np.ndarray:
+    found = np.asarray(scores, np.float64)
+    if found.shape != (n,):
+        raise BadData(f"scores of shape {found.shape} for {n} events")
+    if not np.all(np.isnan(found) | ((found >= 0.0) & (found <= 1.0))):
+        raise BadData("a score outside [0, 1]")
+    return found
+
+
+def _same_names(names: tuple[str, ...], given: Mapping[str, Scorer]) -> None:
+    for name in names:
+        if name not in given:
+            raise UsageError(f"the rulebook names model `{name}`, which is not among the given models {sorted(given)}")
+    for name in given:
+        if name not in names:
+            near = suggest(name, names, "the model") if names else ""
+            raise UsageError(f"model `{name}` has no place in the rulebook: {near or f'add models/{name}.yaml'}")
+
+
+# --- what a model reads
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One row of a model's matrix. `kind` is feature, field, ts or type; `codes` the position of each known text, for texts."""
+
+    name: str
+    kind: str
+    text: bool
+    known: tuple[str, ...] = ()
+    row: int = -1  # of the feature block
+
+    @property
+    def codes(self) -> dict[str | None, float]:
+        return {None: nan} | {text: float(i) for i, text in reversed(list(enumerate(self.known)))}
+
+    def column(self, batch: Batch, block: Block, seed: bytes, types: tuple[str, ...]) -> np.ndarray:
+        """Its values float64[n] in a batch."""
+        if self.kind == "type":
+            codes = self.codes
+            return np.array([codes.get(t, -1.0) for t in types])[batch.types]
+        if self.kind == "ts":
+            return batch.ts.astype(np.float64)
+        if not self.text:
+            return block.values[self.row] if self.kind == "feature" else batch.numbers[self.name]
+        return self._coded((block if self.kind == "feature" else batch).hashes[self.name], seed)
+
+    def _coded(self, pairs: np.ndarray, seed: bytes) -> np.ndarray:
+        out = np.where(pairs.any(axis=1), -1.0, nan)
+        for i, text in reversed(list(enumerate(self.known))):
+            a, b = siphash128(text.encode(), seed)
+            out[(pairs[:, 0] == a) & (pairs[:, 1] == b)] = i
+        return out
+
+
+def _lanes(use: ModelUse, scorer: Scorer, rulebook: Rulebook) -> list[Lane]:
+    if use.version and not scorer.version.startswith(use.version):
+        raise UsageError(f"{use.file}: wants version {use.version} of `{use.name}`, loaded is {scorer.version}")
+    return [_lane(use, scorer, name, rulebook) for name in scorer.features]
+
+
+def _lane(use: ModelUse, scorer: Scorer, name: str, rulebook: Rulebook) -> Lane:
+    schema = rulebook.schema
+    if name in rulebook.features:
+        kind, type_ = "feature", rulebook.features[name].type
+    elif name in schema.fields:
+        kind, type_ = "field", schema.fields[name].expr_type
+    elif name in ("ts", "type"):
+        kind, type_ = name, "string" if name == "type" else "time"
+    else:
+        known = [*rulebook.features, *schema.fields]
+        raise UsageError(f"model `{use.name}` reads `{name}`, which the rulebook does not have; {suggest(name, known)}")
+    personal = kind == "field" and schema.fields[name].pii
+    if personal or type_ == "list":
+        what = "personal data (pii)" if personal else "a list"
+        raise UsageError(f"model `{use.name}` reads `{name}`, which is {what}: train it on a feature made from it")
+    text = type_ == "string"
+    if text and name not in scorer.categories:
+        raise UsageError(f"model `{use.name}` reads the text `{name}` and does not say which texts it knows")
+    row = list(rulebook.features).index(name) if kind == "feature" else -1
+    return Lane(name, kind, text, tuple(scorer.categories[name]) if text else (), row)
