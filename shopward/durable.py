@@ -8,7 +8,7 @@ State is a function of the log: after a crash the newest snapshot is loaded and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -26,15 +26,17 @@ from shopward.ingest import Normaliser, from_dicts
 from shopward.label import Label
 from shopward.lists import Entry
 from shopward.store import snapshot
-from shopward.store.dedup import NEW, Dedup
+from shopward.store.dedup import EVER, KEEP_MS, NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
 from shopward.store.frames import Frame, canonical
 from shopward.store.log import Log
+from shopward.store.past import Past
 from shopward.store.rows import columns_of
 from shopward.store.snapshot import Snapshot
 from shopward.store.vault import Vault
 
 if TYPE_CHECKING:
+    from shopward.batch import Batch
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
 
@@ -62,6 +64,8 @@ class Journal:
             opened.callback(self.log.close)
             self.dedup = Dedup.open(data / "state" / "ids", self.log, self.seed, disk)
             opened.callback(self.dedup.close)
+            self.past = Past(data)
+            opened.callback(self.past.close)
             self._opened = opened.pop_all()
         self.logged = Normaliser.of(rulebook, settled=True)  # reads what comes from the log
         self.snapshot_due = SNAPSHOT_EVERY
@@ -98,13 +102,35 @@ class Journal:
         self._snapshot_when_due(engine)
         return answers
 
+    def take(self, engine: Engine, batch: Batch) -> list[Decision | None]:
+        """Decide on a batch that was read from a file, with its records; None answers a label event.
+
+        What was ever taken before, by its id, gets the answer it got. All is on disk after `settle`, or when enough has gathered.
+        """
+        self._check()
+        records = batch.records()
+        long_ago = self._long_ago(records)
+        if long_ago:
+            young = [i for i, record in enumerate(records) if record["event_id"] not in long_ago]
+            told = self._accept(engine, [records[i] for i in young], [_line(records[i]) for i in young], EVER)
+            found = dict(zip(young, told, strict=True))
+            return [found[i] if i in found else long_ago[record["event_id"]] for i, record in enumerate(records)]
+        return self._accept(engine, records, [_line(record) for record in records], EVER, batch)
+
+    def settle(self, engine: Engine) -> None:
+        """Return when all that was taken is on disk."""
+        self.log.sync()
+        self._snapshot_when_due(engine)
+
     def label(self, engine: Engine, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Labels of events in the log, as events of the stream; returns how many were taken, repeated and unknown, and the refused."""
         self._check()
         labels, refused = _usable_labels(engine, rows)
         seqs = self.dedup.find(hash_strings([label.event_id for label in labels], self.seed)).tolist()
         keys = self._keys(engine, seqs)
-        judged = [(label, keys[seq]) for label, seq in zip(labels, seqs, strict=True) if seq in keys]
+        known = {label.event_id: keys[seq] for label, seq in zip(labels, seqs, strict=True) if seq in keys}
+        known |= self._dropped_keys(engine, {label.event_id for label in labels} - known.keys())
+        judged = [(label, known[label.event_id]) for label in labels if label.event_id in known]
         events = [self.logged(label.as_event() | roles) for label, roles in judged]
         before = self.log.next_seq
         self._accept(engine, events, [_line(event) for event in events])
@@ -129,10 +155,13 @@ class Journal:
     def find(self, event_id: str) -> dict[str, Any] | None:
         """The stored decision on an event, or None when there is none."""
         seq = int(self.dedup.find(hash_strings([event_id], self.seed))[0])
-        try:
-            return self.log.decision(seq) if seq >= 0 else None
-        except KeyError:  # its segment was dropped
+        with suppress(KeyError):  # its segment was dropped
+            if seq >= 0:
+                return self.log.decision(seq)
+        if self.log.first_seq == 0:
             return None
+        self.past.close()  # look anew: the lake grew
+        return self.past.decisions([event_id]).get(event_id)
 
     def wrote(self, entry: dict[str, Any]) -> None:
         """Remember a list write of the batch being decided; it goes into the same frame."""
@@ -164,19 +193,32 @@ class Journal:
             found = {"event_id": uuid4().hex, **found}
         return found
 
-    def _accept(self, engine: Engine, events: list[dict[str, Any]], lines: list[bytes]) -> list[Any]:
-        """Decide on what is new, append it, and answer everything (None for label events)."""
+    def _accept(
+        self,
+        engine: Engine,
+        events: list[dict[str, Any]],
+        lines: list[bytes],
+        keep_ms: int = KEEP_MS,
+        batch: Batch | None = None,
+    ) -> list[Any]:
+        """Decide on what is new, append it, and answer everything (None for label events).
+
+        `batch` are the events as columns, if somebody has them already. With `keep_ms` EVER an id is asked for as of its own time,
+        else as of now.
+        """
         if not events:
             return []
         content = np.array([_content(line) for line in lines], np.int64)
         ids = hash_strings([event["event_id"] for event in events], self.seed)
         now = np.full(len(events), engine.clock.now(), np.int64)
         if not engine.clock.server:
-            now = np.maximum(now, np.array([event["ts"] for event in events], np.int64))
-        status, seqs = self.dedup.check(ids, content, now, self.log.next_seq)
+            times = np.array([event["ts"] for event in events], np.int64)
+            now = times if keep_ms == EVER else np.maximum(now, times)
+        status, seqs = self.dedup.check(ids, content, now, self.log.next_seq, keep_ms)
         fresh = np.flatnonzero(status == NEW).tolist()
         try:
-            decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh])
+            whole = batch if len(fresh) == len(events) else None
+            decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh], whole)
         except BaseException as error:
             self.dedup.forget(self.log.next_seq)  # what did not get into the log is new when it comes again
             self._writes = []
@@ -186,13 +228,40 @@ class Journal:
         answers: list[Any] = [None] * len(events)
         for i, decision in zip(fresh, decided, strict=True):
             answers[i] = decision
-        for i in np.flatnonzero(status != NEW).tolist():
-            stored = self.log.decision(int(seqs[i]))
-            answers[i] = _stored(stored) if stored else None
+        again = np.flatnonzero(status != NEW).tolist()
+        if again:
+            told = self._told({int(seqs[i]): events[i]["event_id"] for i in again})
+            for i in again:
+                answers[i] = told[int(seqs[i])]
         return answers
 
+    def _told(self, ids: dict[int, str]) -> dict[int, Decision | None]:
+        """The stored decisions on the events with these seqs; a frame is read once, what the log dropped is in the lake."""
+        found: dict[int, Decision | None] = {}
+        dropped: dict[int, str] = {}
+        stop, seq0, decided = -1, -1, []
+        for seq in sorted(ids):
+            if seq >= stop:
+                try:
+                    frame = self.log.frame_with(seq)
+                except KeyError:
+                    dropped[seq] = ids[seq]
+                    continue
+                seq0, stop, decided = frame.seq0, frame.seq0 + frame.n, frame.decided()
+            found[seq] = _stored(decided[seq - seq0])
+        if dropped:
+            self.past.close()  # look anew: the lake grew
+        past = self.past.decisions(dropped.values())
+        return found | {seq: _stored(past.get(event_id)) for seq, event_id in dropped.items()}
+
+    def _long_ago(self, records: list[dict[str, Any]]) -> dict[str, Decision | None]:
+        """Answers to events so old that their ids may have been forgotten."""
+        horizon = self.dedup.horizon
+        old = [record["event_id"] for record in records if record["ts"] < horizon]
+        return {event_id: _stored(row) for event_id, row in self.past.decisions(old).items()} if old else {}
+
     def _append(
-        self, engine: Engine, events: list[dict], lines: list[bytes], content: np.ndarray
+        self, engine: Engine, events: list[dict], lines: list[bytes], content: np.ndarray, whole: Batch | None = None
     ) -> list[Decision | None]:
         step = 1 if engine.row_features.one_by_one else max(1, len(events))
         decided: list[Decision | None] = []
@@ -202,7 +271,10 @@ class Journal:
                 self.log.sync()
                 size = 0
             part = events[start : start + step]
-            batch = engine.batch(part)
+            if whole is not None and len(part) == whole.n:
+                batch = replace(whole, seq0=engine.seq, t=engine.clock.stamp(whole.ts))
+            else:
+                batch = engine.batch(part)
             decisions = engine.judge(batch)
             found: list[Decision | None] = [None] * batch.n
             for row, decision in zip(decisions.rows.tolist(), decisions, strict=True):
@@ -231,6 +303,14 @@ class Journal:
             record = msgspec.json.decode(lines[seq - seq0])
             found[seq] = {role: record[role] for role in engine.schema.roles if role in record}
         return found
+
+    def _dropped_keys(self, engine: Engine, event_ids: set[str]) -> dict[str, dict[str, Any]]:
+        """The same for events that only the lake holds, because the log was cut behind them."""
+        if not event_ids or self.log.first_seq == 0:
+            return {}
+        self.past.close()  # look anew: the lake grew
+        rows, roles = self.past.events(event_ids), engine.schema.roles
+        return {i: {role: row[role] for role in roles if row.get(role) is not None} for i, row in rows.items()}
 
     # --- keeping and recovering
 
@@ -351,10 +431,14 @@ def meaning(rulebook: Rulebook) -> str:
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _stored(row: dict[str, Any]) -> Decision:
-    """A decision as the log keeps it."""
+def _stored(row: dict[str, Any] | None) -> Decision | None:
+    """A decision as the log keeps it; None for a label event."""
+    if row is None:
+        return None
     decision = msgspec.convert(row, Decision)
-    return msgspec.structs.replace(decision, evidence=tuple(decision.evidence))
+    return msgspec.structs.replace(
+        decision, evidence=tuple(decision.evidence), shadow_evidence=tuple(decision.shadow_evidence)
+    )
 
 
 def _line(event: dict[str, Any]) -> bytes:
