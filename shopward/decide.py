@@ -207,12 +207,17 @@ class Engine:
         dead: DeadLetters | None = None,
         records: bool = False,
     ) -> Iterator[Batch]:
-        """Batches of the events in files, in arrival order, with labels entering when they became known."""
+        """Batches of the events in files, in arrival order, with labels entering when they became known.
+
+        With a data folder personal values come as their pseudonyms, and times are stamped when the events are taken.
+        """
         size = 1 if self.row_features.one_by_one else 4096
         dead = DeadLetters(None) if dead is None else dead
+        clock = None if self.journal else self.clock
         return read(
-            ["-" if isinstance(p, Path) and str(p) == "-" else p for p in paths], self.rulebook, self.needs, self.seed, labels=labels, batch_size=size, dead=dead, clock=self.clock,
-            seq0=self.seq, records=records,
+            ["-" if isinstance(p, Path) and str(p) == "-" else p for p in paths], self.rulebook, self.needs, self.seed, labels=labels,
+            batch_size=size, dead=dead, clock=clock, seq0=self.seq, records=records,
+            pseudonym=self.journal.pseudonym if self.journal else None,
         )  # fmt: skip
 
     def read_table(self, table: pa.Table, *, dead: DeadLetters | None = None) -> Iterator[Batch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -141,6 +141,24 @@ class Decisions:
             flat = np.empty(found, np.int32)
             spread(self.hits, mask, offsets, flat)
         return pa.ListArray.from_arrays(pa.array(offsets), _words(flat[:found], self.rules.ids))
+
+
+def table_of(decisions: Sequence[Decision]) -> pa.Table:
+    """The same rows of decisions that lie apart."""
+    import pyarrow as pa
+
+    texts = pa.list_(pa.string())
+    kinds = {
+        "ts": pa.timestamp("ms", "UTC"),
+        "score": pa.float64(),
+        "risk": pa.float64(),
+        "reasons": texts,
+        "shadow": texts,
+    }
+    names = ("event_id", "ts", "type", "action", "score", "risk", "reasons", "arm", "shadow", "rulebook_version")
+    return pa.table(
+        {name: pa.array([getattr(d, name) for d in decisions], kinds.get(name, pa.string())) for name in names}
+    )
 
 
 def _words(codes: np.ndarray, words) -> pa.Array:

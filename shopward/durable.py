@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -29,14 +29,16 @@ from shopward.label import Label
 from shopward.lists import Entry
 from shopward.replay import WINDOWS, Replay, meaning
 from shopward.store import snapshot
-from shopward.store.dedup import NEW, Dedup
+from shopward.store.dedup import EVER, KEEP_MS, NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
 from shopward.store.frames import Frame, canonical
 from shopward.store.log import Log
+from shopward.store.past import Past
 from shopward.store.rows import columns_of
 from shopward.store.vault import Vault
 
 if TYPE_CHECKING:
+    from shopward.batch import Batch
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
 
@@ -73,6 +75,8 @@ class Journal:
             opened.callback(self.log.close)
             self.dedup = Dedup.open(data / "state" / "ids", self.log, self.seed, disk)
             opened.callback(self.dedup.close)
+            self.past = Past(data)
+            opened.callback(self.past.close)
             self._opened = opened.pop_all()
         self.snapshot_due = SNAPSHOT_EVERY
         self.trouble: StoreFull | None = None
@@ -112,13 +116,35 @@ class Journal:
         self._snapshot_when_due(engine)
         return answers
 
+    def take(self, engine: Engine, batch: Batch) -> list[Decision | None]:
+        """Decide on a batch that was read from a file, with its records; None answers a label event.
+
+        What was ever taken before, by its id, gets the answer it got. All is on disk after `settle`, or when enough has gathered.
+        """
+        self._check(engine)
+        records = batch.records()
+        long_ago = self._long_ago(records)
+        if long_ago:
+            young = [i for i, record in enumerate(records) if record["event_id"] not in long_ago]
+            told = self._accept(engine, [records[i] for i in young], [_line(records[i]) for i in young], EVER)
+            found = dict(zip(young, told, strict=True))
+            return [found[i] if i in found else long_ago[record["event_id"]] for i, record in enumerate(records)]
+        return self._accept(engine, records, [_line(record) for record in records], EVER, batch)
+
+    def settle(self, engine: Engine) -> None:
+        """Return when all that was taken is on disk."""
+        self.log.sync()
+        self._snapshot_when_due(engine)
+
     def label(self, engine: Engine, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Labels of events in the log, as events of the stream; returns how many were taken, repeated and unknown, and the refused."""
         self._check(engine)
         labels, refused = _usable_labels(engine, rows)
         seqs = self.dedup.find(hash_strings([label.event_id for label in labels], self.seed)).tolist()
         keys = self._keys(engine, seqs)
-        judged = [(label, keys[seq]) for label, seq in zip(labels, seqs, strict=True) if seq in keys]
+        known = {label.event_id: keys[seq] for label, seq in zip(labels, seqs, strict=True) if seq in keys}
+        known |= self._dropped_keys(engine, {label.event_id for label in labels} - known.keys())
+        judged = [(label, known[label.event_id]) for label in labels if label.event_id in known]
         logged = Normaliser.of(engine.rulebook, settled=True)
         events = [logged(label.as_event() | roles) for label, roles in judged]
         before = self.log.next_seq
@@ -144,10 +170,13 @@ class Journal:
     def find(self, event_id: str) -> dict[str, Any] | None:
         """The stored decision on an event, or None when there is none."""
         seq = int(self.dedup.find(hash_strings([event_id], self.seed))[0])
-        try:
-            return self.log.decision(seq) if seq >= 0 else None
-        except KeyError:  # its segment was dropped
+        with suppress(KeyError):  # its segment was dropped
+            if seq >= 0:
+                return self.log.decision(seq)
+        if self.log.first_seq == 0:
             return None
+        self.past.close()  # look anew: the lake grew
+        return self.past.decisions([event_id]).get(event_id)
 
     def wrote(self, entry: dict[str, Any]) -> None:
         """Remember a list write of the batch being decided; it goes into the same frame."""
@@ -235,19 +264,32 @@ class Journal:
             found = {"event_id": uuid4().hex, **found}
         return found
 
-    def _accept(self, engine: Engine, events: list[dict[str, Any]], lines: list[bytes]) -> list[Any]:
-        """Decide on what is new, append it, and answer everything (None for label events)."""
+    def _accept(
+        self,
+        engine: Engine,
+        events: list[dict[str, Any]],
+        lines: list[bytes],
+        keep_ms: int = KEEP_MS,
+        batch: Batch | None = None,
+    ) -> list[Any]:
+        """Decide on what is new, append it, and answer everything (None for label events).
+
+        `batch` are the events as columns, if somebody has them already. With `keep_ms` EVER an id is asked for as of its own time,
+        else as of now.
+        """
         if not events:
             return []
         content = np.array([_content(line) for line in lines], np.int64)
         ids = hash_strings([event["event_id"] for event in events], self.seed)
         now = np.full(len(events), engine.clock.now(), np.int64)
         if not engine.clock.server:
-            now = np.maximum(now, np.array([event["ts"] for event in events], np.int64))
-        status, seqs = self.dedup.check(ids, content, now, self.log.next_seq)
+            times = np.array([event["ts"] for event in events], np.int64)
+            now = times if keep_ms == EVER else np.maximum(now, times)
+        status, seqs = self.dedup.check(ids, content, now, self.log.next_seq, keep_ms)
         fresh = np.flatnonzero(status == NEW).tolist()
         try:
-            decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh])
+            whole = batch if len(fresh) == len(events) else None
+            decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh], whole)
         except BaseException as error:
             self.dedup.forget(self.log.next_seq)  # what did not get into the log is new when it comes again
             self._writes = []
@@ -257,13 +299,40 @@ class Journal:
         answers: list[Any] = [None] * len(events)
         for i, decision in zip(fresh, decided, strict=True):
             answers[i] = decision
-        for i in np.flatnonzero(status != NEW).tolist():
-            stored = self.log.decision(int(seqs[i]))
-            answers[i] = _stored(stored) if stored else None
+        again = np.flatnonzero(status != NEW).tolist()
+        if again:
+            told = self._told({int(seqs[i]): events[i]["event_id"] for i in again})
+            for i in again:
+                answers[i] = told[int(seqs[i])]
         return answers
 
+    def _told(self, ids: dict[int, str]) -> dict[int, Decision | None]:
+        """The stored decisions on the events with these seqs; a frame is read once, what the log dropped is in the lake."""
+        found: dict[int, Decision | None] = {}
+        dropped: dict[int, str] = {}
+        stop, seq0, decided = -1, -1, []
+        for seq in sorted(ids):
+            if seq >= stop:
+                try:
+                    frame = self.log.frame_with(seq)
+                except KeyError:
+                    dropped[seq] = ids[seq]
+                    continue
+                seq0, stop, decided = frame.seq0, frame.seq0 + frame.n, frame.decided()
+            found[seq] = _stored(decided[seq - seq0])
+        if dropped:
+            self.past.close()  # look anew: the lake grew
+        past = self.past.decisions(dropped.values())
+        return found | {seq: _stored(past.get(event_id)) for seq, event_id in dropped.items()}
+
+    def _long_ago(self, records: list[dict[str, Any]]) -> dict[str, Decision | None]:
+        """Answers to events so old that their ids may have been forgotten."""
+        horizon = self.dedup.horizon
+        old = [record["event_id"] for record in records if record["ts"] < horizon]
+        return {event_id: _stored(row) for event_id, row in self.past.decisions(old).items()} if old else {}
+
     def _append(
-        self, engine: Engine, events: list[dict], lines: list[bytes], content: np.ndarray
+        self, engine: Engine, events: list[dict], lines: list[bytes], content: np.ndarray, whole: Batch | None = None
     ) -> list[Decision | None]:
         step = 1 if engine.row_features.one_by_one else max(1, len(events))
         decided: list[Decision | None] = []
@@ -274,7 +343,10 @@ class Journal:
                 size = 0
             part = events[start : start + step]
             self._judging = True
-            batch = engine.batch(part)
+            if whole is not None and len(part) == whole.n:
+                batch = replace(whole, seq0=engine.seq, t=engine.clock.stamp(whole.ts))
+            else:
+                batch = engine.batch(part)
             decisions = engine.judge(batch)
             found: list[Decision | None] = [None] * batch.n
             for row, decision in zip(decisions.rows.tolist(), decisions, strict=True):
@@ -321,6 +393,14 @@ class Journal:
             record = msgspec.json.decode(lines[seq - seq0])
             found[seq] = {role: record[role] for role in engine.schema.roles if role in record}
         return found
+
+    def _dropped_keys(self, engine: Engine, event_ids: set[str]) -> dict[str, dict[str, Any]]:
+        """The same for events that only the lake holds, because the log was cut behind them."""
+        if not event_ids or self.log.first_seq == 0:
+            return {}
+        self.past.close()  # look anew: the lake grew
+        rows, roles = self.past.events(event_ids), engine.schema.roles
+        return {i: {role: row[role] for role in roles if row.get(role) is not None} for i, row in rows.items()}
 
     # --- keeping and recovering
 
@@ -438,10 +518,14 @@ class Tail:
             yield frame
 
 
-def _stored(row: dict[str, Any]) -> Decision:
-    """A decision as the log keeps it."""
+def _stored(row: dict[str, Any] | None) -> Decision | None:
+    """A decision as the log keeps it; None for a label event."""
+    if row is None:
+        return None
     decision = msgspec.convert(row, Decision)
-    return msgspec.structs.replace(decision, evidence=tuple(decision.evidence))
+    return msgspec.structs.replace(
+        decision, evidence=tuple(decision.evidence), shadow_evidence=tuple(decision.shadow_evidence)
+    )
 
 
 def _line(event: dict[str, Any]) -> bytes:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 FOREVER = np.iinfo(np.int64).max
+MOST_SAID = 16  # overlapping entries of one key that are told apart
 PART = "\x1f"  # between the parts of a composite key, as text
 Key = str | tuple[str, ...]  # what is on a list: one value, or the parts of a composite key
 
@@ -219,14 +221,31 @@ class ListIndex:
         return len(self._lists.get(list, ()))
 
     def forget_before(self, t: int) -> int:
-        """Drop what ended before `t`, which no event can ask about any more; returns how many keys left."""
+        """Drop what ended before `t`, which no event can ask about any more; returns how many keys left.
+
+        Of keys that were listed again since, the old spans go.
+
+        >>> index = ListIndex()
+        >>> for day in range(1000):
+        ...     index.add("watch", "d1", day * 10, day * 10 + 5, provenance="rule:ring")
+        >>> index.forget_before(9_970), index.contains("watch", "d1", 9_972), len(index.entries())
+        (0, True, 3)
+        """
         gone = 0
         for name, keys in self._lists.items():
             over = [key for key, spans in keys.items() if spans[-1] <= t]
             gone += len(over)
             for key in over:
                 del keys[key], self._stays[name][key]
+            for key, spans in [(key, spans) for key, spans in keys.items() if len(spans) > 2 and spans[1] <= t]:
+                keys[key] = spans[2 * sum(stop <= t for stop in spans[1::2]) :]
+            self._forget_said(name, t)
         return gone
+
+    def _forget_said(self, name: str, t: int) -> None:
+        stays = self._stays[name]
+        for key, said in [(key, said) for key, said in stays.items() if len(said) > 1]:
+            stays[key] = tuple(stay for stay in said if self._stops(stay) > t)
 
 
 def _entry(list: str, key: Key, stay: Stay) -> Entry:
@@ -251,7 +270,19 @@ def _joined(stays: tuple[Stay, ...], new: Stay) -> tuple[Stay, ...]:
             new = Stay(start, until, new.provenance, max(stay.seq, new.seq))
         else:
             kept.append(stay)
-    return tuple(sorted([*kept, new], key=_by_time))
+    found = sorted([*kept, new], key=_by_time)
+    while len(found) > MOST_SAID and (pair := _mergeable(found)) is not None:
+        a, b = found[pair], found[pair + 1]
+        found[pair : pair + 2] = [b._replace(valid_from=a.valid_from, until=max(a.until, b.until))]
+    return tuple(found)
+
+
+def _mergeable(stays: Sequence[Stay]) -> int | None:
+    """The first of two stays, one after the other, that can be told as one without changing when the key is listed."""
+    for i, (a, b) in enumerate(pairwise(stays)):
+        if a.removed is None is b.removed and (a.seq >= 0) == (b.seq >= 0) and b.valid_from <= a.until:
+            return i
+    return None
 
 
 def _by_time(stay: Stay) -> tuple[int, int, str, int]:

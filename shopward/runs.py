@@ -1,9 +1,12 @@
-"""Whole files at once: decide on every event, or compute every feature. Pure runs, from empty state, one pass, bounded memory."""
+"""Whole files at once: decide on every event, or compute every feature; one pass, bounded memory.
+
+A run is pure, from empty state, unless a data folder is given: then it starts from what is there and adds to it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,7 @@ from shopward.errors import BadData, NotYet, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
 
 ROW_GROUP = 1 << 17
@@ -30,6 +34,8 @@ class Summary:
     decisions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ACTIONS, 0))
     rules: dict[str, int] = field(default_factory=dict)
     labels: int = 0
+    repeated: int = 0  # events that had been decided on before; they got the same answer
+    conflicts: int = 0  # those of them that came with other content: the first counts
     dead_letters: int = 0
     nulls: dict[str, int] = field(default_factory=dict)  # values that became null, by reason
     reasons: str = ""  # the commonest reasons of dead letters
@@ -152,40 +158,76 @@ def decide_files(
     out: Path | None = None,
     labels: Path | None = None,
     dead_letters: Path | None = None,
+    data: Path | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Summary:
-    """Decide on every event of the files, in arrival order, from empty state.
+    """Decide on every event of the files, in arrival order: from empty state, or from that of the data folder `data`, and into it.
 
     Rows `event_id, ts, type, action, score, risk, reasons, arm, shadow, rulebook_version` go to `out` (.parquet, .csv or .ndjson).
-    Records that cannot be used go to `dead_letters` with file, line and reason. Raises BadData when nothing was usable.
+    Into a data folder the run is durable and can be repeated: what is in the folder already is answered as it was, not decided
+    again, so after a crash the same command goes on and gives the same rows. Records that cannot be used go to `dead_letters` with
+    file, line and reason. Raises BadData when nothing was usable, UsageError when another process has the folder.
     """
     from shopward.decide import Engine
     from shopward.ingest import DeadLetters
 
     started = time.perf_counter()
-    engine = Engine(rulebook, mode="compiled")
     dead = DeadLetters(_dead_file(dead_letters, out))
     rows, summary = Rows(out), Summary()
+    table = None
+    with Engine(rulebook, data=data, mode="compiled") as engine:
+        summary.rules = dict.fromkeys(engine.rules.ids, 0)
+        run = _decided if data is None else _taken
+        try:
+            for n, table in run(engine, paths, labels, dead, summary):
+                rows.write(table)
+                on_progress(n)
+            rows.close(table.slice(0, 0) if table is not None else None)
+        except BaseException:
+            rows.abandon()
+            raise
+        finally:
+            dead.close()
+    return _finished(summary, dead, paths, started)
+
+
+def _decided(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tuple[int, pa.Table]]:
+    """In memory: (records, rows) of each batch."""
     fired = np.zeros(len(engine.rules.ids), np.int64)
-    last = None
-    try:
-        for batch in engine.read(paths, labels=labels, dead=dead):
-            last = decisions = engine.decide_batch(batch)
-            rows.write(decisions.table())
-            fired += engine.rules.count(decisions.hits)
-            summary.events += len(decisions)
-            summary.labels += batch.n - len(decisions)
-            for action, n in decisions.counts().items():
-                summary.decisions[action] += n
-            on_progress(batch.n)
-        rows.close(last.table().slice(0, 0) if last is not None else None)
-    except BaseException:
-        rows.abandon()
-        raise
-    finally:
-        dead.close()
-    summary.dead_letters, summary.nulls, summary.reasons = dead.count, dict(dead.noted), dead.why()
+    for batch in engine.read(paths, labels=labels, dead=dead):
+        decisions = engine.decide_batch(batch)
+        fired += engine.rules.count(decisions.hits)
+        summary.events += len(decisions)
+        summary.labels += batch.n - len(decisions)
+        for action, n in decisions.counts().items():
+            summary.decisions[action] += n
+        yield batch.n, decisions.table()
     summary.rules = {rule: int(n) for rule, n in zip(engine.rules.ids, fired, strict=True)}
+
+
+def _taken(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tuple[int, pa.Table]]:
+    """Into the data folder: the same; when it ends, all is on disk."""
+    from shopward.decision import table_of
+
+    journal = engine.journal
+    assert journal is not None
+    for batch in engine.read(paths, labels=labels, dead=dead, records=True):
+        before = journal.log.next_seq
+        answers = [answer for answer in journal.take(engine, batch) if answer is not None]
+        summary.events += len(answers)
+        summary.labels += batch.n - len(answers)
+        summary.repeated += batch.n - (journal.log.next_seq - before)
+        for answer in answers:
+            summary.decisions[answer.action] += 1
+            for rule in (*answer.reasons, *answer.shadow):
+                summary.rules[rule] = summary.rules.get(rule, 0) + 1
+        yield batch.n, table_of(answers)
+    summary.conflicts = journal.dedup.conflicts
+    journal.settle(engine)
+
+
+def _finished(summary: Summary, dead, paths: Iterable[Path], started: float) -> Summary:
+    summary.dead_letters, summary.nulls, summary.reasons = dead.count, dict(dead.noted), dead.why()
     summary.seconds = round(time.perf_counter() - started, 3)
     if not summary.events:
         raise BadData(f"no usable event in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
@@ -222,11 +264,7 @@ def features_files(
         raise
     finally:
         dead.close()
-    summary.dead_letters, summary.nulls, summary.reasons = dead.count, dict(dead.noted), dead.why()
-    summary.seconds = round(time.perf_counter() - started, 3)
-    if not summary.events:
-        raise BadData(f"no usable event in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
-    return summary
+    return _finished(summary, dead, paths, started)
 
 
 def _native_features(paths, rulebook, labels, dead):

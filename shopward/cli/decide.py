@@ -15,6 +15,9 @@ labels_option = click.option(
 dead_option = click.option(
     "--dead-letters", type=click.Path(path_type=Path), help="Where unusable records go (NDJSON)."
 )
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="Start from this data folder, and add to it."
+)
 
 
 @click.command()
@@ -23,14 +26,21 @@ dead_option = click.option(
 @labels_option
 @click.option("--out", type=click.Path(path_type=Path), help="Decisions: .parquet, .csv or .ndjson.")
 @dead_option
+@data_option
 @json_option
-def decide(events, rulebook_dir, labels, out, dead_letters, as_json) -> None:
-    """Decide on every event of EVENTS (files or folders of .ndjson, .csv, .parquet; `-` reads NDJSON from stdin)."""
+def decide(events, rulebook_dir, labels, out, dead_letters, data, as_json) -> None:
+    """Decide on every event of EVENTS (files or folders of .ndjson, .csv, .parquet; `-` reads NDJSON from stdin).
+
+    From empty state, unless --data names a data folder: then events, decisions and findings are kept there, and an event that is
+    there already gets the answer it got, so the same command can be given again after a crash.
+    """
     from shopward.runs import decide_files
 
     rulebook = load_rulebook(rulebook_dir)
     with progress("deciding") as done:
-        summary = decide_files(events, rulebook, out=out, labels=labels, dead_letters=dead_letters, on_progress=done)
+        summary = decide_files(
+            events, rulebook, out=out, labels=labels, dead_letters=dead_letters, data=data, on_progress=done
+        )
     if as_json:
         emit(
             {
@@ -38,6 +48,8 @@ def decide(events, rulebook_dir, labels, out, dead_letters, as_json) -> None:
                 "decisions": summary.decisions,
                 "rules": summary.rules,
                 "labels": summary.labels,
+                "repeated": summary.repeated,
+                "conflicts": summary.conflicts,
                 "dead_letters": summary.dead_letters,
                 "nulls": summary.nulls,
                 "seconds": summary.seconds,
@@ -56,7 +68,10 @@ def decide(events, rulebook_dir, labels, out, dead_letters, as_json) -> None:
 
 
 def tell_losses(summary) -> None:
-    """What could not be used, and what became null."""
+    """What came twice, what could not be used, and what became null."""
+    if summary.repeated:
+        other = f" ({summary.conflicts:,} of them with other content; the first counts)" if summary.conflicts else ""
+        say(f"{summary.repeated:,} events came before{other}")
     if summary.dead_letters:
         say(f"{summary.dead_letters:,} unusable records: {summary.reasons}")
     for reason, n in summary.nulls.items():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from shopward.cli.talk import emit, json_option, progress, say
+from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 from shopward.errors import UsageError
 
 
@@ -17,16 +18,42 @@ def lake() -> None:
 
 @lake.command()
 @click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option("--drop-log", is_flag=True, help="Then remove what the lake has and nothing else needs from the log.")
+@click.option(
+    "--older-than",
+    metavar="SPAN",
+    help="How old (90d) that must be; default: what the rulebook's longest window needs, 8 days at least.",
+)
+@rulebook_option
 @json_option
-def compact(data: Path, as_json: bool) -> None:
-    """Write what the log holds and the lake lacks into lake/events and lake/decisions."""
+def compact(data: Path, drop_log: bool, older_than: str | None, rulebook_dir: Path | None, as_json: bool) -> None:
+    """Write what the log holds and the lake lacks into lake/events, decisions, findings and lists."""
+    from shopward.store import retention
     from shopward.store.lake import compact as run
 
     if not data.exists():
         raise UsageError(f"no data folder at {data}; name one with --data")
+    keep = _kept(older_than, rulebook_dir) if drop_log else 0
     with progress("compacting") as done:
         report = run(data, on_progress=done)
+    dropped = retention.drop_log(data, keep) if drop_log else []
     if as_json:
-        return emit(report)
+        return emit({**asdict(report), "dropped": dropped})
     say(f"{report.events:,} events and {report.decisions:,} decisions added to {data / 'lake'}")
+    if drop_log:
+        say(f"{len(dropped):,} segments of the log dropped")
     return None
+
+
+def _kept(older_than: str | None, rulebook_dir: Path | None) -> int:
+    """Milliseconds of log to keep."""
+    from shopward.declare.durations import parse_duration
+
+    if older_than is None:
+        rulebook = load_rulebook(rulebook_dir)
+        longest = max((f.over + f.lag for f in rulebook.features.values() if f.over is not None), default=0)
+        return max(8 * 86_400_000, longest + rulebook.policy.lateness_ms)
+    try:
+        return parse_duration(older_than)
+    except ValueError as error:
+        raise UsageError(f"--older-than: {error}") from None

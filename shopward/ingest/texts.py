@@ -285,24 +285,42 @@ class Mixed(Column):
 
 
 class LabelIds(Column):
-    """The ids of label events: `label:<judged event_id>:<label_ts>`, written only when somebody looks."""
+    """The ids of label events as `Label.as_event` makes them, `label:<judged event_id>:<label_ts>:<label>:<source>[:<amount>]`,
+    written only when somebody looks.
+    """
 
-    __slots__ = ("judged", "ts")
+    __slots__ = ("amounts", "judged", "sources", "ts", "verdicts")
 
-    def __init__(self, judged: Column, ts: np.ndarray):
-        self.judged, self.ts = judged, ts
+    def __init__(
+        self,
+        judged: Column,
+        ts: np.ndarray,
+        verdicts: np.ndarray,
+        sources: Column | None = None,
+        amounts: np.ndarray | None = None,
+    ):
+        self.judged, self.ts, self.verdicts, self.sources, self.amounts = judged, ts, verdicts, sources, amounts
 
     def __len__(self) -> int:
         return len(self.ts)
 
     def one(self, row: int) -> str:
-        return f"label:{self.judged.one(row)}:{self.ts[row]}"
+        source = "" if self.sources is None else self.sources.one(row) or ""
+        text = f"label:{self.judged.one(row)}:{self.ts[row]}:{self.verdicts[row]}:{source}"
+        return text if self.amounts is None or np.isnan(self.amounts[row]) else f"{text}:{float(self.amounts[row])!r}"
 
     def take(self, rows: np.ndarray) -> LabelIds:
-        return LabelIds(self.judged.take(rows), self.ts[rows])
+        sources = None if self.sources is None else self.sources.take(rows)
+        return LabelIds(
+            self.judged.take(rows),
+            self.ts[rows],
+            self.verdicts[rows],
+            sources,
+            None if self.amounts is None else self.amounts[rows],
+        )
 
     def cut(self, start: int, stop: int) -> LabelIds:
-        return LabelIds(self.judged.cut(start, stop), self.ts[start:stop])
+        return self.take(np.arange(start, stop))
 
     def missing(self) -> np.ndarray:
         return np.zeros(len(self), bool)
@@ -314,9 +332,18 @@ class LabelIds(Column):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        text = pa.large_string()
-        ts = pa.array(self.ts).cast(text)
-        return pc.binary_join_element_wise(pa.scalar("label", text), self.judged.to_arrow(), ts, pa.scalar(":", text))
+        text, between = pa.large_string(), pa.scalar(":", pa.large_string())
+        said = pa.nulls(len(self), text) if self.sources is None else self.sources.to_arrow().cast(text)
+        parts = [
+            pa.scalar("label", text),
+            self.judged.to_arrow(),
+            *(pa.array(x).cast(text) for x in (self.ts, self.verdicts)),
+        ]
+        ids = pc.binary_join_element_wise(*parts, said.fill_null(""), between)
+        if self.amounts is None or np.isnan(self.amounts).all():
+            return ids
+        amounts = pa.array([None if a != a else repr(a) for a in self.amounts.tolist()], text)
+        return pc.binary_join_element_wise(ids, amounts, between, null_handling="skip")
 
 
 class MadeIds(Column):

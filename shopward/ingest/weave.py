@@ -92,29 +92,34 @@ class Weaver:
         column = self.schema.label
         if column is not None and chunk.verdicts is not None:
             rows = np.flatnonzero((chunk.verdicts >= 0) & (chunk.types != LABEL))
-            found.append(
-                self._label_events(chunk, rows, chunk.verdicts[rows], chunk.ts[rows] + column.known_after_ms, None)
-            )
+            found.append(self._label_events(chunk, rows, chunk.verdicts[rows], chunk.ts[rows] + column.known_after_ms))
             judged.append(rows)
         if self.labels is not None:
             rows, labels = self.labels.find(chunk.ids.hashes(self.seed))
             rows, labels = rows[keep := chunk.types[rows] != LABEL], labels[keep]
             given = self.labels.columns
             sources = Text(*spans_of(given.sources.take(labels))) if given.sources is not None else None
-            found.append(self._label_events(chunk, rows, given.labels[labels], given.ts[labels], sources))
+            amounts = given.amounts[labels] if given.amounts is not None else None
+            found.append(self._label_events(chunk, rows, given.labels[labels], given.ts[labels], sources, amounts))
             judged.append(rows)
         if not found:
             return None, np.empty(0, np.int64)
         return join_chunks(found), np.concatenate(judged)
 
     def _label_events(
-        self, chunk: Chunk, rows: np.ndarray, verdicts: np.ndarray, ts: np.ndarray, sources: Text | None
+        self,
+        chunk: Chunk,
+        rows: np.ndarray,
+        verdicts: np.ndarray,
+        ts: np.ndarray,
+        sources: Text | None = None,
+        amounts: np.ndarray | None = None,
     ) -> Chunk:
         """Events of type `label` with the keys of the events in `rows`."""
         n, roles = len(rows), self.roles
         ids = _packed(chunk.ids.take(rows))
         nothing = Text(np.zeros(64, np.uint8), np.full(n, -1, np.int32), np.zeros(n, np.int32))
-        out = Chunk(ts, np.full(n, LABEL, np.int16), LabelIds(ids, ts))
+        out = Chunk(ts, np.full(n, LABEL, np.int16), LabelIds(ids, ts, verdicts, sources, amounts))
         out.numbers = {k: v[rows] if k in roles else np.full(n, np.nan) for k, v in chunk.numbers.items()}
         out.minor = {k: np.full(n, NULL, np.int64) for k in chunk.minor}
         for table, value in ((out.numbers, verdicts.astype(np.float64)), (out.minor, verdicts.astype(np.int64))):
@@ -129,7 +134,7 @@ class Weaver:
         out.texts = {k: _packed(v.take(rows)) if k in roles else nothing for k, v in chunk.texts.items()}
         out.texts |= {"label_event": ids, "label_source": nothing if sources is None else sources}
         if chunk.rows is not None:
-            out.rows = Rows.of(_LabelRecords(out, verdicts, roles).records, n)
+            out.rows = Rows.of(_LabelRecords(out, verdicts, amounts, roles).records, n)
         return out
 
     def _hash_own(self, out: Chunk, ids: Column, sources: Text | None) -> None:
@@ -148,12 +153,14 @@ class Weaver:
 class _LabelRecords:
     """The whole records of label events, made from their columns."""
 
-    def __init__(self, chunk: Chunk, verdicts: np.ndarray, roles: frozenset[str]):
+    def __init__(self, chunk: Chunk, verdicts: np.ndarray, amounts: np.ndarray | None, roles: frozenset[str]):
         self.columns = {"event_id": chunk.ids} | {
             k: v for k, v in chunk.texts.items() if k in roles or k in LABEL_FIELDS
         }
         self.numbers = {k: v for k, v in chunk.numbers.items() if k in roles}
         self.ts, self.verdicts = chunk.ts, verdicts
+        if amounts is not None:
+            self.numbers["label_amount"] = amounts
 
     def records(self, rows: np.ndarray) -> list[dict]:
         found = []

@@ -1,4 +1,4 @@
-"""What generated expressions call to read tables: `listed(name, key, t)` and `lookup(table, column, key, t)`, both as of t."""
+"""What generated code calls to read tables, as of t: `listed(name, key, t)`, `lookup(table, column, key, t)`, `SAID(name, key, t)`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from math import nan
 from typing import TYPE_CHECKING, Any
 
+from shopward.event import format_time
 from shopward.hashing import canonical_text
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]]:
-    """The two readers over a rulebook's lookups and the lists in memory."""
+    """The readers over a rulebook's lookups and the lists in memory; `SAID` tells who put a key on a list, since when, until when."""
     columns = {
         (table.name, column): _reader(table, column) for table in rulebook.lookups.values() for column in table.columns
     }
@@ -29,7 +30,14 @@ def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]
     def lookup(table: str, column: str, key: Any, t: float) -> Any:
         return columns[table, column](key, int(t))
 
-    return {"listed": listed, "lookup": lookup}
+    def said(name: str, key: Any, t: float) -> str:
+        entry = lists.said(name, key if isinstance(key, str | tuple) else canonical_text(key), int(t))
+        if entry is None or not entry.provenance:
+            return ""
+        until = "" if entry.expires is None else f" until {format_time(entry.expires)}"
+        return f" ({entry.provenance}, since {format_time(entry.valid_from)}{until})"
+
+    return {"listed": listed, "lookup": lookup, "SAID": said}
 
 
 def _reader(table: Lookup, column: str) -> Callable[[Any, int], Any]:

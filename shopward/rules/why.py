@@ -51,7 +51,7 @@ class Why:
 
     `get(name)` gives values as expressions see them, `F[column]` those of features that are not texts.
 
-    `fleeting` says that it asks lists which branch held, so it must be called before anything writes to them.
+    `fleeting` says that it asks lists (which branch held, who put the key there), so it must be called before anything writes to them.
     """
 
     of: Callable[[Callable[[str], Any], Sequence[float], str, int, int], Evidence]
@@ -67,7 +67,7 @@ class Why:
         source = writer.source()
         known = {"TECHNIQUES": rule.techniques, "MASK": _mask(seed), "KEY": key_of, "NUMBER": number, "PAIR": pair,
                  "EXACT": exact, "TEXT": text, "int": int, "Evidence": Evidence, "nan": nan}  # fmt: skip
-        return cls(define(source, "why", {**env, **known}), "listed(" in source, source)
+        return cls(define(source, "why", {**env, **known}), "listed(" in source or "SAID(" in source, source)
 
 
 class _Writer:
@@ -170,7 +170,7 @@ class _Writer:
         return Told(said, (), str(truth), repr(word), node.name, self._about(node), self._rank(node))
 
     def _listed(self, node: Call, wanted: bool) -> Told:
-        """`device d9 is on list blocked_devices`, about that device."""
+        """`device d9 is on list blocked_devices (rule:ring, since 2026-01-01T00:00:00Z)`, about that device."""
         name, *keys = node.args
         assert isinstance(name, Const)
         where = f"{'' if wanted else 'not '}on list {name.value}"
@@ -182,6 +182,9 @@ class _Writer:
             f"MASK(KEY({self._value(k)}))" if h else f"TEXT({self._value(k)})"
             for k, h in zip(keys, hidden, strict=True)
         )
+        if wanted:
+            parts = ", ".join(self._value(k) for k in keys)
+            said, args = f"{said}%s", (*args, f"SAID({name.value!r}, {f'({parts})' if len(keys) > 1 else parts}, t)")
         return Told(said, args, str(wanted), repr(where), None, tuple(r for r in roles if r), 0 if wanted else 2)
 
     def _call(self, node: Node, wanted: bool) -> Told:

@@ -305,24 +305,26 @@ class Dedup:
         dedup._remember(log.replay(start), seed)
         return dedup
 
-    def check(self, ids: np.ndarray, content: np.ndarray, t: np.ndarray, seq0: int) -> tuple[np.ndarray, np.ndarray]:
+    def check(
+        self, ids: np.ndarray, content: np.ndarray, t: np.ndarray, seq0: int, keep_ms: int = KEEP_MS
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Judge a micro-batch: (status int8[n], seq int64[n]).
 
         ids int64[n, 2] (seeded hashes), content int64[n], t int64[n] stamped ms. A NEW row gets the next seq counted from
         `seq0` and is remembered; a DUPLICATE or CONFLICT row gets the seq of the first event with its id. The caller appends
-        the NEW rows to the log with exactly these seqs.
+        the NEW rows to the log with exactly these seqs. An id older than `keep_ms` counts as new; with EVER none does.
         """
         self._freeze_when_full(len(ids))
         status, seqs = np.full(len(ids), UNKNOWN, np.int8), np.full(len(ids), -1, np.int64)
         with self._turn:
             tables, runs = self._tables(), self._runs
         for table in tables:
-            _look(table.slots, ids, content, t, KEEP_MS, status, seqs)
-        oldest = int(t.min(initial=EVER)) - KEEP_MS
+            _look(table.slots, ids, content, t, keep_ms, status, seqs)
+        oldest = int(t.min(initial=EVER)) - keep_ms
         for run in reversed(runs):
             if run.newest >= oldest:
-                run.look(ids, content, t, status, seqs)
-        new, used = _claim(self._table.slots, ids, content, t, KEEP_MS, status, seqs, seq0)
+                run.look(ids, content, t, status, seqs, keep_ms)
+        new, used = _claim(self._table.slots, ids, content, t, keep_ms, status, seqs, seq0)
         self._table.count += used
         self._table.stop = seq0 + new
         self._latest = max(self._latest, int(t.max(initial=0)))
@@ -332,6 +334,11 @@ class Dedup:
             self.conflicts += conflicts
             self.duplicates += found - conflicts
         return status, seqs
+
+    @property
+    def horizon(self) -> int:
+        """Ids of events older than this (ms) may have been forgotten."""
+        return self._latest - FIND_MS
 
     def forget(self, seq0: int) -> None:
         """Take back what was claimed from `seq0` on, because it did not get into the log after all."""

@@ -53,7 +53,7 @@ def test_the_label_column_comes_back_as_a_label_when_it_is_known(tmp_path):
     )
     label = events[3]
     assert label == {
-        "event_id": "label:e1:100",
+        "event_id": "label:e1:100:1:",
         "ts": 100,
         "type": "label",
         "label": 1.0,
@@ -74,8 +74,8 @@ def test_label_rows_carry_the_keys_and_nothing_else(tmp_path):
     assert tuple(batch.hashes["account"][1]) == tuple(batch.hashes["account"][0])
     assert tuple(batch.hashes["label_event"][1]) == siphash128(b"e1", SEED)
     assert batch.hashes["note"][1].tolist() == [0, 0] and batch.hashes["label_event"][0].tolist() == [0, 0]
-    assert batch.hashes["event_id"][1].tolist() == list(siphash128(b"label:e1:100", SEED))
-    assert batch.text("account") == ["a1", "a1", "a2"] and list(batch.event_ids)[1] == "label:e1:100"
+    assert batch.hashes["event_id"][1].tolist() == list(siphash128(b"label:e1:100:1:", SEED))
+    assert batch.text("account") == ["a1", "a1", "a2"] and list(batch.event_ids)[1] == "label:e1:100:1:"
 
 
 def test_labels_not_known_before_the_stream_ends_come_last_but_never_from_the_future(tmp_path):

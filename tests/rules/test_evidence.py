@@ -53,6 +53,33 @@ def test_a_listed_device_is_what_the_evidence_is_about():
     assert (found.threshold, found.what) == ("on list blocked_devices", "r: device d1 is on list blocked_devices")
 
 
+def test_it_says_who_put_the_key_there_since_when_and_until_when():
+    e = engine(rule("r", BLOCKED), rule("both", 'listed("friends", account)'))
+    e.lists.add("blocked_devices", "d1", START - 60_000, START + 3_600_000, "by hand: three stolen cards")
+    e.lists.add("friends", "a1", START - 60_000, provenance="rule:ring", seq=4)
+    listed, friend = e.decide(event()).evidence
+    since = "since 2025-12-31T23:59:00Z"
+    assert listed.what == (
+        f"r: device d1 is on list blocked_devices (by hand: three stolen cards, {since} until 2026-01-01T01:00:00Z)"
+    )
+    assert friend.what == f"both: account a1 is on list friends (rule:ring, {since})"
+    assert [x.what for x in e.decide_events([event(1)])[0].evidence] == [listed.what, friend.what], (
+        "the same in a batch"
+    )
+
+
+def test_why_a_key_is_listed_survives_that_it_is_taken_off_by_the_same_event():
+    clear = rule("clear", BLOCKED, "{action: review, list: {remove: blocked_devices, key: device}}")
+    e = engine(clear)
+    e.lists.add("blocked_devices", "d1", 0, provenance="kim")
+    batch = e.batch([event(1)])
+    assert (
+        e.decide_batch(batch)[0].evidence[0].what
+        == "clear: device d1 is on list blocked_devices (kim, since 1970-01-01T00:00:00Z)"
+    )
+    assert e.decide(event(2)).evidence == ()
+
+
 def test_the_list_a_rule_takes_a_key_off_is_still_its_reason():
     clear = rule(
         "clear", f"{BLOCKED} or amount > 900", "{action: review, list: {remove: blocked_devices, key: device}}"

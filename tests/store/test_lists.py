@@ -117,3 +117,25 @@ def test_ten_thousand_writes_of_one_key_stay_one_span():
         index.add("l", "k", t, t + 60)
     assert index._lists["l"]["k"] == (0, 10_059)
     assert len(index.entries()) == 1
+
+
+def test_a_key_that_is_listed_again_every_day_does_not_grow():
+    index = ListIndex(slack=3)
+    for day in range(2_000):
+        index.add("l", "k", day * 10, day * 10 + 5, provenance=f"feed {day}", seq=day)
+        if day % 100 == 99:
+            index.forget_before(day * 10 - 3)
+    assert len(index._lists["l"]["k"]) <= 6 and len(index.entries()) <= 3
+    assert [index.contains("l", "k", t) for t in (19_985, 19_990, 19_994, 19_995)] == [False, True, True, False]
+    assert index.said("l", "k", 19_990).provenance == "feed 1999"
+
+
+def test_a_key_that_many_put_on_a_list_for_good_keeps_a_few_names():
+    index = ListIndex()
+    for i in range(500):
+        index.add("l", "k", i, provenance=f"kim: reason {i}")
+    assert len(index.entries()) == 16 and index.said("l", "k", 10_000).provenance == "kim: reason 499"
+    assert index.contains("l", "k", 0) and not index.contains("l", "k", -1)
+    same = ListIndex()
+    same.restore(index.entries())
+    assert same.entries() == index.entries()
