@@ -207,3 +207,5 @@ class Policy:
     lateness_ms: int = LATENESS_MS
     skew_ms: int = SKEW_MS
     rates: str | None = None  # the lookup that converts currencies (key `EUR`, column `rate`)
+    time_budget_ms: int | None = None  # a server answers `fallback` when a single decision takes longer
+    fallback: str = "allow"  # one of ACTIONS
