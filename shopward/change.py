@@ -10,8 +10,11 @@ says from which event on the other rulebook decided. Features are whole before t
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,4 +177,38 @@ def free(data: Path) -> bool:
     return True
 
 
-__all__ = ["Change", "Follower", "free"]
+def take_from(source: Path, data: Path, on_progress: Callable[[int], None] = lambda done: None) -> int:
+    """Begin a new data folder with what another one decided: its log, keys, vault and lists, whoever owns it meanwhile.
+
+    Returns how many events that were. Raises UsageError when `data` holds a log already or `source` none.
+    """
+    if not segments(source / "log"):
+        raise UsageError(f"{source}: there is no log to replay")
+    if segments(data / "log"):
+        raise UsageError(f"{data}: holds a log already; --replay begins a new folder")
+    data.mkdir(parents=True, exist_ok=True)
+    taken = 0
+    for frame in LogReader(source / "log", segments(source / "log")[0].number).frames():
+        taken += frame.n
+        on_progress(frame.n)
+    for name in ("log", "keys.json", "state/rulebook", "state/rulebooks"):
+        _copy(source / name, data / name)
+    _copy_database(source / "shopward.db", data / "shopward.db")  # last: it knows every pseudonym of the copied log
+    return taken
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("lock"), dirs_exist_ok=True)
+    elif source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """A consistent copy of a database that may be in use."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+__all__ = ["Change", "Follower", "free", "take_from"]
