@@ -43,8 +43,10 @@ class Rulebooks:
             "warming": warming, "failed": self._failed,
         }  # fmt: skip
 
-    async def change(self, asked: dict[str, Any], who: str) -> dict[str, Any]:
-        """Switch to what is asked for: `files`, a `version` that was in force, or `rollback`. With `wait: false` it answers at once.
+    async def change(self, asked: dict[str, Any], who: str, folder: Path | None = None) -> dict[str, Any]:
+        """Switch to what is asked for: `files`, a `version` that was in force, or `rollback`; or to what a folder holds now.
+
+        With `wait: false` it answers as soon as the rulebook is known to check.
 
         Raises HttpError 422 with every problem of a rulebook that does not check, 409 while another change is under way.
         """
@@ -56,7 +58,7 @@ class Rulebooks:
             )
         if not isinstance(asked.get("wait", True), bool):
             raise HttpError(422, "wait: expected true or false")
-        self._task = asyncio.create_task(self._carry_out(asked, who))
+        self._task = asyncio.create_task(self._carry_out(asked, who, folder))
         await asyncio.shield(self._task if asked.get("wait", True) else self._checked())
         return self.state()
 
@@ -69,10 +71,10 @@ class Rulebooks:
         if task.done():
             task.result()
 
-    async def _carry_out(self, asked: dict[str, Any], who: str) -> None:
+    async def _carry_out(self, asked: dict[str, Any], who: str, folder: Path | None) -> None:
         engine = self.decider.engine
         self._failed = None
-        rulebook = await asyncio.to_thread(self._wanted, engine, asked)
+        rulebook = await asyncio.to_thread(self._wanted, engine, asked, folder)
         if rulebook.version == engine.rulebook.version:
             return
         before = engine.rulebook.version
@@ -94,16 +96,16 @@ class Rulebooks:
             change.cancel()
             self._change = None
 
-    def _wanted(self, engine: Engine, asked: dict[str, Any]) -> Rulebook:
-        odd = [name for name in asked if name not in ("files", "version", "rollback", "wait", "folder")]
-        given = [name for name in ("files", "version", "rollback", "folder") if asked.get(name)]
-        if odd or len(given) != 1:
+    def _wanted(self, engine: Engine, asked: dict[str, Any], folder: Path | None) -> Rulebook:
+        odd = [name for name in asked if name not in ("files", "version", "rollback", "wait")]
+        given = [name for name in ("files", "version", "rollback") if asked.get(name)]
+        if folder is None and (odd or len(given) != 1):
             raise HttpError(422, f"{odd[0]}: not known here" if odd else "give one of files, version, rollback")
         try:
+            if folder is not None:
+                return Rulebook(folder)
             if "files" in given:
                 return Rulebook.from_files(_files(asked["files"]))
-            if isinstance(asked.get("folder"), Path):  # only from within: SIGHUP
-                return Rulebook(asked["folder"])
         except RulebookError as error:
             raise HttpError(
                 422, "the rulebook does not check", more={"problems": [p.render() for p in error.problems]}
@@ -122,7 +124,7 @@ class Rulebooks:
         if self.folder is None:
             logger.warning("there is no --rulebook folder to read again")
             return
-        task = asyncio.ensure_future(self.change({"folder": self.folder}, "signal:HUP"))
+        task = asyncio.ensure_future(self.change({}, "signal:HUP", self.folder))
         task.add_done_callback(_told)
 
     async def stop(self) -> None:
