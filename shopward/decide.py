@@ -111,6 +111,12 @@ class Engine:
         other._begin(self.mode)
         return other
 
+    def own(self, journal: Journal) -> None:
+        """From now on decide durably: this engine has followed the journal's log to its end."""
+        self.journal, self.seq = journal, journal.log.next_seq
+        self.normaliser = Normaliser.of(self.rulebook, pseudonym=journal.pseudonym)
+        self._one = None
+
     def become(self, other: Engine) -> None:
         """Take over the rulebook and the memory of an engine beside; whoever holds this engine goes on with it."""
         old = self.windows

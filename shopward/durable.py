@@ -453,28 +453,19 @@ class Journal:
 
     # --- which rulebook
 
-    def switch(self, engine: Engine) -> None:
-        """Say in the log which rulebook is in force from here on, when it changed."""
-        version, before = engine.rulebook.version, self.in_force()
-        if before[:1] == [version]:
+    def switch(self, engine: Engine, by: str = "") -> None:
+        """Say in the log which rulebook is in force from here on, when it changed; `by` is who asked the running server for it."""
+        version, before = engine.rulebook.version, in_force(self.data, self.disk)
+        if before.version == version:
             return
-        self._keep_rulebook(engine.rulebook)
-        meta = {"rulebook": version, "columns": columns_of(engine.rulebook.schema)}
+        self.keep_rulebook(engine.rulebook)
+        meta = {"rulebook": version, "before": before.version, "columns": columns_of(engine.rulebook.schema)}
         self._log(Frame("switch", self.log.next_seq, int(engine.clock.value), meta=meta))
         self.log.sync()
-        write_whole(self.disk, self.data / "state" / "rulebook", ["\n".join([version, *before[:1]]).encode()])
+        now = InForce(version, before.version, by)
+        write_whole(self.disk, self.data / "state" / "rulebook", [msgspec.json.encode(now)])
 
-    def in_force(self) -> list[str]:
-        """The version of the rulebook in force, and of the one before it; nothing in a new folder."""
-        path = self.data / "state" / "rulebook"
-        return bytes(self.disk.read(path)).decode().split() if self.disk.exists(path) else []
-
-    def kept_rulebook(self, version: str) -> dict[str, str] | None:
-        """The files of a rulebook that was in force, or None."""
-        path = self.data / "state" / "rulebooks" / f"{version}.json"
-        return msgspec.json.decode(bytes(self.disk.read(path))) if self.disk.exists(path) else None
-
-    def _keep_rulebook(self, rulebook: Rulebook) -> None:
+    def keep_rulebook(self, rulebook: Rulebook) -> None:
         """The text of every rulebook that was ever in force, so that an old decision can still be explained."""
         folder = self.data / "state" / "rulebooks"
         self.disk.make_folder(folder)
@@ -490,6 +481,29 @@ class Journal:
     def release(self) -> None:
         """Let another process have the folder; what was not written stays unwritten."""
         self._opened.close()
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """Which rulebook decides, which did before, and who switched to it while the server ran ("": it was there at the start)."""
+
+    version: str = ""
+    before: str = ""
+    by: str = ""
+
+
+def in_force(data: Path, disk: Disk = REAL) -> InForce:
+    """The rulebook in force in a data folder; all empty in a new one."""
+    path = data / "state" / "rulebook"
+    text = bytes(disk.read(path)) if disk.exists(path) else b"{}"
+    return msgspec.json.decode(text, type=InForce) if text.startswith(b"{") else InForce(text.decode().split()[0])
+
+
+def kept_rulebook(data: Path, version: str, disk: Disk = REAL) -> Rulebook | None:
+    """A rulebook that was in force in a data folder, or None."""
+    from shopward.declare.rulebook import Rulebook
+
+    path = data / "state" / "rulebooks" / f"{version}.json"
+    return Rulebook.from_files(msgspec.json.decode(bytes(disk.read(path)))) if disk.exists(path) else None
 
 
 class Tail:
@@ -509,6 +523,10 @@ class Tail:
             self.torn = True
         elif not self.torn:
             self._frames.append(frame)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._frames)
 
     def frames(self) -> Iterator[Frame]:
         """What came so far and was not given before."""

@@ -1,35 +1,203 @@
-"""`shopward serve`: decisions over HTTP, on loopback unless told otherwise."""
+"""`shopward serve`: decisions over HTTP, on loopback unless told otherwise; its tokens, a standby, and events from Kafka."""
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from shopward.cli.talk import load_rulebook, rulebook_option, say
+from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+from shopward.errors import UsageError
+
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
-@click.option("--token", envvar="SHOPWARD_TOKEN", help="Bearer token of /v1 calls (or SHOPWARD_TOKEN).", metavar="TEXT")
+@data_option
+@click.option(
+    "--token", envvar="SHOPWARD_TOKEN", metavar="TEXT", help="A bearer token with every scope (better: SHOPWARD_TOKEN)."
+)
 @rulebook_option
-def serve(host: str, port: int, data: Path, token: str | None, rulebook_dir: Path | None) -> None:
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path, exists=True),
+    help="Build the state of a new data folder from another one's log or lake.",
+)
+@click.option(
+    "--follow", type=click.Path(path_type=Path, exists=True), help="Stand by for the server that owns this data folder."
+)
+@click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM file: answer HTTPS.")
+@click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM file with the certificate's key.")
+@click.option("--webhook", metavar="URL", help="Tell this address of decisions; signed with SHOPWARD_WEBHOOK_SECRET.")
+@click.option("--webhook-on", default="deny,hold,review", show_default=True, metavar="ACTIONS")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout once it listens.")
+@click.pass_context
+def serve(ctx: click.Context, **options: Any) -> None:
     """Answer POST /v1/decide, /v1/decide/batch and /v1/labels; every answer is on disk before it leaves."""
-    import uvicorn
+    if ctx.invoked_subcommand is None:
+        _serve(**options)
 
-    from shopward.decide import Engine
-    from shopward.serve.app import App
 
-    rulebook = load_rulebook(rulebook_dir)
-    engine = Engine(rulebook, data=data, clock="server")
-    if not token:
-        say("no token: /v1 answers 401. Set SHOPWARD_TOKEN or pass --token.")
+def _serve(host: str, port: int, tls_cert: Path | None, tls_key: Path | None, as_json: bool, **options: Any) -> None:
+    from shopward.serve.server import run
+
+    if bool(tls_cert) != bool(tls_key):
+        raise UsageError("--tls-cert and --tls-key go together")
+    app = _app(**options)
     os.environ.pop("SHOPWARD_TOKEN", None)
-    say(f"shopward serve on http://{host}:{port}  rulebook {rulebook.version}  data {data}")
-    config = uvicorn.Config(
-        App(engine, token), host=host, port=port, log_level="warning", access_log=False, lifespan="on"
-    )
-    uvicorn.Server(config).run()
+    os.environ.pop("SHOPWARD_WEBHOOK_SECRET", None)
+    where = f"http{'s' if tls_cert else ''}://{host}:{port}"
+    if app.decider.has_engine:
+        engine = app.decider.engine
+        told = {"url": where, "rulebook_version": engine.rulebook.version, "events": engine.seq}
+        say(f"shopward serve on {where}  rulebook {engine.rulebook.version}  {engine.seq:,} events")
+        if not app.tokens.any:
+            say("no token: /v1 answers 401. Make one with `shopward serve token create`.")
+    else:
+        told = {"url": where, "following": str(options["follow"])}
+        say(f"shopward serve on {where} follows {options['follow']}")
+    if as_json:
+        emit(told)
+    run(app, host, port, str(tls_cert) if tls_cert else None, str(tls_key) if tls_key else None)
+
+
+def _app(
+    data: Path, token: str | None, rulebook_dir: Path | None, replay: Path | None, follow: Path | None, webhook: str | None, webhook_on: str
+):  # fmt: skip
+    from shopward.serve.app import App
+    from shopward.serve.outbox import Webhook, actions_of
+
+    hook = None
+    if webhook:
+        hook = Webhook(webhook, os.environ.get("SHOPWARD_WEBHOOK_SECRET", "").encode(), tuple(actions_of(webhook_on)))
+    if follow is not None:
+        from shopward.change import Follower
+        from shopward.serve.following import Following
+
+        following = Following(Follower(follow))
+        app = App(None, token, rulebook=rulebook_dir, webhook=hook, following=following)
+        app.metrics.more.append(following)
+        return app
+    return App(_engine(data, rulebook_dir, replay), token, rulebook=rulebook_dir, webhook=hook)
+
+
+def _engine(data: Path, rulebook_dir: Path | None, replay: Path | None):
+    """The engine of a data folder. Without --rulebook, one that was switched to over HTTP stays in force."""
+    from shopward.decide import Engine
+    from shopward.durable import in_force, kept_rulebook
+
+    if replay is not None:
+        _replay(replay, data)
+    now = in_force(data)
+    kept = kept_rulebook(data, now.version) if rulebook_dir is None and (now.by or replay) else None
+    if kept is not None:
+        say(
+            f"rulebook {kept.version} stays in force (switched to by {now.by or 'the replayed folder'}); --rulebook DIR changes that"
+        )
+    return Engine(kept or load_rulebook(rulebook_dir), data=data, clock="server")
+
+
+def _replay(source: Path, data: Path) -> None:
+    from shopward.change import take_from
+
+    with progress("replaying") as done:
+        taken = take_from(source, data, on_progress=done)
+    say(f"{taken:,} events taken from {source}")
+
+
+@serve.group()
+def token() -> None:
+    """Bearer tokens of /v1: made once, shown once, kept as a hash."""
+
+
+@token.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    default=("decide",),
+    show_default=True,
+    help="decide, read, label, lists, admin.",
+)
+@click.option("--expires", help="A duration from now such as 90d.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second.")
+@data_option
+@json_option
+def create(
+    name: str, scopes: tuple[str, ...], expires: str | None, rate: float | None, data: Path, as_json: bool
+) -> None:
+    """Make a token called NAME and print it; it is never shown again."""
+    from shopward.declare.durations import parse_duration
+    from shopward.serve.auth import create as make
+    from shopward.store.tables import now_ms
+
+    try:
+        end = None if expires is None else now_ms() + parse_duration(expires)
+    except ValueError as error:
+        raise UsageError(f"--expires: {error}") from None
+    with _tables(data) as tables:
+        text = make(tables, name, scopes, end, rate, _me())
+    if as_json:
+        return emit({"name": name, "token": text, "scopes": scopes, "expires": end})
+    say(f"token `{name}` for {', '.join(scopes)}; keep it, it is not shown again")
+    click.echo(text)
+    return None
+
+
+@token.command("list")
+@data_option
+@json_option
+def list_(data: Path, as_json: bool) -> None:
+    """Every token ever made: scopes, rate, when it ends or ended."""
+    from shopward.event import format_time
+    from shopward.serve.auth import listed
+
+    with _tables(data) as tables:
+        rows = listed(tables)
+    if as_json:
+        return emit({"tokens": rows})
+    for row in rows:
+        ends = "revoked" if row["revoked"] else f"until {format_time(row['expires'])}" if row["expires"] else "for good"
+        rate = "" if row["rate"] is None else f"{row['rate']:g}/s"
+        click.echo(f"{row['name']}  {row['scopes']}  {ends}  {rate}".rstrip())
+    return None
+
+
+@token.command()
+@click.argument("name")
+@data_option
+@json_option
+def revoke(name: str, data: Path, as_json: bool) -> None:
+    """End the token called NAME; a running server forgets it within seconds."""
+    from shopward.serve.auth import revoke as end
+
+    with _tables(data) as tables:
+        n = end(tables, name, _me())
+    if not n:
+        raise UsageError(f"there is no token `{name}`")
+    if as_json:
+        return emit({"revoked": n})
+    say(f"token `{name}` is revoked")
+    return None
+
+
+def _tables(data: Path):
+    from shopward.store.tables import Tables
+
+    data.mkdir(parents=True, exist_ok=True)
+    return Tables.open(data / "shopward.db")
+
+
+def _me() -> str:
+    try:
+        return f"user:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"user:{os.getuid()}"

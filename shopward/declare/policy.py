@@ -7,7 +7,7 @@ from math import inf
 
 from shopward.declare.form import Form
 from shopward.declare.tree import At, Mapping
-from shopward.declare.types import Lookup, Policy
+from shopward.declare.types import ACTIONS, Lookup, Policy
 from shopward.errors import Problem
 from shopward.expr.place import suggest
 
@@ -22,6 +22,8 @@ _KEYS = (
     "skew",
     "label_maturity",
     "rates",
+    "time_budget",
+    "fallback",
 )
 DAY_MS = 86_400_000
 
@@ -46,6 +48,8 @@ def read_policy(node: At | None, lookups: dict[str, Lookup], problems: list[Prob
         skew_ms=_short(form, "skew", default.skew_ms),
         label_maturity_ms=form.duration("label_maturity", None, least=0) if form.has("label_maturity") else None,
         rates=_rates(form, lookups),
+        time_budget_ms=form.duration("time_budget"),
+        fallback=_fallback(form, default.fallback),
     )
 
 
@@ -54,6 +58,15 @@ def _currency(form: Form, default: str) -> str:
     if not re.fullmatch("[A-Z]{3}", code):
         form.wrong("base_currency", f"`{code}` is not a currency", "three capital letters, for example EUR")
     return code
+
+
+def _fallback(form: Form, default: str) -> str:
+    action = form.text("fallback", default)
+    if action not in ACTIONS:
+        form.wrong("fallback", f"`{action}` is not an action", suggest(action, ACTIONS) or ", ".join(ACTIONS))
+    elif form.get("fallback") is not None and form.get("time_budget") is None:
+        form.wrong("fallback", "`fallback` needs a `time_budget`", "for example time_budget: 50ms")
+    return action
 
 
 def _short(form: Form, key: str, default: int) -> int:

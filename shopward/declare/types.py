@@ -233,3 +233,5 @@ class Policy:
     skew_ms: int = SKEW_MS
     label_maturity_ms: int | None = None  # how old an event must be before silence about it means anything
     rates: str | None = None  # the lookup that converts currencies (key `EUR`, column `rate`)
+    time_budget_ms: int | None = None  # a server answers `fallback` when a single decision takes longer
+    fallback: str = "allow"  # one of ACTIONS

@@ -1,11 +1,13 @@
 """The HTTP front: one event in, one explained decision out, durable before the answer leaves.
 
-    POST /v1/decide         one JSON event            -> the decision
-    POST /v1/decide/batch   NDJSON events             -> NDJSON, one line an input line, in order
-    POST /v1/labels         JSON or NDJSON labels     -> how many were taken, and which were refused
-    POST /v1/lists          JSON or NDJSON entries    -> how many were taken; all or none
-    GET  /v1/decisions/ID   a decision made before
-    GET  /healthz           alive, and which rulebook; 503 and the reason when only a restart helps
+    POST /v1/decide           one JSON event            -> the decision
+    POST /v1/decide/batch     NDJSON events             -> NDJSON, one line an input line, in order, while they still come in
+    POST /v1/labels           JSON or NDJSON labels     -> how many were taken, and which were refused
+    POST /v1/lists            JSON or NDJSON entries    -> how many were taken; all or none
+    GET  /v1/decisions/ID     a decision made before
+    GET, POST /v1/admin/rulebook    which rulebook decides; change it, or go back
+    GET  /healthz /readyz     alive; deciding (503 and the reason when not)
+    GET  /metrics /openapi.json
 
 Raw ASGI and msgspec: a framework costs more than the decision. Events of concurrent requests share one micro-batch and one
 disk flush: whatever waits when the decider is free goes in together.
@@ -14,232 +16,286 @@ disk flush: whatever waits when the decider is free goes in together.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from hashlib import sha256
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-import msgspec
-
+from shopward.decision import Decision
 from shopward.errors import BadEvent, ShopwardError, StoreFull
+from shopward.event import parse_time
+from shopward.evidence import Evidence
+from shopward.serve.auth import AGAIN_S, Grant, Tokens
+from shopward.serve.decider import Decider
+from shopward.serve.http import (
+    JSON,
+    MAX_EVENT,
+    NDJSON,
+    TEXT,
+    HttpError,
+    Receive,
+    Send,
+    encode,
+    json_object,
+    lines_as_they_come,
+    numbered,
+    whole_body,
+)  # fmt: skip
+from shopward.serve.metrics import Metrics
+from shopward.serve.openapi import document
+from shopward.serve.rulebooks import Rulebooks
 from shopward.store.entries import read_entry
 
 if TYPE_CHECKING:
     from shopward.decide import Engine
+    from shopward.serve.following import Following
+    from shopward.serve.outbox import Outbox, Webhook
 
-MAX_BODY = 16 << 20  # bytes of one request body
-MAX_EVENT = 256 << 10  # bytes of one event
-MAX_WAITING = 20_000  # events queued before new ones are told to come back
-BATCH = 4096
+AHEAD = 4  # groups of lines of one stream that are decided while it goes on
+STALLED_S = 60.0  # so long a client may refuse to take its answers
 logger = logging.getLogger("shopward.serve")
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-Send = Callable[[dict], Awaitable[None]]
-Receive = Callable[[], Awaitable[dict]]
-
-
-class HttpError(Exception):
-    """An answer other than 200; `message` is safe to show."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-        more: dict[str, Any] | None = None,
-    ):
-        super().__init__(message)
-        self.status, self.message, self.headers, self.more = status, message, headers, more or {}
-
-
-@dataclass(slots=True)
-class _Waiting:
-    events: list[dict]
-    answer: asyncio.Future
-
-
-class Decider:
-    """Feeds one engine from many requests: one thread decides, everything waiting joins the next micro-batch."""
-
-    def __init__(self, engine: Engine):
-        self.engine = engine
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
-        self._queued = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="decide")
-        self._task: asyncio.Task | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Answer what is waiting, then close the engine."""
-        await self._queue.join()
-        if self._task:
-            self._task.cancel()
-        try:
-            await self.call(self.engine.close)
-        finally:
-            self._thread.shutdown()
-
-    async def decide(self, events: list[dict]) -> list:
-        """A Decision or a BadEvent for each event, in order."""
-        if len(events) > MAX_WAITING:
-            raise HttpError(413, f"a batch may have {MAX_WAITING:,} events")
-        if self._queued + len(events) > MAX_WAITING:
-            raise HttpError(429, "too many events are waiting; try again", ((b"retry-after", b"1"),))
-        answer = asyncio.get_running_loop().create_future()
-        self._queued += len(events)
-        self._queue.put_nowait(_Waiting(events, answer))
-        return await answer
-
-    async def call(self, function: Callable, *args) -> Any:
-        """Run something else on the deciding thread, between two micro-batches."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
-
-    async def _run(self) -> None:
-        while True:
-            waiting = [await self._queue.get()]
-            n = len(waiting[0].events)
-            while n < BATCH and not self._queue.empty():
-                waiting.append(self._queue.get_nowait())
-                n += len(waiting[-1].events)
-            await self._judge(waiting)
-            self._queued -= n
-            for _ in waiting:
-                self._queue.task_done()
-
-    async def _judge(self, waiting: list[_Waiting]) -> None:
-        events = [event for w in waiting for event in w.events]
-        try:
-            answers = await self.call(self.engine.decide_events, events)
-        except Exception as error:  # noqa: BLE001 whatever it was, those who wait hear of it, and the next batch is judged
-            for w in waiting:
-                if not w.answer.done():
-                    w.answer.set_exception(error)
-            return
-        at = 0
-        for w in waiting:
-            if not w.answer.done():
-                w.answer.set_result(answers[at : at + len(w.events)])
-            at += len(w.events)
 
 
 class App:
-    """The ASGI application. `token_hash` is the SHA-256 of the bearer token; None answers 401 to every /v1 call."""
+    """The ASGI application.
 
-    def __init__(self, engine: Engine, token: str | None):
-        self.decider = Decider(engine)
-        self._token = sha256(token.encode()).digest() if token else None
-        self._routes = {
-            ("POST", "/v1/decide"): self._decide,
-            ("POST", "/v1/decide/batch"): self._batch,
-            ("POST", "/v1/labels"): self._labels,
-            ("POST", "/v1/lists"): self._lists,
-            ("GET", "/healthz"): self._health,
+    engine     decides; None when `following` brings one once it takes over
+    token      a bearer token with every scope, beside those in the data folder's table
+    rulebook   the folder that SIGHUP reads again, or None
+    """
+
+    def __init__(
+        self,
+        engine: Engine | None,
+        token: str | None = None,
+        *,
+        rulebook: Path | None = None,
+        webhook: Webhook | None = None,
+        following: Following | None = None,
+    ):
+        self.metrics = Metrics()
+        self.decider = Decider(engine, self.metrics)
+        self.rulebooks = Rulebooks(self.decider, self.metrics, rulebook)
+        self.tokens = Tokens(_tables(engine), token)
+        self.webhook, self.following = webhook, following
+        self.outbox: Outbox | None = None
+        self._tasks: list[asyncio.Task] = []
+        self._posts = {
+            "/v1/decide": self._decide,
+            "/v1/labels": self._labels,
+            "/v1/lists": self._lists,
+            "/v1/admin/rulebook": self._change,
+        }
+        self._gets = {
+            "/healthz": self._health,
+            "/readyz": self._ready,
+            "/metrics": self._metrics,
+            "/openapi.json": self._openapi,
+            "/v1/admin/rulebook": self._rulebook,
         }
 
     async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._lifespan(receive, send)
+        began, route = time.perf_counter(), scope["path"]
         headers: tuple[tuple[bytes, bytes], ...] = ()
         try:
-            status, (body, kind) = 200, await self._route(scope, receive)
+            if route == "/v1/decide/batch" and scope["method"] == "POST":
+                return await self._batch(scope, receive, send, began)
+            route, handler = self._route(scope)
+            status, body, kind = await handler(scope, receive)
         except HttpError as error:
-            status, body, kind = error.status, _encode({"error": error.message} | error.more), b"application/json"
+            status, body, kind = error.status, encode({"error": error.message} | error.more), JSON
             headers = error.headers
         except StoreFull as error:
-            status, body, kind = 503, _encode({"error": str(error)}), b"application/json"
-            headers = ((b"retry-after", b"5"),)
+            status, body, kind, headers = 503, encode({"error": str(error)}), JSON, ((b"retry-after", b"5"),)
         except Exception as error:  # noqa: BLE001 whoever asked gets an answer; a bug is logged with its place
-            status, body, kind = self._failed(error), _encode({"error": self._trouble(error)}), b"application/json"
-        length = (b"content-length", str(len(body)).encode())
+            status, body, kind = self._failed(error), encode({"error": self._trouble(error)}), JSON
         await send(
-            {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *headers]}
-        )
+            {"type": "http.response.start", "status": status,
+             "headers": [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers]}
+        )  # fmt: skip
         await send({"type": "http.response.body", "body": body})
+        self.metrics.answered(route, status, time.perf_counter() - began)
         return None
 
     def _failed(self, error: Exception) -> int:
         if not isinstance(error, ShopwardError):
             logger.error("a request failed", exc_info=error)
-        return 503 if self.decider.engine.failure else 500
+        return 503 if self._failure() else 500
+
+    def _failure(self) -> str | None:
+        return self.decider.engine.failure if self.decider.has_engine else None
 
     def _trouble(self, error: Exception) -> str:
         """What the client is told: our own words, or that it was not its fault."""
-        return self.decider.engine.failure or (str(error) if isinstance(error, ShopwardError) else "internal error")
+        return self._failure() or (str(error) if isinstance(error, ShopwardError) else "internal error")
 
-    async def _route(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
+    def _route(self, scope: dict) -> tuple[str, Callable]:
         method, path = scope["method"], scope["path"]
-        if path.startswith("/v1/"):
-            self._authorise(scope)
-        if method == "GET" and path.startswith("/v1/decisions/"):
-            return await self._decision(path.removeprefix("/v1/decisions/"))
-        handler = self._routes.get((method, path))
-        if handler is None:
-            allowed = [m for m, p in self._routes if p == path]
+        if path.startswith("/v1/decisions/"):
+            if method != "GET":
+                raise HttpError(405, "use GET", ((b"allow", b"GET"),))
+            return "/v1/decisions", self._decision
+        found = (self._posts if method == "POST" else self._gets if method == "GET" else {}).get(path)
+        if found is None:
+            allowed = [m for m, known in (("GET", self._gets), ("POST", self._posts)) if path in known]
+            if path == "/v1/decide/batch":
+                allowed = ["POST"]
+            if path.startswith("/v1/") and not allowed:
+                self._grant(scope, "read")
             if allowed:
-                raise HttpError(405, f"use {allowed[0]}", ((b"allow", allowed[0].encode()),))
+                scope["path"] = path
+                raise HttpError(405, f"use {' or '.join(allowed)}", ((b"allow", ", ".join(allowed).encode()),))
+            scope["path"] = "unknown"
             raise HttpError(404, "no such path")
-        return await handler(scope, receive)
+        return path, found
 
-    def _authorise(self, scope: dict) -> None:
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        token = given.removeprefix(b"Bearer ")
-        known = self._token is not None and hmac.compare_digest(sha256(token).digest(), self._token)
-        if not known or not given.startswith(b"Bearer "):
-            raise HttpError(401, "a valid bearer token is needed", ((b"www-authenticate", b"Bearer"),))
+    def _grant(self, scope: dict, what: str) -> Grant:
+        given = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                given = value
+        return self.tokens.check(given, what)
 
-    async def _decide(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
-        body = await _body(scope, receive, MAX_EVENT)
-        event = _object(body)
+    # --- deciding
+
+    async def _decide(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        grant = self._grant(scope, "decide")
+        event = json_object(await whole_body(scope, receive, MAX_EVENT))
         if isinstance(event, str):
             raise HttpError(400, event)
-        answer = (await self.decider.decide([event]))[0]
+        grant.take(1)
+        future = self.decider.submit([event])
+        budget = self.decider.engine.policy.time_budget_ms
+        if budget is not None and not (await asyncio.wait((future,), timeout=budget / 1000))[0]:
+            future.add_done_callback(_seen)
+            return 200, encode(self._fallback(event, budget)), JSON
+        answer = (await future)[0]
         if isinstance(answer, BadEvent):
             raise HttpError(422, str(answer))
-        return _encode(answer), b"application/json"
+        return 200, encode(answer), JSON
 
-    async def _batch(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
-        lines = _lines(await _body(scope, receive, MAX_BODY))
-        events, bad = [], {}
-        for i, line in lines:
-            found = f"an event may have {MAX_EVENT:,} bytes" if len(line) > MAX_EVENT else _object(line)
+    def _fallback(self, event: dict[str, Any], budget: int) -> Decision:
+        """What the policy declares for an event that takes too long; it is still decided on, for features and for a retry."""
+        engine = self.decider.engine
+        try:
+            checked = engine._checked(event)
+        except Exception:  # noqa: BLE001 the answer comes in time; what is wrong with the event is told to a retry
+            checked = BadEvent("")
+        if isinstance(checked, BadEvent):
+            raise HttpError(503, f"not decided within {budget} ms, and the event cannot be used", retry_after=1)
+        self.metrics.fallbacks += 1
+        told, ts = str(checked.get("event_id") or event.get("event_id") or uuid4().hex), parse_time(checked["ts"])
+        why = Evidence(
+            source="serve:fallback", what=f"no decision within {budget} ms: the policy's fallback", entity=f"event:{told}", feature="time_budget",
+            threshold=f"> {budget} ms", event_ids=(told,), ts=ts,
+        )  # fmt: skip
+        return Decision(
+            event_id=told, ts=ts, type=checked["type"], action=engine.policy.fallback, reasons=("fallback",), evidence=(why,),
+            rulebook_version=engine.rulebook.version,
+        )  # fmt: skip
+
+    async def _batch(self, scope: dict, receive: Receive, send: Send, began: float) -> None:
+        """Groups of lines go in as they arrive and their answers out in order; a few groups are under way at a time."""
+        stream = _Answers(send)
+        status = 200
+        try:
+            grant = self._grant(scope, "decide")
+            under_way: deque[tuple[list, asyncio.Future | None]] = deque()
+            async for lines in lines_as_they_come(scope, receive):
+                under_way.append(await self._send_in(lines, grant, patient=stream.begun or bool(under_way)))
+                while len(under_way) >= AHEAD or (under_way and under_way[0][1] is not None and under_way[0][1].done()):
+                    await stream.write(await self._come_out(*under_way.popleft()))
+            while under_way:
+                await stream.write(await self._come_out(*under_way.popleft()))
+        except HttpError as error:
+            status = error.status
+            await stream.fail(status, {"error": error.message} | error.more, error.headers)
+        except StoreFull as error:
+            status = 503
+            await stream.fail(status, {"error": str(error)}, ((b"retry-after", b"5"),))
+        except Exception as error:  # noqa: BLE001 whoever asked gets an answer; a bug is logged with its place
+            status = self._failed(error)
+            await stream.fail(status, {"error": self._trouble(error)})
+        else:
+            await stream.end()
+        self.metrics.answered("/v1/decide/batch", status, time.perf_counter() - began)
+
+    async def _send_in(self, lines: list, grant: Grant, patient: bool) -> tuple[list, asyncio.Future | None]:
+        """Hand a group to the decider. A stream that has begun waits for its turn instead of being sent away."""
+        events, out = [], []
+        for number, line in lines:
+            found = line if isinstance(line, str) else json_object(line)
             if isinstance(found, str):
-                bad[i] = {"line": i, "error": found}
+                out.append({"line": number, "error": found})
             else:
+                out.append(number)
                 events.append(found)
-        answers = iter(await self.decider.decide(events) if events else ())
-        out = []
-        for i, _ in lines:
-            answer = bad.get(i) or next(answers)
-            out.append({"line": i, "error": str(answer)} if isinstance(answer, BadEvent) else answer)
-        return b"".join(_encode(answer) + b"\n" for answer in out), b"application/x-ndjson"
+        if not events:
+            return out, None
+        while True:
+            try:
+                grant.take(len(events))
+                return out, self.decider.submit(events)
+            except HttpError as error:
+                if error.status != 429 or not patient:
+                    raise
+                await asyncio.sleep(0.05)
 
-    async def _labels(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
+    async def _come_out(self, out: list, future: asyncio.Future | None) -> bytes:
+        answers = iter(await future if future is not None else ())
+        parts = []
+        for told in out:
+            if told.__class__ is int:
+                answer = next(answers)
+                told = {"line": told, "error": str(answer)} if isinstance(answer, BadEvent) else answer
+            parts.append(encode(told))
+        return b"\n".join(parts) + b"\n" if parts else b""
+
+    async def _decision(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        self._grant(scope, "read")
+        event_id = scope["path"].removeprefix("/v1/decisions/")
+        try:
+            event_id.encode()
+        except UnicodeEncodeError:
+            raise HttpError(404, "no decision for this event_id") from None
+        found = await self.decider.call(self.decider.engine.find, event_id)
+        if found is None:
+            raise HttpError(404, "no decision for this event_id")
+        return 200, encode(found), JSON
+
+    # --- telling
+
+    async def _labels(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        grant = self._grant(scope, "label")
         rows, at = [], []
         refused: list[dict[str, Any]] = []
-        for i, line in _lines(await _body(scope, receive, MAX_BODY)):
-            found = _object(line)
+        for i, line in numbered(await whole_body(scope, receive)):
+            found = json_object(line)
             if isinstance(found, str):
                 refused.append({"row": i, "error": found})
             else:
                 rows.append(found)
                 at.append(i)
+        grant.take(len(rows))
         answer = await self.decider.call(self.decider.engine.label, rows)
         refused += [{"row": at[wrong["row"] - 1], "error": wrong["error"]} for wrong in answer["refused"]]
         answer["refused"] = sorted(refused, key=lambda wrong: wrong["row"])
         if refused and not any(answer[done] for done in ("taken", "repeated", "unknown")):
             raise HttpError(422, f"row {answer['refused'][0]['row']}: {answer['refused'][0]['error']}", more=answer)
-        return _encode(answer), b"application/json"
+        return 200, encode(answer), JSON
 
-    async def _lists(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
+    async def _lists(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        grant = self._grant(scope, "lists")
         entries, now = [], self.decider.engine.clock.now()
-        for i, line in _lines(await _body(scope, receive, MAX_BODY)):
-            found = _object(line)
+        for i, line in numbered(await whole_body(scope, receive)):
+            found = json_object(line)
             if isinstance(found, str):
                 raise HttpError(400, f"line {i}: {found}")
             try:
@@ -247,63 +303,166 @@ class App:
             except BadEvent as error:
                 raise HttpError(422, f"line {i}: {error}") from None
         try:
-            taken = await self.decider.call(self.decider.engine.write_lists, entries)
+            taken = await self.decider.call(self._write_lists, entries, grant.name)
         except BadEvent as error:
             raise HttpError(422, str(error)) from None
-        return _encode({"taken": taken}), b"application/json"
+        return 200, encode({"taken": taken}), JSON
 
-    async def _decision(self, event_id: str) -> tuple[bytes, bytes]:
-        found = await self.decider.call(self.decider.engine.find, event_id)
-        if found is None:
-            raise HttpError(404, "no decision for this event_id")
-        return _encode(found), b"application/json"
+    def _write_lists(self, entries: list, who: str) -> int:
+        engine = self.decider.engine
+        taken = engine.write_lists(entries)
+        if engine.journal is not None and taken:
+            removed = sum(entry.remove for entry in entries)
+            engine.journal.vault.tables.record(
+                f"token:{who}", "lists written", ", ".join(sorted({e.list for e in entries})), {"added": taken - removed, "removed": removed}
+            )  # fmt: skip
+        return taken
 
-    async def _health(self, scope: dict, receive: Receive) -> tuple[bytes, bytes]:
+    # --- the rulebook
+
+    async def _rulebook(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        self._grant(scope, "admin")
+        return 200, encode(self.rulebooks.state()), JSON
+
+    async def _change(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        grant = self._grant(scope, "admin")
+        asked = json_object(await whole_body(scope, receive))
+        if isinstance(asked, str):
+            raise HttpError(400, asked)
+        done = await self.rulebooks.change(asked, f"token:{grant.name}")
+        return (200 if done["warming"] is None else 202), encode(done), JSON
+
+    # --- watching
+
+    async def _health(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        if self._failure():
+            raise HttpError(503, self._failure() or "")
+        if not self.decider.has_engine:
+            return 200, encode({"status": "following"}), JSON
+        engine = self.decider.engine
+        return 200, encode({"status": "ok", "rulebook_version": engine.rulebook.version, "events": engine.seq}), JSON
+
+    async def _ready(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        if self.decider.closing:
+            raise HttpError(503, "closing")
         engine = self.decider.engine
         if engine.failure:
             raise HttpError(503, engine.failure)
-        return _encode(
-            {"status": "ok", "rulebook_version": engine.rulebook.version, "events": engine.seq}
-        ), b"application/json"
+        if engine.journal is not None and engine.journal.log.full:
+            raise HttpError(503, "the disk is full", retry_after=5)
+        return (
+            200,
+            encode({"status": "ready", "kernels": "compiled" if engine.windows.compiled else "interpreted"}),
+            JSON,
+        )
+
+    async def _metrics(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        return 200, self.metrics.text(self.decider), TEXT
+
+    async def _openapi(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        return 200, encode(document(self.decider.engine.rulebook if self.decider.has_engine else None)), JSON
+
+    # --- from start to end
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                self.decider.start()
+                self.start()
                 await send({"type": "lifespan.startup.complete"})
             else:
-                await self.decider.stop()
+                await self.stop()
                 return await send({"type": "lifespan.shutdown.complete"})
 
+    def start(self) -> None:
+        self.decider.start()
+        self._tasks.append(asyncio.create_task(self._keep_tokens()))
+        if self.following is not None:
+            self._tasks.append(asyncio.create_task(self.following.run(self._took_over)))
+        else:
+            self._begin_outbox()
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # not in a thread, not on Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.rulebooks.read_again)
 
-def _lines(body: bytes) -> list[tuple[int, bytes]]:
-    """The lines that hold something, with their numbers."""
-    return [(i, line) for i, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    async def stop(self) -> None:
+        self.decider.closing = True
+        for task in self._tasks:
+            task.cancel()
+        if self.following is not None:
+            await self.following.stop()
+        await self.rulebooks.stop()
+        if self.outbox is not None:
+            await asyncio.to_thread(self.outbox.stop)
+        await self.decider.stop()
+
+    def _took_over(self, engine: Engine) -> None:
+        self.decider.adopt(engine)
+        self.tokens.tables = _tables(engine)
+        self.tokens.refresh()
+        self._begin_outbox()
+        logger.warning("the first server is gone: this one decides from event %d on", engine.seq)
+
+    def _begin_outbox(self) -> None:
+        if self.webhook is not None and self.decider.has_engine and self.decider.engine.journal is not None:
+            from shopward.serve.outbox import Outbox
+
+            self.outbox = Outbox(self.decider.engine.journal, self.webhook)
+            self.metrics.more.append(self.outbox)
+            self.outbox.start()
+
+    async def _keep_tokens(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            try:
+                await asyncio.to_thread(self.tokens.refresh)
+            except Exception as error:  # noqa: BLE001 the tokens known so far go on
+                logger.error("the tokens could not be read again", exc_info=error)
 
 
-def _object(raw: bytes) -> dict[str, Any] | str:
-    """The JSON object in `raw`, or what is wrong with it."""
-    try:
-        return _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"not a JSON object: {error}"
-    except RecursionError:
-        return "not a JSON object: nested too deeply"
+class _Answers:
+    """The answer to a stream, line by line."""
+
+    def __init__(self, send: Send):
+        self.begun = False
+        self._send = send
+
+    async def write(self, lines: bytes) -> None:
+        if not lines:
+            return
+        await self._begin(200, NDJSON)
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await self._send({"type": "http.response.body", "body": lines, "more_body": True})
+        except TimeoutError:
+            raise HttpError(408, "the answers were not taken") from None
+
+    async def fail(self, status: int, error: dict[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        """Before the first line a status says what is wrong, afterwards a last line does."""
+        if self.begun:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STALLED_S):
+                    await self._send({"type": "http.response.body", "body": encode(error) + b"\n"})
+            return
+        await self._begin(status, JSON, headers)
+        await self._send({"type": "http.response.body", "body": encode(error)})
+
+    async def end(self) -> None:
+        await self._begin(200, NDJSON)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _begin(self, status: int, kind: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        if not self.begun:
+            self.begun = True
+            await self._send(
+                {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *headers]}
+            )
 
 
-async def _body(scope: dict, receive: Receive, limit: int) -> bytes:
-    declared = dict(scope["headers"]).get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > limit:
-        raise HttpError(413, f"the body may have {limit:,} bytes")
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HttpError(400, "the client went away")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise HttpError(413, f"the body may have {limit:,} bytes")
-        if not message.get("more_body"):
-            return b"".join(parts)
+def _tables(engine: Engine | None):
+    return engine.journal.vault.tables if engine is not None and engine.journal is not None else None
+
+
+def _seen(future: asyncio.Future) -> None:
+    """Nobody waits for this answer any more; an error in it was logged where it happened."""
+    if not future.cancelled():
+        future.exception()

@@ -150,6 +150,11 @@ class Log:
                 self._syncing = False
                 self._turn.notify_all()
 
+    @property
+    def full(self) -> bool:
+        """Was there no room at the last write?"""
+        return self._no_room
+
     def check_room(self) -> None:
         """Raise StoreFull if the disk was full at the last write and still is. Ask before deciding on more events."""
         if self._no_room:

@@ -90,6 +90,19 @@ vault = sa.Table(
     sa.Column("since", sa.BigInteger, nullable=False),
 )
 
+tokens = sa.Table(
+    "tokens",
+    schema,
+    sa.Column("id", Big, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),  # SHA-256 of the token, hex
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger),
+    sa.Column("rate", sa.Float),  # events a second
+    sa.Column("revoked", sa.BigInteger),
+)
+
 jobs = sa.Table(
     "jobs",
     schema,

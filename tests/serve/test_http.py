@@ -160,9 +160,44 @@ def test_a_bug_is_answered_in_json_and_told_only_to_the_log(caplog, monkeypatch)
     assert "a secret" in caplog.text
 
 
-def test_a_batch_larger_than_the_queue_is_too_large_for_good(client):
-    answer = client.post("/v1/decide/batch", content=b'{"type":"login"}\n' * 20_001)
-    assert answer.status_code == 413 and "20,000" in answer.json()["error"]
+def test_a_stream_longer_than_the_queue_is_decided_line_by_line(client):
+    lines = [json.dumps(LOGIN | {"event_id": f"s{i}"}) for i in range(25_000)]
+    lines[12_345] = "{broken"
+    answer = client.post("/v1/decide/batch", content="\n".join(lines), timeout=120)
+    rows = [json.loads(line) for line in answer.text.splitlines()]
+    assert answer.status_code == 200 and len(rows) == 25_000
+    assert rows[12_345]["line"] == 12_346 and "JSON" in rows[12_345]["error"]
+    assert [row["event_id"] for i, row in enumerate(rows) if i != 12_345] == [
+        f"s{i}" for i in range(25_000) if i != 12_345
+    ]
+
+
+def test_answers_come_while_the_stream_still_goes_on(server):
+    with socket.create_connection(("127.0.0.1", int(server[0].rsplit(":", 1)[1])), timeout=30) as raw:
+        head = f"POST /v1/decide/batch HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        raw.sendall(head.encode())
+        got = b""
+        for i in range(3):
+            line = json.dumps(LOGIN | {"event_id": f"w{i}"}).encode() + b"\n"
+            raw.sendall(b"%x\r\n%s\r\n" % (len(line), line))
+            # the answers to a group leave when the next one comes or the stream ends
+            time.sleep(0.2)
+        raw.sendall(b"0\r\n\r\n")
+        while b"0\r\n\r\n" not in got:
+            got += raw.recv(65_536)
+    assert got.count(b'"event_id":"w') == 3 and b" 200 " in got.split(b"\r\n")[0]
+
+
+def test_a_line_that_is_too_long_is_passed_over_and_named(client):
+    lines = [
+        json.dumps(LOGIN | {"event_id": "t1"}),
+        '{"a":"' + "x" * 900_000 + '"}',
+        json.dumps(LOGIN | {"event_id": "t3"}),
+    ]
+    rows = [json.loads(line) for line in client.post("/v1/decide/batch", content="\n".join(lines)).text.splitlines()]
+    assert (rows[0]["event_id"], rows[1]["line"], rows[2]["event_id"]) == ("t1", 2, "t3") and "262,144 bytes" in rows[
+        1
+    ]["error"]
 
 
 @pytest.mark.parametrize(
