@@ -57,10 +57,12 @@ class Ledger:
 
 def settle(rows: np.ndarray, ledger: Ledger) -> np.ndarray:
     """Let campaigns draw on the balances, in time order: what they want, or all there is; where there is next to nothing nobody asks."""
-    drawn = (rows["type"] == CODE["seller_payout"]) & (rows["campaign"] > 0)
+    drawn = np.isin(rows["type"], [CODE["seller_payout"], CODE["creator_payout"]]) & (rows["campaign"] > 0)
     for i in np.flatnonzero(drawn)[np.argsort(rows["t"][drawn], kind="stable")]:
         wanted = int(rows["amount"][i])
-        rows["amount"][i] = rows["loss"][i] = ledger.take(int(rows["account"][i]), None if wanted == DRAIN else wanted)
+        rows["amount"][i] = ledger.take(int(rows["account"][i]), None if wanted == DRAIN else wanted)
+        if rows["loss"][i] == DRAIN:
+            rows["loss"][i] = rows["amount"][i]
     return rows[~drawn | (rows["amount"] >= 500)]
 
 

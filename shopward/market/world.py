@@ -17,7 +17,7 @@ from shopward.market.rows import CATEGORIES, DAY, HOUR, START, Columns
 from shopward.market.texts import BRANDS
 
 NEVER = 32_000  # a day that does not come
-EVENTS_PER_SESSION = 2.9  # measured over seeds 1-5; turns a wished number of events into visits
+EVENTS_PER_SESSION = 2.58  # measured over seeds 1-5; turns a wished number of events into visits
 ORDERS_PER_SESSION, MEAN_ORDER = 0.096, 61.0  # expected, for planning what a market of this size attracts
 
 # category: share of products, median price, spread of log price

@@ -17,7 +17,10 @@ from shopward.market.rows import DAY, HOUR, START
 from shopward.market.world import World
 
 FILES = (
-    "takeover", "card_testing", "coupon_ring", "payout_fraud", "bust_out",
+    "takeover", "card_testing", "coupon_ring", "payout_fraud", "bust_out", "brushing", "fake_reviews", "review_extortion", "refund_abuse",
+    "empty_parcel", "triangulation", "promo_stacking", "referral_farm", "bonus_cycling", "shell_sellers", "counterfeit_wave", "price_error",
+    "seckill_bots", "inventory_hoarding", "affiliate_fraud", "free_sample_fraud", "gift_laundering", "chargeback_ring", "scraping",
+    "account_farming", "session_hijack", "message_scams", "sms_pumping", "ad_click_fraud",
 )  # fmt: skip
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (import_module(f"{__name__}.{file}").KIND for file in FILES)}
 
@@ -39,7 +42,7 @@ def schedule(world: World, turnover: float, hard: bool, seeds: np.random.SeedSeq
         n = max(1, round(budget / kind.haul))
         weights = rng.lognormal(0, 0.55, n)
         for weight in (weights / weights.sum()).tolist():
-            script = Script(world, len(scripts) + 1, kind.name, budget * weight, _start(world, rng), rng)
+            script = Script(world, len(scripts) + 1, kind.name, budget * weight, START, rng)
             _campaign(script, kind, hard)
             script.finish()
             scripts.append(script)
@@ -48,6 +51,7 @@ def schedule(world: World, turnover: float, hard: bool, seeds: np.random.SeedSeq
 
 def _campaign(script: Script, kind: Kind, hard: bool) -> None:
     """Against the normal defence one wave, in a hurry; the hard adversary comes in waves and adapts between them."""
+    script.start = _start(script, kind, hard)
     if not hard:
         script.caution = float(script.rng.choice([0.0, 0.25], p=[0.8, 0.2]))
         return kind.plan(script)
@@ -83,10 +87,12 @@ def _adapt(script: Script) -> None:
     script.adaptations.append(lesson + (", accounts with a past" if before < 0.5 <= script.caution else ""))
 
 
-def _start(world: World, rng: np.random.Generator) -> int:
-    """Any time from the second day on, leaving the campaign some of the market's life."""
-    days = world.days
-    return START + int(rng.uniform(min(1.0, days * 0.1), max(0.3, days * 0.72)) * DAY)
+def _start(script: Script, kind: Kind, hard: bool) -> int:
+    """Any time from the second day on, leaving the campaign the days that its kind needs; the slow need more."""
+    days = script.world.days
+    first = min(1.0, days * 0.1)
+    latest = min(days * (0.5 if hard else 0.72), days - kind.days)
+    return START + int(script.rng.uniform(first, max(first + 0.2, latest)) * DAY)
 
 
 __all__ = ["KINDS", "TECHNIQUES", "Kind", "Script", "schedule"]

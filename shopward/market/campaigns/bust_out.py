@@ -14,7 +14,7 @@ from shopward.market.campaigns.identities import crew, drops, enter
 from shopward.market.campaigns.script import Fields, Kind, Script
 from shopward.market.campaigns.shops import MULE_SHARE, Shop, open_shop, parcel, take_money
 from shopward.market.payouts import HOLD_DAYS, SELLER_SHARE
-from shopward.market.rows import DAY, HOUR, REASON
+from shopward.market.rows import CODE, DAY, DRAIN, HOUR, REASON
 
 STOLEN_CARD, PAPERS = 14.0, 160.0  # dollars: a proven card; papers for a shop
 
@@ -39,8 +39,8 @@ def plan(script: Script) -> None:
     trade = rng.uniform(*way.days_of_trade) * DAY
     latest = world.end - (HOLD_DAYS + 3) * DAY - trade
     script.start = int(max(min(script.start, latest), world.end - world.days * DAY + HOUR))
-    orders = max(5, round(script.target / (float(np.sqrt(way.basket[0] * way.basket[1])) * SELLER_SHARE / 100)))
-    shop = open_shop(script, "F1021", way.basket, int(rng.integers(4, 12)))
+    orders, basket = script.orders(way.basket, 5, share=SELLER_SHARE / 100)
+    shop = open_shop(script, "F1021", basket, int(rng.integers(4, 12)))
     until = shop.opened + int(trade)
     sizes = rng.integers(way.orders_per_buyer[0], way.orders_per_buyer[1] + 1, orders)
     buyer_of = rng.permutation(np.repeat(np.arange(orders), sizes)[:orders])
@@ -51,8 +51,9 @@ def plan(script: Script) -> None:
     for t, buyer, card in zip(when, buyer_of.tolist(), cards, strict=True):
         _self_deal(script, shop, t, people[buyer], card, int(homes[buyer % len(homes)]))
     script.books.pay(PAPERS + STOLEN_CARD * orders, "papers and cards")
-    take_money(script, shop, until + HOLD_DAYS * DAY + script.later(5, 40), "SW-1033")
-    script.books.earn(1, script.target * (1 - MULE_SHARE))
+    take_money(script, shop, until + HOLD_DAYS * DAY + script.later(5, 40), "SW-1033", loss=DRAIN)
+    taken = sum(int(rows["amount"][0]) for rows in script.blocks if rows["type"][0] == CODE["payment"] and rows["campaign"][0] > 0)
+    script.books.earn(1, taken / 100 * SELLER_SHARE / 100 * (1 - MULE_SHARE))
 
 
 def _self_deal(script: Script, shop: Shop, t: int, who: Fields, card: int, address: int) -> None:

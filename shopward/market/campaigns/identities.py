@@ -73,7 +73,7 @@ def crew(
         script.unborn.update(make.tolist())
     for kind, codes in (("account", make), ("device", devices), ("ip", exits)):
         script.actor(kind, codes, role)
-    script.books.pay(n * (6.0 if warm else 0.45) + 4.0 * len(np.unique(devices)), "accounts and phones")
+    script.books.pay(n * (6.0 if warm else 0.45) + 1.0 * len(np.unique(devices)), "accounts and phones")
     if emulator:
         script.uses("SW-1006")
         script.world.devices.emulator[devices[rng.random(n) < emulator]] = 1

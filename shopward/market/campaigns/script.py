@@ -15,7 +15,7 @@ import numpy as np
 
 from shopward import techniques
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE
-from shopward.market.rows import CONDITION, DAY, HOUR, METHOD, SOURCE, START, WHY, block, stack
+from shopward.market.rows import CONDITION, DAY, HOUR, METHOD, SOURCE, START, VERDICT, WHY, block, stack
 from shopward.market.afterwards import chargebacks, shipments
 from shopward.market.sessions import postage
 from shopward.market.world import DESK_AGENTS, PHONE_AGENTS, World, home_address
@@ -95,7 +95,7 @@ def between(loud: W, quiet: W, caution: float) -> W:
     """
     if isinstance(loud, tuple):
         return type(loud)(between(a, b, caution) for a, b in zip(loud, quiet, strict=True))  # type: ignore
-    if isinstance(loud, bool):
+    if isinstance(loud, (bool, str)):
         return loud if caution < 0.5 else quiet
     low, high = loud, quiet  # type: ignore
     mixed = low * (high / low) ** caution if low > 0 and high > 0 else low + (high - low) * caution
@@ -210,6 +210,16 @@ class Script:
         known = np.flatnonzero((accounts.reg < START - 30 * DAY) & (accounts.rate > 0) & (accounts.card >= 0))
         return self.rng.choice(known, min(n, len(known)), replace=False)
 
+    def orders(self, price: tuple[float, float], at_least: int, share: float = 1.0) -> tuple[int, tuple[float, float]]:
+        """How many orders the target needs, and their prices: in small campaigns cheaper ones rather than fewer than `at_least`.
+
+        `share` of an order's value is what it takes.
+        """
+        each = float(np.sqrt(price[0] * price[1])) * 1.1 * share
+        n = max(at_least, round(self.target / each))
+        shrink = float(np.clip(self.target / (n * each), 0.25, 1.0))
+        return n, (price[0] * shrink, price[1] * shrink)
+
     def goods(self, low: float, high: float, categories: tuple[int, ...], n: int) -> np.ndarray:
         """Products that sell on easily, priced between `low` and `high` dollars, from shops that were always there."""
         world = self.world
@@ -307,10 +317,10 @@ class Script:
             method=METHOD["original"], why=WHY[why], **who, **label,
         )  # fmt: skip
 
-    def victim_order(self, buyer: int, product: int, t: int, day: int, **more: Any) -> tuple[np.ndarray, np.ndarray]:
+    def victim_order(self, buyer: int, product: int, t: int, **more: Any) -> tuple[np.ndarray, np.ndarray]:
         """An order of a real customer at a shop of the campaign, in good faith: no fraud on the buyer's side."""
         world, who = self.world, self.world.accounts
-        ip = int(home_address(world, np.array([buyer]), day)[0])
+        ip = int(home_address(world, np.array([buyer]), (t - START) // DAY)[0])
         seat: Fields = {"account": buyer, "device": int(who.first[buyer]), "ip": ip, "session": self.session()}
         amount = self.price(product)
         order = block(
@@ -321,6 +331,12 @@ class Script:
         self.plain(order)
         self.plain(payment)
         return order, payment
+
+    def verdict(self, t: int, who: Fields, verdict: str, chance: float) -> None:
+        """The bot detection in front of the market may notice a session: less often the more care was taken."""
+        if self.rng.random() < chance:
+            sure = int(np.clip(self.rng.normal(88, 8), 51, 99))
+            self.plain(block("traffic_verdict", 1, t=t + self.pause(5), verdict=VERDICT[verdict], certainty=sure, **who))
 
     def chargeback_at(self, t: int) -> int:
         """When a disputed payment becomes known: 5 to 45 days later, most within three weeks."""

@@ -86,14 +86,14 @@ def put_up(
     return t
 
 
-def take_money(script: Script, shop: Shop, t: int, technique: str, parts: int = 1) -> None:
-    """Log in and have the balance paid out, at once or in parts of an unknown balance: each takes all there is by then."""
+def take_money(script: Script, shop: Shop, t: int, technique: str, loss: int = 0, parts: int = 1) -> None:
+    """Log in and have the balance paid out, at once or in parts: each takes all there is by then. With `loss=DRAIN` that is what is lost."""
     for _ in range(parts):
         seat = shop.at(script)
         t = log_in(script, t, seat, technique, **shop.label)
         method = METHOD["instant_card"] if script.rng.random() < 0.6 else METHOD["bank_transfer"]
         script.add(
-            "seller_payout", t, technique, seller=shop.account, payee=shop.account, bank=shop.bank, amount=DRAIN, method=method, **seat, **shop.label
+            "seller_payout", t, technique, seller=shop.account, payee=shop.account, bank=shop.bank, amount=DRAIN, loss=loss, method=method, **seat, **shop.label
         )  # fmt: skip
         t += int(script.rng.uniform(0.8, 2.2) * DAY)
 
