@@ -150,7 +150,7 @@ def build(rng: np.random.Generator, days: int, accounts: int, visits_per_day: fl
             gift="i4", trip="i2", trip_end="i2", trip_country="i1", returner="i1", gifter="f4", vpn="i1", reseller="i1", known="u1",
             favourite="i4", purse="i4", referrer="i4",
         ),
-        devices=Columns(agent="i2", emulator="i1"),
+        devices=Columns(agent="i2", emulator="i1", tool="i1"),
         cards=Columns(bin="i4", country="i1"),
         products=Columns(seller="i4", category="i1", price="i8"),
         sellers=Columns(account="i4", reg="i8", bank="i4", weekday="i1", hour="f4", automatic="i1", rate="f4", weekly="f8", document="i4", brand="i2"),

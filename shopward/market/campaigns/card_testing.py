@@ -96,6 +96,7 @@ def _accounts(script: Script, way: Way, n: int) -> list[Fields]:
     exits = (
         script.homes(country) if way.warm else np.where(rng.random(n) < 0.5, script.servers(n), script.homes(country))
     )
+    script.scripted(devices, 0.0 if way.warm else 0.5)
     exits = exits[np.arange(n) // way.accounts_per_ip * way.accounts_per_ip]
     account = (
         raise_accounts(script, country, devices)

@@ -77,6 +77,7 @@ def crew(
     if emulator:
         script.uses("SW-1006")
         script.world.devices.emulator[devices[rng.random(n) < emulator]] = 1
+        script.scripted(devices, emulator * 0.7)
     seats = zip(make.tolist(), devices.tolist(), exits.tolist(), strict=True)
     return [{"account": a, "device": d, "ip": i} for a, d, i in seats]
 

@@ -26,14 +26,15 @@ class Way:
     pages_per_session: int
     servers: float
     caught: float  # chance that the bot detection in front notices a session
-    agent: str
+    agent: str  # what the program says it is; empty: a browser
+    scripted: float  # share of browsers that are programs
     order: bool  # page after page in the order of the catalogue
     searches: float
 
 
-CENTRAL = Way(2500.0, 3, 600, 1.0, 0.4, "python-requests/2.32.3", True, 0.05)
-LOUD = Way(1200.0, 60, 90, 0.5, 0.2, "", True, 0.1)
-QUIET = Way(220.0, 1500, 5, 0.0, 0.02, "", False, 0.3)
+CENTRAL = Way(2500.0, 3, 600, 1.0, 0.4, "python", 1.0, True, 0.05)
+LOUD = Way(1200.0, 60, 90, 0.5, 0.2, "", 0.8, True, 0.1)
+QUIET = Way(220.0, 1500, 5, 0.0, 0.02, "", 0.1, False, 0.3)
 
 
 def plan(script: Script) -> None:
@@ -68,6 +69,7 @@ def _seats(script: Script, way: Way, n: int) -> tuple[np.ndarray, np.ndarray, np
     exits = max(1, min(way.exits, sessions))
     pool = np.where(rng.random(exits) < way.servers, script.servers(exits), script.homes(script.countries(exits)))
     devices = script.devices(max(1, min(exits, 400)), phones=False)
+    script.scripted(devices, way.scripted)
     of = np.arange(n) // way.pages_per_session
     session = world.take("session", sessions)[of]
     return session, devices[of % len(devices)], pool[rng.integers(0, exits, sessions)[of]]

@@ -201,6 +201,12 @@ class Script:
     def devices(self, n: int, phones: bool = True) -> np.ndarray:
         return self.world.new_devices(self.rng, n, PHONE_AGENTS if phones else DESK_AGENTS, old=0.55)
 
+    def scripted(self, devices: np.ndarray, share: float) -> None:
+        """Some of these are no devices but programs that claim to be; only their TLS hello tells."""
+        some = np.unique(devices)
+        some = some[self.rng.random(len(some)) < share]
+        self.world.devices.tool[some] = self.rng.integers(0, 2, len(some))
+
     def countries(self, n: int) -> np.ndarray:
         return self.rng.choice(len(COUNTRIES), n, p=COUNTRY_SHARE).astype(np.int64)
 

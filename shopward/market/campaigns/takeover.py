@@ -71,6 +71,7 @@ def _stuffing(script: Script, way: Way, victims: np.ndarray) -> list[tuple[int, 
     email[account >= 0] = world.accounts.email[account[account >= 0]]
     device = _shared(script.devices, way.tries_per_device, tries, rng)
     ip = _shared(lambda n: _exits(script, way, n), way.tries_per_ip, tries, rng)
+    script.scripted(device, 0.1 if script.careful else 0.8)
     fitted = np.zeros(tries, dtype=bool)
     fitted[hit] = True
     reason = np.where(fitted, -1, np.where(account >= 0, REASON["bad_password"], REASON["unknown_account"]))
@@ -80,6 +81,10 @@ def _stuffing(script: Script, way: Way, victims: np.ndarray) -> list[tuple[int, 
         method=METHOD["password"], success=fitted.astype(np.int64), reason=reason, new_device=np.where(account >= 0, 1, -1),
         known=np.maximum(found, t + HOUR),
     )  # fmt: skip
+    session = script.blocks[-1]["session"]
+    for i in range(0, tries, 25):
+        seat = {"device": int(device[i]), "ip": int(ip[i]), "session": int(session[i])}
+        script.verdict(int(t[i]), seat, "stuffing", 0.02 if script.careful else 0.3)
     script.actor("device", device, "stuffing_device")
     script.actor("ip", ip, "stuffing_exit")
     script.actor("account", victims, "victim")
