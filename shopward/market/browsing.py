@@ -80,13 +80,13 @@ def _ads(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
     at = np.flatnonzero(rng.random(visits.n) < 0.06)
     product = demand(world, visits.clock[at], rng)
     cost = np.maximum(5, np.rint(rng.lognormal(np.log(42), 0.6, len(at)))).astype(np.int64)
-    return visits.rows("ad_click", at, t=visits.clock[at] - 20 * SECOND, ad=product, amount=cost, **_offer(world, product))
+    return visits.rows("ad_click", at, t=visits.began[at] + 20 * SECOND, ad=product, amount=cost, **_offer(world, product))
 
 
 def _links(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
     at = np.flatnonzero(visits.via >= 0)
     product = np.where(visits.wish[at] >= 0, visits.wish[at], demand(world, visits.clock[at], rng))
-    return visits.rows("affiliate_click", at, t=visits.clock[at] - 15 * SECOND, affiliate=visits.via[at], **_offer(world, product))
+    return visits.rows("affiliate_click", at, t=visits.began[at] + 5 * SECOND, affiliate=visits.via[at], **_offer(world, product))
 
 
 def _messages(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
@@ -103,14 +103,14 @@ def _messages(world: World, visits: Visits, rng: np.random.Generator) -> np.ndar
 
 
 def _answers(world: World, asked: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shops answer from their own machine; a quarter of the answers are prepared ones, some with the address of a tracking page."""
+    """Shops answer from a phone at home; a quarter of the answers are prepared ones, some with the address of a tracking page."""
     rows = asked[rng.random(len(asked)) < 0.72]
     n, who = len(rows), rows["seller"]
     prepared = rng.random(n) < 0.25
     text = np.where(prepared, 5_500_000 + who % 997, 6_000_000 + world.take("text", n))
     return block(
         "message", n, t=rows["t"] + (rng.lognormal(np.log(70), 1.3, n) * MINUTE).astype(np.int64), account=who, other=rows["account"], seller=who,
-        product=rows["product"], text=text, device=world.accounts.first[who], ip=world.net.home_ip(
+        product=rows["product"], text=text, device=world.accounts.second[who], ip=world.net.home_ip(
             world.accounts.country[who].astype(np.int64), world.accounts.home[who], (rows["t"] - START) // DAY
         ), session=world.take("session", n), contact=np.where(rng.random(n) < 0.02, 1, -1), link=np.where(prepared & (rng.random(n) < 0.12), 1, -1),
     )  # fmt: skip

@@ -145,7 +145,7 @@ def _slips(world: World, day: int) -> np.ndarray:
             continue
         shop = int(world.products.seller[slip.product])
         who = world.sellers.account[[shop]]
-        base = {"account": who, "device": world.accounts.first[who], "ip": home_address(world, who, day), "session": world.take("session", 1)}
+        base = {"account": who, "device": world.accounts.second[who], "ip": home_address(world, who, day), "session": world.take("session", 1)}
         for t, new, old in ((slip.start, slip.wrong, slip.right), (slip.end, slip.right, slip.wrong)):
             out.append(block("price_change", 1, t=t, seller=who, product=slip.product, category=world.products.category[slip.product],
                              amount=new, before=old, **base))  # fmt: skip

@@ -62,6 +62,7 @@ class Visits:
     session: np.ndarray
     new_device: np.ndarray
     inside: np.ndarray  # logged in
+    began: np.ndarray  # when each was in and looked around first
 
     @property
     def n(self) -> int:
@@ -84,7 +85,9 @@ def honest_day(world: World, day: int, rng: np.random.Generator) -> np.ndarray:
     from shopward.market.browsing import browse
 
     visits = arrivals(world, day, rng)
-    rows = [registrations(world, visits, rng), *logins(world, visits, rng), views(world, visits, rng)]
+    rows = [registrations(world, visits, rng), *logins(world, visits, rng)]
+    visits.began = visits.clock.copy()
+    rows.append(views(world, visits, rng))
     claimed, claims = coupons(world, visits, rng)
     rows += [claims, *changes(world, visits, rng), gifts(world, visits, day, rng)]
     rows += browse(world, visits, day, rng)
@@ -120,12 +123,17 @@ def arrivals(world: World, day: int, rng: np.random.Generator) -> Visits:
     new = _first_time(world, account, slot)
     ip = _addresses(world, account, slot, clock, day, rng)
     return Visits(
-        account, clock, joins, device=device, ip=ip, session=world.take("session", len(order)), new_device=new, inside=np.ones(len(order), dtype=bool),
+        account, clock, joins, device=device, ip=ip, session=world.take("session", len(order)), new_device=new, inside=np.ones(len(order), dtype=bool), began=clock.copy(),
         **{name: values[order] for name, values in why.items()},
     )  # fmt: skip
 
 
 Group = tuple[np.ndarray, np.ndarray, dict[str, Any]]  # who comes, when, and what for
+
+
+def lively(world: World) -> float:
+    """How often people come here, beside a market where everybody comes every third day."""
+    return float(np.clip(world.accounts.rate.sum() / world.accounts.n / 0.3, 0.05, 4.0))
 
 
 def _crowd(world: World, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -138,7 +146,7 @@ def _flash_crowds(world: World, day: int, rng: np.random.Generator) -> list[Grou
     out: list[Group] = []
     for number, (sale_day, hour, _) in enumerate(world.flash):
         if sale_day == day:
-            who = _crowd(world, round(world.accounts.n * 0.02), rng)
+            who = _crowd(world, round(world.accounts.n * 0.02 * lively(world)), rng)
             when = START + day * DAY + (hour * HOUR + rng.exponential(0.45 * HOUR, len(who))).astype(np.int64)
             out.append((who, when, {"sale": number}))
     return out
@@ -149,7 +157,7 @@ def _followers(world: World, day: int, rng: np.random.Generator) -> list[Group]:
     out: list[Group] = []
     for post_day, hour, creator, product in world.posts:
         if post_day == day:
-            who = _crowd(world, round(world.accounts.n * rng.uniform(0.002, 0.012)), rng)
+            who = _crowd(world, round(world.accounts.n * rng.uniform(0.002, 0.012) * lively(world)), rng)
             when = START + day * DAY + (hour * HOUR + rng.exponential(2.5 * HOUR, len(who))).astype(np.int64)
             when = np.minimum(when, START + (day + 1) * DAY - 1)
             out.append((who, when, {"via": int(world.creators.account[creator]), "wish": product}))
@@ -161,7 +169,7 @@ def _bargain_hunters(world: World, day: int, rng: np.random.Generator) -> list[G
     out: list[Group] = []
     for slip in world.slips:
         if slip.day == day:
-            who = _crowd(world, round(world.accounts.n * 0.0025), rng)
+            who = _crowd(world, round(world.accounts.n * 0.0025 * lively(world)), rng)
             out.append((who, slip.start + (rng.beta(2, 1.4, len(who)) * (slip.end - slip.start)).astype(np.int64), {"wish": slip.product}))
     return out
 
@@ -174,7 +182,7 @@ def _fans(world: World, day: int, rng: np.random.Generator) -> Group:
         return pool, pool, {}
     size = rng.poisson(
         np.minimum(5 + 90 / (1 + creators), max(2.0, len(pool) / 12))
-        * min(1.0, world.accounts.rate.sum() / len(pool) / 3)
+        * lively(world)
     )
     creator = np.repeat(creators, size)
     weight = world.accounts.gifter[pool] ** 0.5
@@ -397,7 +405,7 @@ def purchases(world: World, visits: Visits, coupon: np.ndarray, day: int, rng: n
     for turn in range(int(baskets.max(initial=0))):
         at = np.flatnonzero(baskets > turn)
         orders = _orders(world, visits, at, coupon if turn == 0 else np.full(visits.n, -1), day, rng)
-        out.append(_basket(world, orders, rng))
+        out.append(_basket(world, orders, visits.began[at], rng))
         visits.wait(rng, at, 45)
         payments, paid = _payments(world, visits, at, orders, rng)
         fine = paid >= 0
@@ -432,13 +440,14 @@ def prices(world: World, product: np.ndarray, clock: np.ndarray) -> np.ndarray:
     return price
 
 
-def _basket(world: World, orders: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What is ordered was put into the basket first, a minute or an evening before."""
+def _basket(world: World, orders: np.ndarray, began: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What is ordered was put into the basket first."""
     rows = block("cart", len(orders))
     for name in ("account", "device", "ip", "session", "seller", "product", "quantity", "promotion"):
         rows[name] = orders[name]
     rows["amount"] = prices(world, orders["product"], orders["t"]) * orders["quantity"]
-    rows["t"] = orders["t"] - np.minimum(20 * MINUTE, 1000 + (SECOND * 40 * rng.lognormal(0, 1.0, len(orders))).astype(np.int64))
+    before = (SECOND * (1 + 40 * rng.lognormal(0, 1.0, len(orders)))).astype(np.int64)
+    rows["t"] = np.maximum(orders["t"] - before, began)
     return rows
 
 

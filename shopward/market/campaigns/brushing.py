@@ -65,4 +65,4 @@ def _false_order(script: Script, way: Way, shop: Shop, t: int, who: Fields, addr
         )  # fmt: skip
 
 
-KIND = Kind("brushing", plan, share=0.0004, haul=250.0, likeness="a new shop whose family and fans order first and praise it")
+KIND = Kind("brushing", plan, share=0.00015, haul=160.0, likeness="a new shop whose family and fans order first and praise it")

@@ -38,7 +38,7 @@ def plan(script: Script) -> None:
     for i, t in enumerate(moments(script, n, way.hours)):
         k = i % len(people)
         who = people[k]
-        label: Fields = {"source": "chargeback", "known": t + int(rng.uniform(12, 50) * DAY)}
+        label: Fields = {"source": "chargeback", "known": t + int(rng.uniform(12, 44) * DAY)}
         t = enter(script, t, who, "SW-1041", **label)
         order, t = script.purchase(t, who, int(script.goods(*price, GOODS, 1)[0]), int(homes[k % len(homes)]), "SW-1041", pieces=1, **label)
         payment = script.pay(t, order, int(cards[k]), "F1024", **label)
@@ -48,4 +48,4 @@ def plan(script: Script) -> None:
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
 
 
-KIND = Kind("chargeback_ring", plan, share=0.0005, haul=600.0, likeness="neighbours whose parcels were stolen from one staircase")
+KIND = Kind("chargeback_ring", plan, share=0.0004, haul=500.0, likeness="neighbours whose parcels were stolen from one staircase")

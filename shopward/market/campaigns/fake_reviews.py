@@ -58,4 +58,4 @@ def _one(script: Script, t: int, who: Fields, product: int, address: int, card: 
     )  # fmt: skip
 
 
-KIND = Kind("fake_reviews", plan, share=0.0003, haul=180.0, likeness="a creator's followers who all bought one thing and liked it")
+KIND = Kind("fake_reviews", plan, share=0.0002, haul=120.0, likeness="a creator's followers who all bought one thing and liked it")

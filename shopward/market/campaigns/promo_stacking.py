@@ -65,4 +65,4 @@ def _stack(script: Script, way: Way, t: int, who: Fields, address: int, card: in
     script.books.earn(1, max(0.2, (RESALE * gross - (gross - off)) / 100))
 
 
-KIND = Kind("promo_stacking", plan, share=0.0004, haul=250.0, likeness="bargain hunters who use what the shop allows, and families who share a sale")
+KIND = Kind("promo_stacking", plan, share=0.0003, haul=200.0, likeness="bargain hunters who use what the shop allows, and families who share a sale")

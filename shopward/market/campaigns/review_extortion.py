@@ -37,10 +37,10 @@ def plan(script: Script) -> None:
     texts, threat = 1000 + world.take("text", max(1, round(n * way.texts))), 6_000_000 + int(world.take("text", 1)[0])
     for i, t in enumerate(moments(script, n, way.hours)):
         k = i % len(people)
-        _squeeze(script, way, t, people[k], int(homes[k]), int(cards[k]), int(texts[i % len(texts)]), threat if not script.careful else threat + i)
+        _squeeze(script, way, t, people[k], int(homes[k]), int(cards[k]), int(texts[i % len(texts)]), threat if not script.careful else threat + i, sure=i == 0)
 
 
-def _squeeze(script: Script, way: Way, t: int, who: Fields, address: int, card: int, text: int, threat: int) -> None:
+def _squeeze(script: Script, way: Way, t: int, who: Fields, address: int, card: int, text: int, threat: int, sure: bool) -> None:
     rng = script.rng
     product = int(script.goods(*way.price, GOODS, 1)[0])
     label: Fields = {"source": "seller_report", "known": t + int(rng.uniform(5, 20) * DAY)}
@@ -56,7 +56,7 @@ def _squeeze(script: Script, way: Way, t: int, who: Fields, address: int, card: 
     contact = 1 if rng.random() < way.contact else -1
     script.add("message", t + script.pause(400), "SW-1022", other=seller, text=threat, contact=contact, **same, **who, **label)
     script.books.pay(amount / 100 * 0.3 + 1, "goods that are worth less to the extorter, accounts")
-    if rng.random() < 0.6:
+    if sure or rng.random() < 0.6:
         script.add(
             "refund", t + script.later(3, 40), "SW-1022", order=number, amount=amount, loss=amount, method=METHOD["original"],
             why=WHY["not_as_described"], category=int(order["category"][0]), **same, **who, **label,

@@ -59,4 +59,4 @@ def plan(script: Script) -> None:
     script.uses("OAT-005", "SW-1063")
 
 
-KIND = Kind("seckill_bots", plan, share=0.0003, haul=220.0, likeness="the crowd that waits for the sale and clicks as fast as it can")
+KIND = Kind("seckill_bots", plan, share=0.0002, haul=160.0, likeness="the crowd that waits for the sale and clicks as fast as it can")

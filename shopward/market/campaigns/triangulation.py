@@ -40,16 +40,16 @@ def plan(script: Script) -> None:
     script.actor("account", victims, "victim")
     until = shop.opened + int(rng.uniform(*way.days) * DAY)
     when = np.sort(rng.uniform(shop.opened, until, len(victims))).astype(np.int64).tolist()
-    for i, (victim, t) in enumerate(zip(victims.tolist(), when, strict=True)):
-        _three_corners(script, price, shop, victim, t, people[i % len(people)], cards[i])
+    later = script.later(0.3, 20, len(victims))
+    for i in np.argsort(np.array(when) + later).tolist():
+        sold, _ = script.victim_order(int(victims[i]), int(rng.choice(shop.products)), when[i])
+        _three_corners(script, price, shop, sold, when[i] + int(later[i]), people[i % len(people)], cards[i])
     script.books.pay(160 + 14.0 * n, "papers and cards")
     take_money(script, shop, until + HOLD_DAYS * DAY + script.later(10, 60), "SW-1033")
 
 
-def _three_corners(script: Script, price: tuple[float, float], shop: Shop, victim: int, t: int, who: Fields, card: int) -> None:
-    rng, world = script.rng, script.world
-    sold, _ = script.victim_order(victim, int(rng.choice(shop.products)), t)
-    t += script.later(0.3, 20)
+def _three_corners(script: Script, price: tuple[float, float], shop: Shop, sold: np.ndarray, t: int, who: Fields, card: int) -> None:
+    rng, world, victim = script.rng, script.world, int(sold["account"][0])
     label: Fields = {"source": "chargeback", "known": script.chargeback_at(t)}
     t = enter(script, t, who, "F1028", **label)
     order, t = script.purchase(t, who, int(script.goods(*price, GOODS, 1)[0]), int(sold["address"][0]), "SW-1032", pieces=1, **label)
@@ -67,4 +67,4 @@ def _three_corners(script: Script, price: tuple[float, float], shop: Shop, victi
     script.books.earn(1, int(sold["amount"][0]) / 100 * 0.9)
 
 
-KIND = Kind("triangulation", plan, share=0.0004, haul=450.0, likeness="drop shippers, who buy elsewhere and send to their customers", days=5)
+KIND = Kind("triangulation", plan, share=0.0003, haul=400.0, likeness="drop shippers, who buy elsewhere and send to their customers", days=5)
