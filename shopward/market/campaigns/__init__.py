@@ -65,8 +65,9 @@ def _campaign(script: Script, kind: Kind, hard: bool) -> None:
 def _waves(script: Script, kind: Kind) -> None:
     """Try with a part, look at what was stopped, change the way of working, go on with the rest."""
     rng, left = script.rng, script.target
-    for wave in range(WAVES):
-        script.target = left if wave == WAVES - 1 else left * rng.uniform(0.3, 0.6)
+    waves = WAVES if left > 0.75 * kind.haul else 2
+    for wave in range(waves):
+        script.target = left if wave == waves - 1 else left * rng.uniform(0.3, 0.6)
         left -= script.target
         kind.plan(script)
         script.waves = wave + 1
