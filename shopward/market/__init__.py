@@ -53,8 +53,9 @@ def generate(
     often as people do. `on_progress` is called after every day with how many were done since its last call. Raises UsageError.
     """
     import numpy as np
+    import pyarrow.parquet as pq
 
-    from shopward.market.access import requests
+    from shopward.market.access import AccessLog
     from shopward.market.lines import events as event_lines
     from shopward.market.making import Market
     from shopward.market.truth import Truth
@@ -62,6 +63,7 @@ def generate(
     started, out = time.perf_counter(), Path(out_dir)
     market = Market(seed, days, accounts, adversary, events)
     truth = Truth(market.texts, market.scripts, market.world.lookalikes, market.hard)
+    log = AccessLog(market.world, market.texts, market.scripts)
     summary = Summary(seed, days, accounts, adversary, campaigns=len(market.scripts))
     streams = np.random.SeedSequence([seed, 0xACCE55]).spawn(days)
     out.mkdir(parents=True, exist_ok=True)
@@ -73,15 +75,16 @@ def generate(
                 event_file.write(piece)
             if request_file:
                 rng = np.random.default_rng(streams[day.number])
-                for piece, free in requests(day.rows, day.first, market.world, market.texts, rng, summary.requests):
+                for piece in log.day(day.number, day.rows, day.first, rng):
                     request_file.write(piece)
-                    after = free
-                summary.requests = after if len(day.rows) else summary.requests
             truth.note(day.first, day.rows)
             _count(summary, day.rows)
             if on_progress:
                 on_progress(1)
     truth.write(out / "truth")
+    if access_log:
+        pq.write_table(log.labels(), out / "truth/request_labels.parquet", compression="zstd")
+        summary.requests = log.extra
     summary.fraud_share = summary.paid_by_fraud / summary.paid if summary.paid else 0.0
     summary.seconds = round(time.perf_counter() - started, 2)
     return summary

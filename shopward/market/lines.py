@@ -15,31 +15,49 @@ import pyarrow.compute as pc
 
 from shopward.market import texts
 from shopward.market.networks import COUNTRIES
-from shopward.market.rows import CATEGORIES, CHANGES, METHODS, REASONS, TYPES
-from shopward.market.texts import Texts, choices, ips, money, numbers, strings
+from shopward.market.rows import CATEGORIES, CHANGES, CONDITIONS, METHODS, REASONS, TYPES, VERDICTS, WHYS
+from shopward.market.texts import BRANDS, QUERIES, Texts, choices, ips, money, numbers, strings
 from shopward.market.world import World, user_agents
 
 _WHERE = "session device ip country"
+_CARD = "card card_bin card_country"
 SHAPES = {
-    "register": f"account email phone method {_WHERE} user_agent request_id",
-    "login": f"account email method success failure_reason new_device {_WHERE} user_agent request_id",
-    "password_reset": f"account email method {_WHERE} user_agent request_id",
+    "register": f"account email phone method referrer emulator {_WHERE} user_agent request_id",
+    "login": f"account email method success failure_reason new_device emulator {_WHERE} user_agent request_id",
+    "password_reset": f"account email phone method {_WHERE} user_agent request_id",
     "profile_change": f"account seller field_changed email phone address bank_account new_device {_WHERE} request_id",
     "challenge_result": f"account method success {_WHERE} request_id",
+    "device_bind": f"account new_device {_WHERE} request_id",
     "session_view": f"account seller product category {_WHERE} request_id",
-    "coupon_claim": f"account coupon {_WHERE} request_id",
-    "order": f"account seller order_id product category items amount currency discount coupon address {_WHERE} user_agent request_id",
-    "payment": f"account seller order_id amount currency method card card_bin card_country address {_WHERE} user_agent request_id",
-    "payment_failed": f"account seller order_id amount currency method failure_reason card card_bin card_country address {_WHERE} user_agent request_id",
-    "refund": f"account seller order_id amount currency method category {_WHERE} request_id",
-    "chargeback": "account seller order_id amount currency card card_bin card_country",
+    "search": f"account query {_WHERE} request_id",
+    "follow": f"account target live_room {_WHERE} request_id",
+    "like": f"account target product live_room {_WHERE} request_id",
+    "cart": f"account seller product quantity amount currency promotion {_WHERE} request_id",
+    "ad_click": f"account ad seller product amount currency {_WHERE} request_id",
+    "affiliate_click": f"account affiliate seller product {_WHERE} request_id",
+    "coupon_claim": f"account coupon discount currency emulator {_WHERE} request_id",
+    "free_sample": f"account seller product address amount currency {_WHERE} request_id",
+    "order": "account seller order_id product category items quantity amount currency discount coupon promotion affiliate address phone"
+    f" emulator {_WHERE} user_agent request_id",
+    "order_cancel": f"account seller order_id product amount currency reason {_WHERE} request_id",
+    "payment": f"account seller order_id amount currency method payer {_CARD} address {_WHERE} user_agent request_id",
+    "payment_failed": f"account seller order_id amount currency method failure_reason payer {_CARD} address {_WHERE} user_agent request_id",
+    "shipment": "account seller buyer order_id items method tracking weight address",
+    "delivery": "account seller order_id tracking weight success address",
+    "refund": f"account seller order_id product amount currency method category reason {_WHERE} request_id",
+    "return": "account seller order_id product category amount currency reason condition tracking weight",
+    "chargeback": f"account seller order_id amount currency reason {_CARD}",
     "review": f"account seller order_id product category rating text_hash {_WHERE} request_id",
-    "shipment": "account seller order_id items method address",
-    "listing": f"account seller product category amount currency quantity text_hash {_WHERE} request_id",
-    "seller_onboard": f"account seller email phone address bank_account {_WHERE} request_id",
-    "seller_payout": f"account seller amount currency method bank_account {_WHERE} request_id",
-    "live_gift": f"account creator amount currency quantity {_WHERE} request_id",
-    "creator_payout": f"account creator amount currency method bank_account {_WHERE} request_id",
+    "message": f"account receiver seller product text_hash has_contact has_link {_WHERE} request_id",
+    "seller_onboard": f"account seller email phone address bank_account document {_WHERE} request_id",
+    "listing": f"account seller product category brand amount currency price_before quantity text_hash image_hash has_contact has_link {_WHERE} request_id",
+    "price_change": f"account seller product category amount currency price_before {_WHERE} request_id",
+    "stock": f"account seller product quantity {_WHERE} request_id",
+    "seller_payout": f"account seller payee amount currency method bank_account {_WHERE} request_id",
+    "live_gift": f"account creator live_room payer amount currency quantity {_CARD} emulator {_WHERE} request_id",
+    "creator_payout": f"account creator payee amount currency method bank_account {_WHERE} request_id",
+    "commission": "account affiliate payee buyer seller order_id amount currency method",
+    "traffic_verdict": f"account verdict verdict_score {_WHERE}",
 }  # fmt: skip
 SLICE = 1 << 16  # rows rendered at once: bounds memory, not the result
 EVENT_REQUESTS = 2  # request numbers 2n belong to event n, odd ones to requests that caused no event
@@ -113,6 +131,11 @@ def _number(column: str) -> Column:
     return lambda page, name: numbers(page.rows[column], name)
 
 
+def _true(column: str) -> Column:
+    """Said only where it is so: these are rare."""
+    return lambda page, name: choices(("true",), np.where(page.rows[column] == 1, 0, -1), name)
+
+
 def _flag(column: str) -> Column:
     return lambda page, name: choices(("false", "true"), page.rows[column], name)
 
@@ -125,6 +148,12 @@ def _agent(page: Page, name: str) -> pa.Array:
     device = page.rows["device"]
     agent = np.where(device < 0, -1, page.world.devices.agent[device])
     return choices(user_agents(), agent, name + '"', '"')
+
+
+def _emulator(page: Page, name: str) -> pa.Array:
+    device = page.rows["device"]
+    odd = (device >= 0) & (page.world.devices.emulator[device] == 1)
+    return choices(("true",), np.where(odd, 0, -1), name)
 
 
 def _bin(page: Page, name: str) -> pa.Array:
@@ -150,11 +179,18 @@ FIELDS: dict[str, Column] = {
     "account": _id("account", "account"), "seller": _id("seller", "account"), "creator": _id("creator", "account"),
     "device": _id("device", "device"), "session": _id("session", "session"), "order_id": _id("order", "order"), "card": _id("card", "card"),
     "bank_account": _id("bank", "bank"), "address": _id("address", "address"), "coupon": _id("coupon", "coupon"),
-    "product": _id("product", "product"), "text_hash": _id("text", "text"),
+    "product": _id("product", "product"), "text_hash": _id("text", "text"), "image_hash": _id("image", "image"),
+    "receiver": _id("other", "account"), "target": _id("other", "account"), "referrer": _id("other", "account"), "buyer": _id("other", "account"),
+    "payer": _id("payer", "account"), "payee": _id("payee", "account"), "affiliate": _id("affiliate", "account"),
+    "promotion": _id("promotion", "promotion"), "document": _id("document", "document"), "tracking": _id("tracking", "tracking"),
+    "ad": _id("ad", "ad"), "live_room": _id("room", "room"), "brand": _word("brand", BRANDS), "query": _word("query", QUERIES),
     "ip": lambda page, name: strings(ips(page.rows["ip"]), name), "country": _country, "user_agent": _agent,
     "email": lambda page, name: strings(page.texts.emails(page.rows["email"]), name),
     "phone": lambda page, name: strings(page.texts.phones(page.rows["phone"]), name),
     "card_bin": _bin, "card_country": _card_country, "amount": _money("amount"), "discount": _money("discount"), "currency": _currency,
+    "price_before": _money("before"), "weight": _number("weight"), "condition": _word("condition", CONDITIONS), "reason": _word("why", WHYS),
+    "verdict": _word("verdict", VERDICTS), "verdict_score": lambda page, name: money(page.rows["certainty"].astype(np.int64), name),
+    "has_contact": _true("contact"), "has_link": _true("link"), "emulator": _emulator,
     "items": _number("items"), "quantity": _number("quantity"), "rating": _number("rating"), "success": _flag("success"),
     "new_device": _flag("new_device"), "failure_reason": _word("reason", REASONS), "method": _word("method", METHODS),
     "category": _word("category", CATEGORIES), "field_changed": _word("changed", CHANGES), "request_id": _request,

@@ -38,8 +38,8 @@ class Ledger:
             np.add.at(self.balance, who, amount)
 
     def book(self, day: int, rows: np.ndarray) -> None:
-        """Book a day's payments, refunds and gifts."""
-        for kind, role, share in (("payment", "seller", SELLER_SHARE), ("live_gift", "creator", CREATOR_SHARE)):
+        """Book a day's payments, refunds, gifts and commissions."""
+        for kind, role, share in (("payment", "seller", SELLER_SHARE), ("live_gift", "creator", CREATOR_SHARE), ("commission", "affiliate", 100)):
             some = rows[rows["type"] == CODE[kind]]
             self._held[day + HOLD_DAYS].append((some[role], some["amount"] * share // 100))
         back = rows[rows["type"] == CODE["refund"]]
@@ -57,10 +57,12 @@ class Ledger:
 
 def settle(rows: np.ndarray, ledger: Ledger) -> np.ndarray:
     """Let campaigns draw on the balances, in time order: what they want, or all there is; where there is next to nothing nobody asks."""
-    drawn = (rows["type"] == CODE["seller_payout"]) & (rows["campaign"] > 0)
+    drawn = np.isin(rows["type"], [CODE["seller_payout"], CODE["creator_payout"]]) & (rows["campaign"] > 0)
     for i in np.flatnonzero(drawn)[np.argsort(rows["t"][drawn], kind="stable")]:
         wanted = int(rows["amount"][i])
-        rows["amount"][i] = rows["loss"][i] = ledger.take(int(rows["account"][i]), None if wanted == DRAIN else wanted)
+        rows["amount"][i] = ledger.take(int(rows["account"][i]), None if wanted == DRAIN else wanted)
+        if rows["loss"][i] == DRAIN:
+            rows["loss"][i] = rows["amount"][i]
     return rows[~drawn | (rows["amount"] >= 500)]
 
 
@@ -70,6 +72,7 @@ def business_day(world: World, ledger: Ledger, day: int, rng: np.random.Generato
     return stack([
         *_openings(world, day, rng),
         *_office_hours(world, day, rng),
+        _slips(world, day),
         *_weekly(world, ledger, day, rng, sellers, "seller", sellers.automatic == 1),
         *_weekly(world, ledger, day, rng, creators, "creator", np.ones(creators.n, dtype=bool)),
     ])  # fmt: skip
@@ -93,7 +96,7 @@ def _openings(world: World, day: int, rng: np.random.Generator) -> list[np.ndarr
     return [
         block("register", len(new), t=world.accounts.reg[who], email=world.accounts.email[who], phone=world.accounts.phone[who],
               method=METHOD["password"], **base),
-        block("seller_onboard", len(new), t=sellers.reg[new], seller=who, bank=sellers.bank[new], address=world.accounts.address[who],
+        block("seller_onboard", len(new), t=sellers.reg[new], seller=who, bank=sellers.bank[new], document=sellers.document[new], address=world.accounts.address[who],
               email=world.accounts.email[who], phone=world.accounts.phone[who], **base),
         _listings(world, rng, product, sellers.reg[new][shops] + rng.integers(5 * MINUTE, 6 * HOUR, len(product)),
                   {name: values[shops] for name, values in base.items()}),
@@ -103,10 +106,50 @@ def _openings(world: World, day: int, rng: np.random.Generator) -> list[np.ndarr
 def _listings(
     world: World, rng: np.random.Generator, product: np.ndarray, when: np.ndarray, base: dict[str, np.ndarray]
 ) -> np.ndarray:
+    """Listings: own words and pictures mostly; one in six uses the maker's picture, as every shop with that thing does."""
+    n = len(product)
+    price, category = world.products.price[product], world.products.category[product]
+    makers = rng.random(n) < 0.16
+    image = np.where(makers, category * 40 + price % 40, 100_000 + world.take("image", n))
+    marked_down = rng.random(n) < 0.1
     return block(
-        "listing", len(product), t=when, seller=base["account"], product=product, category=world.products.category[product],
-        amount=world.products.price[product], quantity=rng.integers(1, 200, len(product)), text=1000 + world.take("text", len(product)), **base,
+        "listing", n, t=when, seller=base["account"], product=product, category=category, brand=world.sellers.brand[world.products.seller[product]],
+        amount=price, before=np.where(marked_down, price * 5 // 4, -1), quantity=rng.integers(1, 200, n), text=1000 + world.take("text", n), image=image,
+        contact=np.where(rng.random(n) < 0.004, 1, -1), link=np.where(rng.random(n) < 0.003, 1, -1), **base,
     )  # fmt: skip
+
+
+def _prices_and_stock(world: World, rng: np.random.Generator, shop: np.ndarray, t: np.ndarray, base: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Shops turn at their prices, by a few percent mostly, and count their stock."""
+    out = []
+    for kind, chance in (("price_change", 0.12), ("stock", 0.2)):
+        at = np.flatnonzero(rng.random(len(shop)) < chance)
+        product = _own_product(world, shop[at], rng)
+        same = {name: values[at] for name, values in base.items()}
+        rows = block(kind, len(at), t=t[at] + rng.integers(2 * MINUTE, 30 * MINUTE, len(at)), seller=same["account"], product=product, **same)
+        if kind == "price_change":
+            price = world.products.price[product]
+            rows["category"], rows["before"] = world.products.category[product], price
+            rows["amount"] = np.maximum(99, price * rng.choice([0.7, 0.85, 0.9, 0.95, 1.05, 1.1], len(at)))
+        else:
+            rows["quantity"] = np.where(rng.random(len(at)) < 0.06, 0, rng.geometric(0.02, len(at)))
+        out.append(rows)
+    return out
+
+
+def _slips(world: World, day: int) -> np.ndarray:
+    """A mistyped price and its correction."""
+    out = []
+    for slip in world.slips:
+        if slip.day != day:
+            continue
+        shop = int(world.products.seller[slip.product])
+        who = world.sellers.account[[shop]]
+        base = {"account": who, "device": world.accounts.second[who], "ip": home_address(world, who, day), "session": world.take("session", 1)}
+        for t, new, old in ((slip.start, slip.wrong, slip.right), (slip.end, slip.right, slip.wrong)):
+            out.append(block("price_change", 1, t=t, seller=who, product=slip.product, category=world.products.category[slip.product],
+                             amount=new, before=old, **base))  # fmt: skip
+    return stack(out)
 
 
 def _office_hours(world: World, day: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -122,6 +165,7 @@ def _office_hours(world: World, day: int, rng: np.random.Generator) -> list[np.n
     moves = np.flatnonzero(rng.random(len(shop)) < 0.0015)
     own = _own_product(world, shop[lists], rng)
     return [
+        *_prices_and_stock(world, rng, shop, t, base),
         _login(world, t[asks], {name: values[asks] for name, values in base.items()}, new[asks]),
         _listings(
             world,
@@ -199,7 +243,7 @@ def _weekly(
     instant = rng.random(len(due)) < 0.12
     rows = block(
         f"{role}_payout", len(due), t=t, amount=amount, bank=parties.bank[due], method=np.where(instant, METHOD["instant_card"], METHOD["bank_transfer"]),
-        **{role: who}, **base,
+        payee=who, **{role: who}, **base,
     )  # fmt: skip
     for name in ("device", "ip", "session"):
         rows[name][auto] = -1

@@ -20,13 +20,14 @@ START = 1_767_571_200_000  # 2026-01-05T00:00:00Z, a Monday: day 0 of every mark
 TYPES = (
     "register", "login", "password_reset", "profile_change", "challenge_result", "session_view", "coupon_claim", "order",
     "payment", "payment_failed", "refund", "chargeback", "review", "shipment", "listing", "seller_onboard", "seller_payout",
-    "live_gift", "creator_payout",
+    "live_gift", "creator_payout", "device_bind", "search", "follow", "like", "cart", "ad_click", "affiliate_click",
+    "free_sample", "order_cancel", "delivery", "return", "message", "price_change", "stock", "commission", "traffic_verdict",
 )  # fmt: skip
 CODE = {name: code for code, name in enumerate(TYPES)}
 
 METHODS = (
     "password", "otp", "social", "email", "sms", "captcha", "card", "wallet", "bank_transfer", "instant_card", "original",
-    "store_credit", "parcel", "letter",
+    "store_credit", "parcel", "letter", "affiliate", "referral",
 )  # fmt: skip
 METHOD = {name: code for code, name in enumerate(METHODS)}
 
@@ -35,6 +36,15 @@ REASONS = (
     "expired_card", "stolen_card", "limit_exceeded", "invalid_number",
 )  # fmt: skip
 REASON = {name: code for code, name in enumerate(REASONS)}
+
+WHYS = ("not_received", "damaged", "not_as_described", "changed_mind", "unpaid", "out_of_stock", "fraud")
+WHY = {name: code for code, name in enumerate(WHYS)}  # of refunds, returns, cancellations and disputes
+
+CONDITIONS = ("as_sent", "used", "damaged", "different", "empty")
+CONDITION = {name: code for code, name in enumerate(CONDITIONS)}
+
+VERDICTS = ("scraper", "automation", "stuffing", "forged_app", "attack", "leak", "human")
+VERDICT = {name: code for code, name in enumerate(VERDICTS)}
 
 CHANGES = ("email", "phone", "password", "bank_account", "address")
 CHANGE = {name: code for code, name in enumerate(CHANGES)}
@@ -54,6 +64,8 @@ SOURCES = (
     "seller_report",
     "review",
     "dispute",
+    "trust_audit",
+    "buyer_report",
 )
 SOURCE = {name: code for code, name in enumerate(SOURCES)}
 
@@ -67,6 +79,10 @@ EVENT = np.dtype(
         ("account", "i4"),
         ("seller", "i4"),
         ("creator", "i4"),
+        ("other", "i4"),  # the second account: receiver, target, referrer, or the buyer where `account` is a shop
+        ("payer", "i4"),
+        ("payee", "i4"),
+        ("affiliate", "i4"),
         ("device", "i4"),
         ("ip", "i8"),
         ("session", "i8"),
@@ -77,17 +93,33 @@ EVENT = np.dtype(
         ("bank", "i4"),
         ("address", "i4"),
         ("coupon", "i4"),
+        ("promotion", "i2"),
+        ("document", "i4"),
+        ("brand", "i2"),
+        ("tracking", "i4"),
+        ("ad", "i4"),
+        ("room", "i4"),
         ("email", "i8"),
         ("phone", "i8"),
         ("amount", "i8"),  # minor units
-        ("discount", "i8"),
+        ("discount", "i4"),
+        ("before", "i4"),  # the price that `amount` replaces
+        ("weight", "i4"),  # grams
         ("items", "i4"),
         ("quantity", "i4"),
         ("rating", "i1"),
         ("text", "i8"),
+        ("image", "i8"),
+        ("query", "i2"),
         ("method", "i1"),
         ("success", "i1"),
         ("reason", "i1"),
+        ("why", "i1"),
+        ("condition", "i1"),
+        ("contact", "i1"),
+        ("link", "i1"),
+        ("verdict", "i1"),
+        ("certainty", "i1"),  # of a verdict, percent
         ("changed", "i1"),
         ("new_device", "i1"),
         ("campaign", "i2"),

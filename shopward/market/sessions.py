@@ -7,8 +7,12 @@ what an order causes later (parcel, review, refund, dispute) leaves as rows date
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from shopward.market.afterwards import REFERRAL, aftermath, commissions
+from shopward.market.rhythm import busyness, moments, presents, wallet_share
 
 from shopward.market.rows import (
     CATEGORIES,
@@ -22,48 +26,18 @@ from shopward.market.rows import (
     SHIPPED,
     SOURCE,
     START,
+    WHY,
     block,
     stack,
 )
 from shopward.market.world import DESK_AGENTS, PHONE_AGENTS, World, home_address
 
-# Visits per local hour of the day (a shop's day: a lunch bump, a long evening) and per weekday from Monday.
-HOURS = np.array(
-    [
-        1.5,
-        0.9,
-        0.6,
-        0.45,
-        0.4,
-        0.6,
-        1.2,
-        2.3,
-        3.4,
-        4.2,
-        4.7,
-        5.0,
-        5.4,
-        5.2,
-        4.9,
-        4.9,
-        5.1,
-        5.4,
-        5.9,
-        6.8,
-        7.6,
-        7.7,
-        6.0,
-        3.5,
-    ]
-)
-WEEKDAYS = np.array([1.06, 1.02, 1.0, 1.0, 0.93, 0.94, 1.05])
 VIEWS_SAMPLED = 0.12  # one product view in eight becomes an event; the access log has them all
 
 FIRST, SECOND_DEVICE, SHARED, NEXT, GIFT, KIOSK = range(6)
 WELCOME, SEASON = 0, 1  # coupon codes; flash sales count on from 2
 WELCOME_OFF, WELCOME_MIN = 1000, 2500
-
-RETURNS = np.array([0.083, 0.115, 0.05, 0.07, 0.05, 0.012, 0.061, 0.02, 0.01, 0.0])  # by category, of orders
+WORTH = np.array([WELCOME_OFF, 1500, 4000])  # of a coupon at most: welcome, season, flash sale
 
 # why honest payments fail, most often first
 DECLINES = (
@@ -81,11 +55,14 @@ class Visits:
     joins: np.ndarray  # registers in this visit
     sale: np.ndarray  # came for the flash sale: its number, -1 otherwise
     live: np.ndarray  # came to watch this creator, -1 otherwise
+    via: np.ndarray  # came through the link of this affiliate's account, -1 otherwise
+    wish: np.ndarray  # came for this product, -1 otherwise
     device: np.ndarray
     ip: np.ndarray
     session: np.ndarray
     new_device: np.ndarray
     inside: np.ndarray  # logged in
+    began: np.ndarray  # when each was in and looked around first
 
     @property
     def n(self) -> int:
@@ -105,10 +82,15 @@ class Visits:
 
 def honest_day(world: World, day: int, rng: np.random.Generator) -> np.ndarray:
     """All rows that honest buyers, fans and friends start on this day; some are dated later."""
+    from shopward.market.browsing import browse
+
     visits = arrivals(world, day, rng)
-    rows = [registrations(world, visits, rng), *logins(world, visits, rng), views(world, visits, rng)]
+    rows = [registrations(world, visits, rng), *logins(world, visits, rng)]
+    visits.began = visits.clock.copy()
+    rows.append(views(world, visits, rng))
     claimed, claims = coupons(world, visits, rng)
-    rows += [claims, *changes(world, visits, rng), gifts(world, visits, rng)]
+    rows += [claims, *changes(world, visits, rng), gifts(world, visits, day, rng)]
+    rows += browse(world, visits, day, rng)
     rows += purchases(world, visits, claimed, day, rng)
     return stack(rows)
 
@@ -116,69 +98,98 @@ def honest_day(world: World, day: int, rng: np.random.Generator) -> np.ndarray:
 def arrivals(world: World, day: int, rng: np.random.Generator) -> Visits:
     """Who comes: regulars by their own rate, newcomers to register, the flash-sale crowd, fans when a creator is live."""
     who = world.accounts
-    trend = 1 + 0.05 * np.sin(2 * np.pi * day / 29) + 0.0006 * day
-    rate = who.rate * (WEEKDAYS[day % 7] * trend)
+    rate = who.rate * busyness(day)
     regulars = np.repeat(np.arange(who.n), rng.poisson(np.minimum(rate, 12)))
     start = START + day * DAY
     joined_today = np.flatnonzero((who.reg >= start) & (who.reg < start + DAY) & (who.rate > 0))
-    crowd, crowd_t, sale = _flash_crowd(world, day, rng)
-    fans, fans_t, creator = _fans(world, day, rng)
-    account = np.concatenate([regulars, joined_today, crowd, fans])
-    clock = np.concatenate([_moments(world, regulars, day, rng), who.reg[joined_today], crowd_t, fans_t])
-    n, first = len(account), len(regulars)
-    joins = np.zeros(n, dtype=bool)
-    joins[first : first + len(joined_today)] = True
-    sales, live = np.full(n, -1), np.full(n, -1)
-    sales[first + len(joined_today) : n - len(fans)] = sale
-    live[n - len(fans) :] = creator
-    known = (who.reg[account] < clock) | joins
+    groups = [
+        (regulars, moments(world, regulars, day, rng), {}),
+        (joined_today, who.reg[joined_today], {"joins": 1}),
+        *_flash_crowds(world, day, rng),
+        _fans(world, day, rng),
+        *_followers(world, day, rng),
+        *_bargain_hunters(world, day, rng),
+    ]
+    account = np.concatenate([who for who, _, _ in groups])
+    clock = np.concatenate([when for _, when, _ in groups])
+    why = {name: np.concatenate([np.broadcast_to(g[2].get(name, -1), len(g[0])) for g in groups]) for name in ("joins", "sale", "live", "via", "wish")}
+    joins = why.pop("joins") == 1
+    linked = (why["via"] < 0) & (rng.random(len(account)) < 0.03) & (why["live"] < 0)
+    why["via"] = np.where(linked, world.creators.account[rng.integers(0, world.first_creators, len(account))], why["via"])
+    known = (world.accounts.reg[account] < clock) | joins
     order = np.flatnonzero(known)[np.argsort(clock[known], kind="stable")]
     account, clock, joins = account[order], clock[order], joins[order]
     device, slot = _devices(world, account, day, rng)
     new = _first_time(world, account, slot)
     ip = _addresses(world, account, slot, clock, day, rng)
     return Visits(
-        account, clock, joins, sales[order], live[order], device, ip, world.take("session", len(order)), new, np.ones(len(order), dtype=bool)
+        account, clock, joins, device=device, ip=ip, session=world.take("session", len(order)), new_device=new, inside=np.ones(len(order), dtype=bool), began=clock.copy(),
+        **{name: values[order] for name, values in why.items()},
     )  # fmt: skip
 
 
-def _moments(world: World, account: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
-    """A moment of the day for each visit, by the local clock of the visitor."""
-    edges = np.concatenate([[0], np.cumsum(HOURS) / HOURS.sum()])
-    local = np.interp(rng.random(len(account)), edges, np.arange(25.0))
-    hour = (local - world.accounts.zone[account]) % 24
-    return START + day * DAY + (hour * HOUR).astype(np.int64)
+Group = tuple[np.ndarray, np.ndarray, dict[str, Any]]  # who comes, when, and what for
 
 
-def _flash_crowd(world: World, day: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    who, when, which = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+def lively(world: World) -> float:
+    """How often people come here, beside a market where everybody comes every third day."""
+    return float(np.clip(world.accounts.rate.sum() / world.accounts.n / 0.3, 0.05, 4.0))
+
+
+def _crowd(world: World, n: int, rng: np.random.Generator) -> np.ndarray:
+    buyers = np.flatnonzero(world.accounts.rate > 0)
+    return rng.choice(buyers, min(max(1, n), len(buyers)), replace=False)
+
+
+def _flash_crowds(world: World, day: int, rng: np.random.Generator) -> list[Group]:
+    """A fiftieth of all buyers comes to a flash sale, most in its first half hour."""
+    out: list[Group] = []
     for number, (sale_day, hour, _) in enumerate(world.flash):
-        if sale_day != day:
-            continue
-        buyers = np.flatnonzero(world.accounts.rate > 0)
-        crowd = rng.choice(buyers, max(1, round(len(buyers) * 0.02)), replace=False)
-        who.append(crowd)
-        when.append(START + day * DAY + (hour * HOUR + rng.exponential(0.45 * HOUR, len(crowd))).astype(np.int64))
-        which.append(np.full(len(crowd), number))
-    return np.concatenate(who), np.concatenate(when), np.concatenate(which)
+        if sale_day == day:
+            who = _crowd(world, round(world.accounts.n * 0.02 * lively(world)), rng)
+            when = START + day * DAY + (hour * HOUR + rng.exponential(0.45 * HOUR, len(who))).astype(np.int64)
+            out.append((who, when, {"sale": number}))
+    return out
 
 
-def _fans(world: World, day: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _followers(world: World, day: int, rng: np.random.Generator) -> list[Group]:
+    """A creator shows a product, and within a day their followers come through one link to that one product."""
+    out: list[Group] = []
+    for post_day, hour, creator, product in world.posts:
+        if post_day == day:
+            who = _crowd(world, round(world.accounts.n * rng.uniform(0.002, 0.012) * lively(world)), rng)
+            when = START + day * DAY + (hour * HOUR + rng.exponential(2.5 * HOUR, len(who))).astype(np.int64)
+            when = np.minimum(when, START + (day + 1) * DAY - 1)
+            out.append((who, when, {"via": int(world.creators.account[creator]), "wish": product}))
+    return out
+
+
+def _bargain_hunters(world: World, day: int, rng: np.random.Generator) -> list[Group]:
+    """A shop mistypes a price; before it notices, word gets round among honest people, too."""
+    out: list[Group] = []
+    for slip in world.slips:
+        if slip.day == day:
+            who = _crowd(world, round(world.accounts.n * 0.0025 * lively(world)), rng)
+            out.append((who, slip.start + (rng.beta(2, 1.4, len(who)) * (slip.end - slip.start)).astype(np.int64), {"wish": slip.product}))
+    return out
+
+
+def _fans(world: World, day: int, rng: np.random.Generator) -> Group:
     """A third of the creators are live on a day, at their usual hour; a few fans each come and may give."""
-    creators = np.flatnonzero(rng.random(world.creators.n) < 0.33)
+    creators = np.flatnonzero(rng.random(world.first_creators) < 0.33)
     pool = np.flatnonzero(world.accounts.gifter > 0)
     if not len(pool):
-        return pool, pool, pool
+        return pool, pool, {}
     size = rng.poisson(
         np.minimum(5 + 90 / (1 + creators), max(2.0, len(pool) / 12))
-        * min(1.0, world.accounts.rate.sum() / len(pool) / 3)
+        * lively(world)
     )
     creator = np.repeat(creators, size)
     weight = world.accounts.gifter[pool] ** 0.5
     fan = rng.choice(pool, len(creator), p=weight / weight.sum())
     hour = world.creators.live[creator] - world.accounts.zone[world.creators.account[creator]]
     minutes = (hour % 23) * 60 + rng.uniform(0, 70, len(creator))
-    return fan, START + day * DAY + np.minimum(minutes * MINUTE, DAY - HOUR).astype(np.int64), creator
+    return fan, START + day * DAY + np.minimum(minutes * MINUTE, DAY - HOUR).astype(np.int64), {"live": creator}
 
 
 def _devices(world: World, account: np.ndarray, day: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -245,7 +256,7 @@ def registrations(world: World, visits: Visits, rng: np.random.Generator) -> np.
     at = np.flatnonzero(visits.joins)
     who = visits.account[at]
     rows = visits.rows(
-        "register", at, email=world.accounts.email[who], phone=world.accounts.phone[who],
+        "register", at, email=world.accounts.email[who], phone=world.accounts.phone[who], other=world.accounts.referrer[who],
         method=rng.choice([METHOD["password"], METHOD["social"], METHOD["otp"]], len(at), p=[0.55, 0.27, 0.18]),
     )  # fmt: skip
     visits.wait(rng, at, 40)
@@ -295,18 +306,19 @@ def logins(world: World, visits: Visits, rng: np.random.Generator) -> list[np.nd
     visits.inside[at[gave_up]] = False
     out.append(visits.rows("login", at[fine], email=email[fine], method=method[fine], success=1, new_device=new[fine]))
     visits.wait(rng, at[fine], 5)
-    out.append(_challenges(visits, at[fine], new[fine], rng))
+    out += _challenges(visits, at[fine], new[fine], rng)
     return out
 
 
-def _challenges(visits: Visits, at: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A code by SMS when the device is new, now and then otherwise; honest people pass nearly always."""
+def _challenges(visits: Visits, at: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """A code by SMS when the device is new, now and then otherwise; honest people pass nearly always and then trust the device."""
     asked = at[rng.random(len(at)) < np.where(new == 1, 0.55, 0.008)]
     passed = rng.random(len(asked)) < 0.94
     rows = visits.rows("challenge_result", asked, method=METHOD["sms"], success=passed.astype(np.int64))
     visits.inside[asked[~passed]] = False
     visits.wait(rng, asked, 25)
-    return rows
+    trusted = asked[passed & (rng.random(len(asked)) < 0.7)]
+    return [rows, visits.rows("device_bind", trusted, new_device=visits.new_device[trusted])]
 
 
 def views(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
@@ -321,11 +333,11 @@ def views(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
         category=world.products.category[product],
     )  # fmt: skip
     visits.clock += looked * 35 * SECOND
-    rows["lag"] = _telemetry(rng, len(at))
+    rows["lag"] = bundled(rng, len(at))
     return rows
 
 
-def _telemetry(rng: np.random.Generator, n: int) -> np.ndarray:
+def bundled(rng: np.random.Generator, n: int) -> np.ndarray:
     """Views are sent in bundles: most within seconds, one in eighty waits on a phone without network, up to 50 minutes."""
     lag = rng.exponential(2_500, n)
     late = rng.random(n) < 0.012
@@ -338,7 +350,7 @@ def coupons(world: World, visits: Visits, rng: np.random.Generator) -> tuple[np.
     chance = np.where(visits.joins, 0.55, np.where(visits.sale >= 0, 0.7, 0.018))
     at = np.flatnonzero((rng.random(visits.n) < chance) & visits.inside)
     coupon = np.where(visits.joins[at], WELCOME, np.where(visits.sale[at] >= 0, 2 + visits.sale[at], SEASON))
-    rows = visits.rows("coupon_claim", at, coupon=coupon)
+    rows = visits.rows("coupon_claim", at, coupon=coupon, discount=WORTH[np.minimum(coupon, 2)])
     held = np.full(visits.n, -1)
     held[at] = coupon
     visits.wait(rng, at, 15)
@@ -368,7 +380,7 @@ def _new_value(world: World, rng: np.random.Generator, column: str, n: int) -> n
     return world.take("address", n) if column == "address" else 5_000_000 + rng.integers(0, 4_900_000, n)
 
 
-def gifts(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
+def gifts(world: World, visits: Visits, day: int, rng: np.random.Generator) -> np.ndarray:
     """Fans give in a live show: one to a few gifts, small ones mostly, from some people very large ones."""
     watching = np.flatnonzero((visits.live >= 0) & visits.inside)
     at = np.repeat(watching, np.minimum(rng.geometric(0.55, len(watching)) - (rng.random(len(watching)) < 0.4), 8))
@@ -376,42 +388,83 @@ def gifts(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
     times = np.maximum(1, np.rint(world.accounts.gifter[visits.account[at]] ** 0.5 * rng.lognormal(0, 0.5, len(at))))
     when = visits.clock[at] + rng.integers(0, 25 * MINUTE, len(at))
     amount = np.minimum(base * times.astype(np.int64), 60_000)
+    who = visits.account[at]
+    card = np.where(rng.random(len(at)) < 0.35, world.accounts.card[who], -1)  # the others bought coins before
     return visits.rows(
-        "live_gift", at, t=when, creator=world.creators.account[visits.live[at]], amount=amount, quantity=times
-    )
+        "live_gift", at, t=when, creator=world.creators.account[visits.live[at]], amount=amount, quantity=times, room=visits.live[at] * 4096 + day,
+        card=card, payer=np.where(rng.random(len(at)) < 0.04, world.accounts.purse[who], -1),
+    )  # fmt: skip
 
 
 def purchases(world: World, visits: Visits, coupon: np.ndarray, day: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Orders with their payments and everything that follows from them."""
     who = world.accounts
-    chance = 0.087 * who.convert[visits.account] * np.where(coupon >= 0, 5.0, 1.0) * np.where(visits.joins, 1.3, 1.0)
+    chance = 0.087 * who.convert[visits.account] * np.where(coupon >= 0, 5.0, 1.0) * np.where(visits.joins, 1.3, 1.0) * np.where(visits.wish >= 0, 3.0, 1.0)
     baskets = np.minimum(rng.poisson(np.minimum(chance, 0.9)), 3) * (visits.inside & (visits.live < 0))
     out = []
     for turn in range(int(baskets.max(initial=0))):
         at = np.flatnonzero(baskets > turn)
-        orders = _orders(world, visits, at, coupon if turn == 0 else np.full(visits.n, -1), rng)
+        orders = _orders(world, visits, at, coupon if turn == 0 else np.full(visits.n, -1), day, rng)
+        out.append(_basket(world, orders, visits.began[at], rng))
         visits.wait(rng, at, 45)
         payments, paid = _payments(world, visits, at, orders, rng)
-        out += [orders, *payments, *aftermath(world, orders[paid >= 0], paid[paid >= 0], payments[-1], day, rng)]
+        fine = paid >= 0
+        out += [orders, *payments, *aftermath(world, orders[fine], paid[fine], payments[-1], day, rng)]
+        out += [_unpaid(orders[~fine], rng), _referrals(world, orders[fine & visits.joins[at]], rng)]
         visits.wait(rng, at, 200)
     return out
 
 
-def _orders(world: World, visits: Visits, at: np.ndarray, coupon: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _orders(world: World, visits: Visits, at: np.ndarray, coupon: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
     who, n = visits.account[at], len(at)
     product = _choose(world, visits, at, rng)
     seller, category = world.products.seller[product], world.products.category[product]
     bulk = world.accounts.reseller[who] == 1
     items = np.minimum(rng.geometric(np.where(bulk, 0.16, 0.72), n), 20)
-    gross = np.maximum(99, world.products.price[product] * items + postage(rng, category))
+    gross = np.maximum(99, prices(world, product, visits.clock[at]) * items + postage(rng, category))
     held = coupon[at]
     off = discount(gross, held)
-    gift = rng.random(n) < np.where(bulk, 0.5, 0.05)
+    gift = rng.random(n) < np.where(bulk, 0.5, 0.045 * presents(day))
     address = np.where(gift, world.accounts.address[rng.integers(0, world.accounts.n, n)], world.accounts.address[who])
     return visits.rows(
-        "order", at, order=world.take("order", n), seller=world.sellers.account[seller], product=product, category=category, items=items,
-        amount=gross - off, discount=np.where(off > 0, off, -1), coupon=np.where(off > 0, held, -1), address=address,
+        "order", at, order=world.take("order", n), seller=world.sellers.account[seller], product=product, category=category,
+        items=1 + rng.binomial(items - 1, 0.3), quantity=items, promotion=visits.sale[at], affiliate=visits.via[at], amount=gross - off, discount=np.where(off > 0, off, -1), coupon=np.where(off > 0, held, -1), address=address,
     )  # fmt: skip
+
+
+def prices(world: World, product: np.ndarray, clock: np.ndarray) -> np.ndarray:
+    """Prices in force at these moments, minor units: the usual ones but for a slip of the shop's keyboard."""
+    price = world.products.price[product].copy()
+    for slip in world.slips:
+        price[(product == slip.product) & (clock >= slip.start) & (clock < slip.end)] = slip.wrong
+    return price
+
+
+def _basket(world: World, orders: np.ndarray, began: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What is ordered was put into the basket first."""
+    rows = block("cart", len(orders))
+    for name in ("account", "device", "ip", "session", "seller", "product", "quantity", "promotion"):
+        rows[name] = orders[name]
+    rows["amount"] = prices(world, orders["product"], orders["t"]) * orders["quantity"]
+    before = (SECOND * (1 + 40 * rng.lognormal(0, 1.0, len(orders)))).astype(np.int64)
+    rows["t"] = np.maximum(orders["t"] - before, began)
+    return rows
+
+
+def _unpaid(orders: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Orders that nobody paid are cancelled by the platform after half an hour or so."""
+    rows = block("order_cancel", len(orders), why=WHY["unpaid"])
+    for name in ("account", "seller", "order", "product", "amount"):
+        rows[name] = orders[name]
+    rows["t"] = orders["t"] + 30 * MINUTE + rng.integers(0, 20 * MINUTE, len(orders))
+    return rows
+
+
+def _referrals(world: World, orders: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Who invited a friend is credited for the friend's first order."""
+    invited = orders[world.accounts.referrer[orders["account"]] >= 0]
+    when = invited["t"] + rng.integers(HOUR, 2 * DAY, len(invited))
+    return commissions(invited, when, world.accounts.referrer[invited["account"]], np.full(len(invited), REFERRAL), "referral")
 
 
 def postage(rng: np.random.Generator, category: np.ndarray) -> np.ndarray:
@@ -432,6 +485,8 @@ def _choose(world: World, visits: Visits, at: np.ndarray, rng: np.random.Generat
     near = np.minimum(favourite + rng.integers(0, 3, len(at)), world.first_products - 1)
     loyal &= is_open(world, near, visits.clock[at])
     product[loyal] = near[loyal]
+    wished = visits.wish[at] >= 0
+    product[wished] = visits.wish[at[wished]]
     sale = visits.sale[at]
     first = np.array([first for _, _, first in world.flash])
     in_sale = sale >= 0
@@ -471,10 +526,12 @@ def _payments(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Payment attempts; the last block holds the successful ones, `paid` says which of its rows belongs to each order (-1: none)."""
     who, n = visits.account[at], len(at)
-    method = rng.choice([METHOD["card"], METHOD["wallet"], METHOD["bank_transfer"]], n, p=[0.76, 0.19, 0.05])
+    wallet = wallet_share(int((visits.clock[at[0]] - START) // DAY)) if n else 0.2
+    method = rng.choice([METHOD["card"], METHOD["wallet"], METHOD["bank_transfer"]], n, p=[0.95 - wallet, wallet, 0.05])
     spare = (world.accounts.card2[who] >= 0) & (rng.random(n) < 0.25)
     card = np.where(method == METHOD["card"], np.where(spare, world.accounts.card2[who], world.accounts.card[who]), -1)
     shared = {name: orders[name] for name in ("order", "seller", "amount", "address")}
+    shared["payer"] = np.where(rng.random(n) < 0.25, world.accounts.purse[who], -1)
     attempting = rng.random(n) < 0.985
     failing = attempting & (rng.random(n) < 0.05)
     out = []
@@ -511,90 +568,3 @@ def _reviewed(payments: np.ndarray, rng: np.random.Generator) -> None:
     payments["label_t"][looked] = payments["t"][looked] + (rng.gamma(1.6, 11 * HOUR, int(looked.sum())) + HOUR).astype(
         np.int64
     )
-
-
-def aftermath(
-    world: World, orders: np.ndarray, paid: np.ndarray, payments: np.ndarray, day: int, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Parcel, review, refund and, rarely, an honest dispute: all dated after the payment."""
-    when = payments["t"][paid]
-    shipped, parcels = shipments(world, orders, when, rng)
-    arrived = np.where(shipped > 0, shipped + (rng.gamma(4, 0.8, len(orders)) * DAY).astype(np.int64), when + HOUR)
-    who = orders["account"]
-    out = [parcels]
-    writes = np.flatnonzero(rng.random(len(orders)) < 0.1)
-    out.append(_reviews(world, orders[writes], arrived[writes], day, rng))
-    rate = RETURNS[orders["category"]] * np.where(world.accounts.returner[who] == 1, 7.0, 1.0)
-    back = np.flatnonzero(rng.random(len(orders)) < np.minimum(rate, 0.6))
-    out.append(_refunds(world, orders[back], arrived[back], day, rng))
-    unhappy = (rng.random(len(orders)) < 0.0007) & (payments["card"][paid] >= 0)
-    out.append(_disputes(payments, paid[unhappy], rng))
-    return out
-
-
-def shipments(
-    world: World, orders: np.ndarray, when: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """When each order is handed to a carrier (0: nothing to ship) and the shipment rows."""
-    physical = SHIPPED[orders["category"]]
-    at = np.where(physical, when + (rng.gamma(1.8, 0.55, len(orders)) * DAY).astype(np.int64) + 2 * HOUR, 0)
-    sent = orders[physical]
-    letter = rng.random(len(sent)) < 0.18
-    rows = block(
-        "shipment", len(sent), t=at[physical], lag=rng.exponential(40 * SECOND, len(sent)).astype(np.int64), account=sent["seller"],
-        seller=sent["seller"], order=sent["order"], address=sent["address"], items=sent["items"],
-        method=np.where(letter, METHOD["letter"], METHOD["parcel"]),
-    )  # fmt: skip
-    return at, rows
-
-
-def _later_visit(
-    world: World, kind: str, orders: np.ndarray, when: np.ndarray, day: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Rows of a short visit at a later time, in the hours people are awake, from home."""
-    n, who = len(orders), orders["account"]
-    ahead = (when - START) // DAY
-    moment = START + ahead * DAY + (_moments(world, who, day, rng) - START) % DAY
-    moment = np.where(moment < when, moment + DAY, moment)
-    return block(
-        kind, n, t=moment, account=who, device=orders["device"], ip=home_address(world, who, day), session=world.take("session", n),
-        order=orders["order"], seller=orders["seller"],
-    )  # fmt: skip
-
-
-def _reviews(world: World, orders: np.ndarray, arrived: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
-    n = len(orders)
-    rows = _later_visit(world, "review", orders, arrived + rng.exponential(4 * DAY, n).astype(np.int64), day, rng)
-    rows["product"], rows["category"] = orders["product"], orders["category"]
-    rows["rating"] = rng.choice([1, 2, 3, 4, 5], n, p=[0.07, 0.04, 0.07, 0.19, 0.63])
-    stock = rng.random(n) < 0.07  # "good", "thanks": the same few words from many people
-    rows["text"] = np.where(stock, (rng.random(n) ** 3 * 40).astype(np.int64), 1000 + world.take("text", n))
-    return rows
-
-
-def _refunds(world: World, orders: np.ndarray, arrived: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
-    n = len(orders)
-    rows = _later_visit(world, "refund", orders, arrived + rng.gamma(2, 2.2 * DAY, n).astype(np.int64), day, rng)
-    part = np.where(rng.random(n) < 0.18, rng.uniform(0.2, 0.8, n), 1.0)
-    rows["amount"] = np.maximum(1, np.rint(orders["amount"] * part)).astype(np.int64)
-    rows["method"] = np.where(rng.random(n) < 0.86, METHOD["original"], METHOD["store_credit"])
-    rows["category"] = orders["category"]
-    return rows
-
-
-def _disputes(payments: np.ndarray, at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A chargeback because something did not come: the payment is labelled 0 when the dispute is settled."""
-    rows = chargebacks(payments[at], payments["t"][at] + rng.gamma(5, 4.2 * DAY, len(at)).astype(np.int64) + 5 * DAY)
-    payments["label"][at] = 0
-    payments["source"][at] = SOURCE["dispute"]
-    payments["label_t"][at] = rows["t"] + (rng.gamma(3, 2 * DAY, len(at)) + DAY).astype(np.int64)
-    return rows
-
-
-def chargebacks(payments: np.ndarray, when: np.ndarray) -> np.ndarray:
-    """The chargeback rows of these payments; they come from the bank, so from no device."""
-    columns = {name: payments[name] for name in ("account", "seller", "order", "card", "amount")}
-    return block("chargeback", len(payments), t=when, **columns)
-
-
-assert len(RETURNS) == len(CATEGORIES)

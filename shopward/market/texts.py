@@ -20,6 +20,7 @@ from shopward.market.rows import DAY, START
 IDS = {
     "account": ("a", 8), "device": ("d", 8), "session": ("s", 10), "order": ("o", 8), "card": ("c", 8), "bank": ("b", 8),
     "address": ("h", 8), "coupon": ("k", 4), "product": ("p", 6), "text": ("t", 10), "request": ("r", 10),
+    "promotion": ("f", 4), "document": ("g", 8), "tracking": ("x", 10), "ad": ("n", 6), "room": ("l", 8), "image": ("i", 10),
 }  # fmt: skip
 _HEX2 = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), dtype="<u2")
 _DEC2 = np.frombuffer(b"".join(b"%02d" % i for i in range(100)), dtype="<u2")
@@ -41,6 +42,16 @@ ANIMALS = (
 MAIL_DOMAINS = (
     "example.com", "example.org", "example.net", "mail.example", "post.example", "inbox.example", "campus.example",
     "office.example", "throwaway.example", "tempbox.test", "mailtrash.test", "drop-mail.example",
+)  # fmt: skip
+BRANDS = (
+    "Alderfen", "Brightmoor", "Calloway Nine", "Dunmarrow", "Elvaro", "Fennimore", "Glasspath", "Hollin", "Isbrand", "Juniper Row",
+    "Kestrelle", "Lumavast", "Marenne", "Nordhaven", "Ostrelo", "Pellworth", "Quillon", "Ravensby", "Solvanta", "Thornley",
+)  # fmt: skip
+LUXURY = (2, 4, 12, 14, 18)  # the brands worth imitating
+QUERIES = (
+    "phone case", "sneakers", "summer dress", "lamp", "headphones", "yoga mat", "novel", "face cream", "puzzle", "coffee", "gift card",
+    "jacket", "charger", "socks", "water bottle", "backpack", "curtains", "lipstick", "board game", "running shoes", "desk", "watch",
+    "earbuds", "blanket", "tea", "sunscreen", "toy train", "cookbook", "dumbbell", "poster",
 )  # fmt: skip
 DISPOSABLE = (8, 9, 10, 11)  # boxes for anybody; no list of such domains is ever complete
 

@@ -73,6 +73,9 @@ class Truth:
             "revenue": pa.array([round(s.books.revenue, 2) for s in self._scripts], pa.float64()),
             "break_even": pa.array([round(s.books.break_even, 2) for s in self._scripts], pa.float64()),
             "successes": pa.array([s.books.successes for s in self._scripts], pa.int64()),
+            "caution": pa.array([round(s.caution, 2) for s in self._scripts], pa.float64()),
+            "waves": pa.array([s.waves for s in self._scripts], pa.int64()),
+            "adaptations": pa.array([s.adaptations for s in self._scripts], pa.list_(pa.string())),
             "events": pa.array([len(r) for r in by], pa.int64()),
             **{f"{k}s": pa.array([len(np.unique(r[k][r[k] >= 0])) for r in by], pa.int64()) for k in ("account", "device", "ip")},
         })  # fmt: skip

@@ -14,9 +14,10 @@ import numpy as np
 from shopward.market import networks
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE, ZONES, Networks, scatter
 from shopward.market.rows import CATEGORIES, DAY, HOUR, START, Columns
+from shopward.market.texts import BRANDS
 
 NEVER = 32_000  # a day that does not come
-EVENTS_PER_SESSION = 1.53  # measured over seeds 1-5; turns a wished number of events into visits
+EVENTS_PER_SESSION = 2.58  # measured over seeds 1-5; turns a wished number of events into visits
 ORDERS_PER_SESSION, MEAN_ORDER = 0.096, 61.0  # expected, for planning what a market of this size attracts
 
 # category: share of products, median price, spread of log price
@@ -56,6 +57,18 @@ def user_agents() -> tuple[str, ...]:
     return tuple(shape.format(**versions) for shape in AGENTS for versions in fill)
 
 
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """A price that an honest shop mistyped, for an hour or three."""
+
+    day: int
+    start: int
+    end: int
+    product: int
+    wrong: int  # minor units
+    right: int
+
+
 @dataclass(slots=True)
 class World:
     """Everything that exists, as tables of codes; campaigns add their own people and things before day 0 begins."""
@@ -72,10 +85,13 @@ class World:
     flash: list[tuple[int, float, int]]  # (day, hour, first product of the sale)
     kiosks: np.ndarray  # device per campus
     lookalikes: list[tuple[str, int, str]]  # (entity kind, code, why it looks odd)
+    posts: list[tuple[int, float, int, int]] = field(default_factory=list)  # (day, hour, creator, product shown)
+    slips: list[Slip] = field(default_factory=list)  # prices mistyped by honest shops
+    first_creators: int = 0
     first_products: int = 0  # how many products existed before any campaign
     evergreen: int = 0  # the best-selling product of a seller who was always there
     next: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("order", "session", "bank", "address", "text", "email", "coupon"), 0)
+        default_factory=lambda: dict.fromkeys(("order", "session", "bank", "address", "text", "email", "coupon", "document", "tracking", "image"), 0)
     )
 
     @property
@@ -95,11 +111,12 @@ class World:
         return self.take("email", n) * 16 + domains
 
     def new_devices(
-        self, rng: np.random.Generator, n: int, kinds: tuple[int, ...] = PHONE_AGENTS, old: float = 0.45
+        self, rng: np.random.Generator, n: int, kinds: tuple[int, ...] = PHONE_AGENTS, old: float = 0.45, emulated: float = 0.003
     ) -> np.ndarray:
         """Devices with a user agent; `old` is the chance to lag one more version behind."""
         version = np.minimum(rng.geometric(1 - old, n) - 1, VERSIONS - 1)
-        return self.devices.add(n, agent=rng.choice(kinds, n) * VERSIONS + version)
+        odd = (rng.random(n) < emulated).astype(np.int8)  # rooted phones, developers, people who play on a computer
+        return self.devices.add(n, agent=rng.choice(kinds, n) * VERSIONS + version, emulator=odd)
 
     def new_cards(self, rng: np.random.Generator, country: np.ndarray) -> np.ndarray:
         """Cards of issuers in the given countries. Bank numbers start with 9, which no card network uses."""
@@ -112,7 +129,7 @@ class World:
         defaults: dict[str, object] = {
             "country": country, "zone": zones(rng, np.asarray(country)), "reg": START - 1, "rate": 0.0, "home": rng.integers(0, 1 << 24, n), "v6": 0,
             "spend": 1.0, "convert": 1.0, "email": self.new_emails(rng, n), "phone": self.accounts.n + np.arange(n), "upgrade": NEVER, "gift_day": NEVER,
-            "trip": NEVER, "trip_end": NEVER, "returner": 0, "gifter": 0.0, "vpn": 0, "reseller": 0, "shared": -1, "second": -1, "known": 1, "work": -1,
+            "trip": NEVER, "trip_end": NEVER, "returner": 0, "gifter": 0.0, "vpn": 0, "reseller": 0, "shared": -1, "second": -1, "known": 1, "work": -1, "purse": -1, "referrer": -1,
         }  # fmt: skip
         return self.accounts.add(n, **{**defaults, **columns})
 
@@ -131,12 +148,12 @@ def build(rng: np.random.Generator, days: int, accounts: int, visits_per_day: fl
             country="i1", zone="i1", reg="i8", rate="f4", home="i8", v6="i1", work="i8", first="i4", second="i4", shared="i4", kiosk="i4",
             card="i4", card2="i4", address="i4", spend="f4", convert="f4", email="i8", phone="i8", upgrade="i2", next="i4", gift_day="i2",
             gift="i4", trip="i2", trip_end="i2", trip_country="i1", returner="i1", gifter="f4", vpn="i1", reseller="i1", known="u1",
-            favourite="i4",
+            favourite="i4", purse="i4", referrer="i4",
         ),
-        devices=Columns(agent="i2"),
+        devices=Columns(agent="i2", emulator="i1", tool="i1"),
         cards=Columns(bin="i4", country="i1"),
         products=Columns(seller="i4", category="i1", price="i8"),
-        sellers=Columns(account="i4", reg="i8", bank="i4", weekday="i1", hour="f4", automatic="i1", rate="f4", weekly="f8"),
+        sellers=Columns(account="i4", reg="i8", bank="i4", weekday="i1", hour="f4", automatic="i1", rate="f4", weekly="f8", document="i4", brand="i2"),
         creators=Columns(account="i4", bank="i4", weekday="i1", hour="f4", live="f4"),
         popularity=np.empty(0),
         flash=[],
@@ -151,6 +168,7 @@ def build(rng: np.random.Generator, days: int, accounts: int, visits_per_day: fl
     _sellers(world, rng, visits_per_day)
     _creators(world, rng)
     _flash_sales(world, rng)
+    _posts_and_slips(world, rng)
     return world
 
 
@@ -199,7 +217,8 @@ def _buyers(world: World, rng: np.random.Generator, country: np.ndarray, househo
         work=-1, first=phones, second=second, shared=-1, kiosk=-1, card=card, card2=card2, address=household,
         spend=rng.lognormal(-0.04, 0.28, n), convert=rng.gamma(2.2, 1 / 2.2, n), email=emails, phone=np.arange(n), upgrade=NEVER, next=-1,
         gift_day=NEVER, gift=-1, trip=NEVER, trip_end=NEVER, trip_country=-1, returner=0, gifter=0.0, vpn=rng.random(n) < 0.03,
-        reseller=0, known=np.where(newcomer, 0, np.where(rng.random(n) < 0.93, 0b111, 0b001)), favourite=-1,
+        reseller=0, known=np.where(newcomer, 0, np.where(rng.random(n) < 0.93, 0b111, 0b001)), favourite=-1, purse=-1,
+        referrer=np.where(newcomer & (rng.random(n) < 0.1), rng.integers(0, n, n), -1),
     )  # fmt: skip
 
 
@@ -213,6 +232,7 @@ def _families(world: World, rng: np.random.Generator, household: np.ndarray) -> 
     one_purse = (size > 1) & (rng.random(len(size)) < 0.33)
     head = np.searchsorted(household, household)
     world.accounts.card[:] = np.where(one_purse[household], world.accounts.card[head], world.accounts.card)
+    world.accounts.purse[:] = np.where(one_purse[household] & (head != np.arange(len(household))), head, -1)
     world.lookalikes += [("device", d, "family_device") for d in tablet[sharing].tolist()]
 
 
@@ -293,6 +313,7 @@ def _sellers(world: World, rng: np.random.Generator, visits: float) -> None:
     world.sellers.add(
         n, account=account, reg=np.where(opens > 0, opens, old), bank=world.take("bank", n), weekday=rng.integers(0, 7, n), hour=rng.uniform(0, 24, n),
         automatic=rng.random(n) < 0.65, rate=rng.gamma(2, 0.45, n), weekly=0.0,
+        document=world.take("document", n), brand=np.where(rng.random(n) < 0.35, rng.integers(0, len(BRANDS), n), -1),
     )  # fmt: skip
     size = np.minimum(rng.zipf(1.6, n) + 3, 400)
     owner = np.repeat(np.arange(n), size)
@@ -341,6 +362,7 @@ def _creators(world: World, rng: np.random.Generator) -> None:
         n, account=sell_accounts(world, rng, n), bank=world.take("bank", n), weekday=rng.integers(0, 7, n), hour=rng.uniform(0, 24, n),
         live=rng.uniform(15, 23, n),
     )  # fmt: skip
+    world.first_creators = n
 
 
 def _flash_sales(world: World, rng: np.random.Generator) -> None:
@@ -350,6 +372,23 @@ def _flash_sales(world: World, rng: np.random.Generator) -> None:
         established = np.flatnonzero(world.sellers.reg[world.products.seller] < START)
         world.flash.append((day, float(rng.uniform(15, 21)), int(rng.choice(established))))
     world.lookalikes += [("product", first, "flash_sale") for _, _, first in world.flash]
+
+
+def _posts_and_slips(world: World, rng: np.random.Generator) -> None:
+    """Two shows of products a week for every thousand buyers, half of them seen by few; a mistyped price every nine days or so."""
+    established = np.flatnonzero(world.sellers.reg[world.products.seller] < START)
+    for _ in range(max(1, round(world.days / 7 * 2 * min(8, world.accounts.n / 1000)))):
+        place = int(rng.integers(0, world.days)), float(rng.uniform(9, 22))
+        world.posts.append((*place, int(rng.integers(0, world.creators.n)), int(rng.choice(established))))
+    dear = established[world.products.price[established] > 3000]
+    for _ in range(max(1, round(world.days / 9))):
+        day, product = int(rng.integers(min(1, world.days - 1), world.days)), int(rng.choice(dear if len(dear) else established))
+        start = START + day * DAY + int(rng.uniform(7, 19) * HOUR)
+        right = int(world.products.price[product])
+        wrong = max(99, right // int(rng.choice([10, 10, 100, 5])))
+        world.slips.append(Slip(day, start, start + int(rng.uniform(0.7, 3) * HOUR), product, wrong, right))
+    world.lookalikes += [("product", product, "creators_choice") for _, _, _, product in world.posts]
+    world.lookalikes += [("product", slip.product, "price_slip") for slip in world.slips]
 
 
 def home_address(world: World, account: np.ndarray, day: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import pytest
 
 from shopward.market import Summary, generate
 
-SIZE = {"seed": 11, "days": 14, "accounts": 3000, "events": 45_000}
+SIZE = {"seed": 11, "days": 14, "accounts": 3000, "events": 75_000}
 
 
 @dataclass

@@ -37,7 +37,7 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert set(digests(tmp_path / "a")) == {
         "events.ndjson", "access.ndjson", "truth/campaigns.parquet", "truth/event_labels.parquet", "truth/steps.parquet",
-        "truth/actors.parquet", "truth/lookalikes.parquet",
+        "truth/actors.parquet", "truth/lookalikes.parquet", "truth/request_labels.parquet",
     }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_leaving_out_the_access_log_changes_no_event(tmp_path):
     generate(tmp_path / "with", **SIZE)
     generate(tmp_path / "without", **SIZE, access_log=False)
     whole, part = digests(tmp_path / "with"), digests(tmp_path / "without")
-    assert whole.pop("access.ndjson") and whole == part
+    assert whole.pop("access.ndjson") and whole.pop("truth/request_labels.parquet") and whole == part
 
 
 def test_another_seed_is_another_market(tmp_path):

@@ -34,16 +34,29 @@ def test_labels_add_up_to_each_campaigns_loss(market, hard):
         assert made.summary.loss == pytest.approx(sum(loss.values()), abs=0.01)
 
 
-def test_a_loss_is_booked_where_the_money_leaves(market):
-    events = {e["event_id"]: e for e in market.events}
-    costly = {events[i]["type"] for i, row in market.fraud.items() if row["amount"]}
-    assert costly == {"payment", "order", "seller_payout"}
-    for event_id, row in market.fraud.items():
-        event = events[event_id]
-        if row["amount"] and event["type"] in ("payment", "seller_payout"):
-            assert row["amount"] == event["amount"]
-        elif row["amount"]:
-            assert row["amount"] == event["discount"]
+# where the money leaves, for each kind of campaign: the event on which a defence could still have kept it
+LEAVES = {
+    "account_takeover": {"payment"}, "card_testing": {"payment"}, "coupon_ring": {"order"}, "seller_payout_fraud": {"seller_payout"},
+    "payout_bust_out": {"seller_payout"}, "brushing": {"order"}, "fake_reviews": {"review"}, "review_extortion": {"refund"},
+    "refund_abuse": {"refund"}, "empty_parcel": {"shipment"}, "triangulation": {"payment"}, "promo_stacking": {"order"},
+    "referral_farm": {"commission"}, "bonus_cycling": {"order"}, "shell_sellers": {"shipment"}, "counterfeit_wave": {"shipment"},
+    "price_error_snatching": {"order"}, "seckill_bots": {"order"}, "inventory_hoarding": {"order"}, "affiliate_fraud": {"commission"},
+    "free_sample_fraud": {"free_sample"}, "gift_laundering": {"live_gift"}, "chargeback_ring": {"payment"}, "catalogue_scraping": {"session_view"},
+    "account_farming": {"login"}, "session_hijack": {"payment"}, "message_scams": {"message"}, "sms_pumping": {"register", "password_reset"},
+    "ad_click_fraud": {"ad_click"},
+}  # fmt: skip
+
+
+def test_a_loss_is_booked_where_the_money_leaves(market, hard):
+    assert set(LEAVES) == set(KINDS)
+    for made in (market, hard):
+        events, kind = {e["event_id"]: e for e in made.events}, {c["id"]: c["kind"] for c in made.truth["campaigns"]}
+        for event_id, row in made.fraud.items():
+            event = events[event_id]
+            if row["amount"]:
+                assert event["type"] in LEAVES[kind[row["campaign"]]]
+            if row["amount"] and event["type"] in ("payment", "seller_payout", "refund", "live_gift", "commission", "free_sample", "ad_click"):
+                assert row["amount"] == event["amount"]
 
 
 def test_every_step_is_a_labelled_event_and_the_other_way_round(market):
@@ -101,8 +114,8 @@ def test_fraud_is_rare_by_value_and_by_count(adversary):
             bad = payments["label"] == 1
             paid, stolen = paid + payments["amount"].sum(), stolen + payments["amount"][bad].sum()
             count, fraud = count + len(payments), fraud + bad.sum()
-    assert 0.002 < stolen / paid < 0.012
-    assert 0.002 < fraud / count < 0.015
+    assert 0.003 < stolen / paid < 0.015
+    assert 0.002 < fraud / count < (0.02 if adversary == "normal" else 0.03)  # the careful make smaller, more numerous payments
 
 
 def test_honest_people_make_mistakes_at_honest_rates(market):
@@ -128,8 +141,8 @@ def shape(made, kind: str) -> dict[str, float]:
 @pytest.mark.parametrize("kind", ["account_takeover", "card_testing", "coupon_ring"])
 def test_hard_attackers_are_slower_and_spread_wider(market, hard, kind):
     loud, quiet = shape(market, kind), shape(hard, kind)
-    assert quiet["events_per_device"] * 2 < loud["events_per_device"]
-    assert quiet["events_per_ip"] * 2 < loud["events_per_ip"]
+    assert quiet["events_per_device"] * 1.5 < loud["events_per_device"]
+    assert quiet["events_per_ip"] * 1.5 < loud["events_per_ip"]
     assert quiet["hours"] > 2 * loud["hours"]
 
 
@@ -151,7 +164,7 @@ def test_attackers_keep_books_that_can_break_even(market, hard):
         for campaign in made.truth["campaigns"]:
             assert campaign["cost"] > 0 and campaign["revenue"] > 0
             assert campaign["break_even"] == pytest.approx(
-                campaign["cost"] * campaign["successes"] / campaign["revenue"], abs=0.01
+                campaign["cost"] * campaign["successes"] / campaign["revenue"], rel=0.01, abs=0.05
             )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shopward.market.campaigns.identities import fresh_accounts, log_in, raise_accounts, sign_up
-from shopward.market.campaigns.script import Fields, Script
+from shopward.market.campaigns.script import Fields, Kind, Script
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE
 from shopward.market.rows import CATEGORY, HOUR, REASON, SECOND
 
@@ -44,12 +44,12 @@ QUIET = Way((1, 3), 1, 1, (1500, 20000), (60, 260), (6, 32), (0.3, 0.5), 0.02, T
 
 def plan(script: Script) -> None:
     """Open accounts, test, then spend what lives."""
-    way, rng = (QUIET if script.hard else LOUD), script.rng
+    way, rng = script.way(LOUD, QUIET), script.rng
     basket = float(np.sqrt(way.basket[0] * way.basket[1])) * 1.15
     spent = max(2, round(script.target / basket))
     live = max(spent, round(spent / rng.uniform(0.35, 0.7)))  # the rest is sold on
     tested = round(live / rng.uniform(*way.live))
-    guessed = rng.random() < 0.4 and not script.hard
+    guessed = rng.random() < 0.4 and not script.careful
     cards = _cards(script, tested, guessed)
     alive = np.zeros(tested, dtype=bool)
     alive[rng.choice(tested, live, replace=False)] = True
@@ -96,6 +96,7 @@ def _accounts(script: Script, way: Way, n: int) -> list[Fields]:
     exits = (
         script.homes(country) if way.warm else np.where(rng.random(n) < 0.5, script.servers(n), script.homes(country))
     )
+    script.scripted(devices, 0.0 if way.warm else 0.5)
     exits = exits[np.arange(n) // way.accounts_per_ip * way.accounts_per_ip]
     account = (
         raise_accounts(script, country, devices)
@@ -145,10 +146,10 @@ def _spend(script: Script, way: Way, proven: list[tuple[int, int]]) -> None:
         return
     rng, n = script.rng, len(proven)
     buyers = _accounts(script, way, n)
-    drops = script.world.take("address", max(1, n // (1 if script.hard else 3)))
+    drops = script.world.take("address", max(1, n // (1 if script.careful else 3)))
     script.actor("address", drops, "drop")
     for (card, tested), buyer in zip(proven, buyers, strict=True):
-        t = tested + (script.later(8, 120) if script.hard else script.later(0.3, 30))
+        t = tested + (script.later(8, 120) if script.careful else script.later(0.3, 30))
         who: Fields = {**buyer, "session": script.session()}
         label: Fields = {"source": "chargeback", "known": script.chargeback_at(t)}
         t = log_in(script, t, who, "F1028", **label) if way.warm else sign_up(script, t, who, "T1585", **label)
@@ -162,3 +163,6 @@ def _spend(script: Script, way: Way, proven: list[tuple[int, int]]) -> None:
         payment = script.pay(t, order, card, "F1028", **label)
         script.consequences(order, payment)
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
+
+
+KIND = Kind("card_testing", plan, share=0.0011, haul=800.0, likeness="families whose cards fail in turns; first orders from a campus")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shopward.market.campaigns.identities import fresh_accounts, log_in, sign_up
-from shopward.market.campaigns.script import Fields, Script
+from shopward.market.campaigns.script import Fields, Kind, Script
 from shopward.market.rows import CATEGORY, DAY, HOUR, REASON
 from shopward.market.sessions import WELCOME, WELCOME_OFF
 
@@ -39,7 +39,7 @@ QUIET = Way((1, 2), (1, 1), 1, 1, (120, 420), (20, 130), 0.0)
 
 def plan(script: Script) -> None:
     """Sign up, claim, order, pay; account after account."""
-    way, rng, world = (QUIET if script.hard else LOUD), script.rng, script.world
+    way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     n = max(8, round(script.target / (WELCOME_OFF / 100) / 0.9))
     phone_of = np.repeat(np.arange(n), rng.integers(way.accounts_per_phone[0], way.accounts_per_phone[1] + 1, n))[:n]
     exit_of = phone_of // int(rng.integers(way.phones_per_exit[0], way.phones_per_exit[1] + 1))
@@ -50,7 +50,7 @@ def plan(script: Script) -> None:
     addresses = world.take("address", -(-n // way.accounts_per_address))
     cards = world.new_cards(rng, np.full(-(-n // way.accounts_per_card), land[0]))
     begins = script.start + np.sort(rng.uniform(0, rng.uniform(*way.hours) * HOUR, n)).astype(np.int64)
-    script.uses("SW-1003", "SW-1005", *(() if script.hard else ("SW-1006",)))
+    script.uses("SW-1003", "SW-1005", *(() if script.careful else ("SW-1006",)))
     for kind, codes in (
         ("account", accounts),
         ("device", phones),
@@ -102,3 +102,6 @@ def _one(script: Script, way: Way, base: Fields, t: int, card: int, address: int
     payment = script.pay(t, order, card, "SW-1011.001", loss=0, **label)
     script.consequences(order, payment)
     script.books.earn(1, max(0.3, (RESALE * gross - (gross - off)) / 100))
+
+
+KIND = Kind("coupon_ring", plan, share=0.0004, haul=220.0, likeness="dormitories, families and handed-down phones that claim a welcome coupon each")

@@ -7,25 +7,37 @@ feature.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import numpy as np
 
+from shopward import techniques
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE
-from shopward.market.rows import DAY, HOUR, METHOD, SOURCE, START, block, stack
-from shopward.market.sessions import chargebacks, postage, shipments
-from shopward.market.world import DESK_AGENTS, PHONE_AGENTS, World
+from shopward.market.rows import CONDITION, DAY, HOUR, METHOD, SOURCE, START, VERDICT, WHY, block, stack
+from shopward.market.afterwards import chargebacks, shipments
+from shopward.market.sessions import postage
+from shopward.market.world import DESK_AGENTS, PHONE_AGENTS, World, home_address
 
-# Every technique a campaign of this market uses; ids are MITRE F3 / ATT&CK, and SW- for what they lack.
-TECHNIQUES = (
-    "T1110.004", "F1006.002", "T1111", "F1005.004", "F1028", "F1012", "F1038", "T1585", "SW-1003", "SW-1003.001", "SW-1001",
-    "SW-1011.001", "SW-1005", "SW-1006", "SW-1007", "T1583.003", "SW-1034", "SW-1009", "SW-1033", "SW-1039", "SW-1038", "F1021",
-    "SW-1042", "SW-1043", "T1660",
-)  # fmt: skip
+# Ids are MITRE F3 / ATT&CK / OWASP OAT, and SW- for what they lack; a row holds the number of its technique.
+TECHNIQUES = tuple(t.id for t in techniques.all())
 TECHNIQUE = {name: code for code, name in enumerate(TECHNIQUES)}
 
 Fields = dict[str, Any]  # some columns of a row: who acts from where, or what is known of a label
+
+
+@dataclass(frozen=True, slots=True)
+class Crawl:
+    """Requests of one campaign that cause no event: when, what kind of page, from where. Arrays of equal length."""
+
+    what: str  # products, search, login, cards, probe
+    t: np.ndarray
+    device: np.ndarray
+    ip: np.ndarray
+    session: np.ndarray
+    agent: str  # what the script says it is
+    technique: str
 
 
 @dataclass(slots=True)
@@ -54,21 +66,73 @@ class Books:
         return self.cost / (self.revenue / self.successes) if self.revenue else float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of campaign: how it is planned, how common it is, and who honest looks like it.
+
+    share     of the market's turnover that all its campaigns together are after
+    haul      what one campaign is after, typically, in dollars
+    likeness  the honest behaviour that it can be mistaken for
+    days      it needs a market of at least so many days
+    """
+
+    name: str
+    plan: Callable[[Script], None]
+    share: float
+    haul: float
+    likeness: str
+    days: float = 1.0
+
+
+W = TypeVar("W")
+
+
+def between(loud: W, quiet: W, caution: float) -> W:
+    """A way of working between two: numbers move geometrically, switches flip in the middle.
+
+    >>> between((4, 100.0, False), (1, 1.0, True), 0.5)
+    (2, 10.0, True)
+    """
+    if isinstance(loud, tuple):
+        return type(loud)(between(a, b, caution) for a, b in zip(loud, quiet, strict=True))  # type: ignore
+    if isinstance(loud, (bool, str)):
+        return loud if caution < 0.5 else quiet
+    low, high = loud, quiet  # type: ignore
+    mixed = low * (high / low) ** caution if low > 0 and high > 0 else low + (high - low) * caution
+    return round(mixed) if isinstance(loud, int) and isinstance(quiet, int) else mixed  # type: ignore
+
+
 @dataclass(slots=True)
 class Script:
-    """One campaign: `code` is its number in the truth, `target` the dollars it is planned to take."""
+    """One campaign: `code` is its number in the truth, `target` the dollars it is planned to take.
+
+    `caution` is how much the operator gives up for not being noticed: 0 is in a hurry, 1 is low and slow.
+    """
 
     world: World
     code: int
     kind: str
-    hard: bool
     target: float
     start: int
     rng: np.random.Generator
+    caution: float = 0.0
     books: Books = field(default_factory=Books)
     techniques: list[str] = field(default_factory=list)
     actors: list[tuple[str, int, str]] = field(default_factory=list)  # (entity kind, code, role)
     blocks: list[np.ndarray] = field(default_factory=list)
+    unborn: set[int] = field(default_factory=set)  # accounts that have yet to sign up
+    adaptations: list[str] = field(default_factory=list)  # what was changed after a denial, wave by wave
+    waves: int = 1
+    crawls: list[Crawl] = field(default_factory=list)  # requests beside the events
+
+    @property
+    def careful(self) -> bool:
+        return self.caution >= 0.5
+
+    def way(self, loud: W, quiet: W) -> W:
+        """How this campaign works, between its kind's loud and its quiet way."""
+        values = {f.name: between(getattr(loud, f.name), getattr(quiet, f.name), self.caution) for f in fields(loud)}  # type: ignore
+        return type(loud)(**values)
 
     def add(
         self,
@@ -103,6 +167,21 @@ class Script:
     def rows(self) -> np.ndarray:
         return stack(self.blocks)
 
+    def finish(self) -> None:
+        """Pack the rows, and name every device and address that took part."""
+        rows = self.rows()
+        self.blocks = [rows]
+        mine, named = rows[rows["campaign"] == self.code], {(kind, code) for kind, code, _ in self.actors}
+        for kind in ("device", "ip"):
+            for code in np.unique(mine[kind]).tolist():
+                if code >= 0 and (kind, code) not in named:
+                    self.actors.append((kind, code, "tool"))
+
+    @property
+    def last(self) -> int:
+        """When its last step so far happens."""
+        return max((int(rows["t"].max()) for rows in self.blocks if len(rows)), default=self.start)
+
     # What attackers can have for money.
 
     def session(self) -> int:
@@ -122,6 +201,12 @@ class Script:
     def devices(self, n: int, phones: bool = True) -> np.ndarray:
         return self.world.new_devices(self.rng, n, PHONE_AGENTS if phones else DESK_AGENTS, old=0.55)
 
+    def scripted(self, devices: np.ndarray, share: float) -> None:
+        """Some of these are no devices but programs that claim to be; only their TLS hello tells."""
+        some = np.unique(devices)
+        some = some[self.rng.random(len(some)) < share]
+        self.world.devices.tool[some] = self.rng.integers(0, 2, len(some))
+
     def countries(self, n: int) -> np.ndarray:
         return self.rng.choice(len(COUNTRIES), n, p=COUNTRY_SHARE).astype(np.int64)
 
@@ -130,6 +215,16 @@ class Script:
         accounts = self.world.accounts
         known = np.flatnonzero((accounts.reg < START - 30 * DAY) & (accounts.rate > 0) & (accounts.card >= 0))
         return self.rng.choice(known, min(n, len(known)), replace=False)
+
+    def orders(self, price: tuple[float, float], at_least: int, share: float = 1.0) -> tuple[int, tuple[float, float]]:
+        """How many orders the target needs, and their prices: in small campaigns cheaper ones rather than fewer than `at_least`.
+
+        `share` of an order's value is what it takes.
+        """
+        each = float(np.sqrt(price[0] * price[1])) * 1.1 * share
+        n = max(at_least, round(self.target / each))
+        shrink = float(np.clip(self.target / (n * each), 0.25, 1.0))
+        return n, (price[0] * shrink, price[1] * shrink)
 
     def goods(self, low: float, high: float, categories: tuple[int, ...], n: int) -> np.ndarray:
         """Products that sell on easily, priced between `low` and `high` dollars, from shops that were always there."""
@@ -170,11 +265,11 @@ class Script:
     ) -> tuple[np.ndarray, int]:
         """An order of `product` at `t`, sometimes of two; returns its row and the moment of paying."""
         world = self.world
-        items = 1 if "amount" in more else 1 + int(self.rng.random() < 0.12)
+        items = 1 if "amount" in more else more.pop("pieces", 1 + int(self.rng.random() < 0.12))
         columns: Fields = {
             "order": int(world.take("order", 1)[0]), "seller": int(world.sellers.account[world.products.seller[product]]),
-            "product": product, "category": int(world.products.category[product]), "items": items, "amount": self.price(product, items),
-            "address": address, **who, **more,
+            "product": product, "category": int(world.products.category[product]), "items": 1, "quantity": items,
+            "amount": self.price(product, items), "address": address, **who, **more,
         }  # fmt: skip
         row = self.add("order", t, technique, **columns)
         return row, t + self.pause(38)
@@ -195,11 +290,59 @@ class Script:
         return self.add("payment_failed", t, technique, reason=reason, **_carried(order, card), **label)
 
     def consequences(self, order: np.ndarray, payment: np.ndarray) -> None:
-        """The honest seller ships; the card's owner disputes, if that is how the loss comes to light."""
+        """The honest seller ships, it arrives; the card's owner disputes, if that is how the loss comes to light."""
         _, parcels = shipments(self.world, order, payment["t"], self.rng)
-        self.plain(parcels)
+        for rows in parcels:
+            self.plain(rows)
+        self.dispute(payment)
+
+    def dispute(self, payment: np.ndarray) -> None:
+        """The bank's chargeback, where the label of a payment by card comes from one."""
         if payment["source"][0] == SOURCE["chargeback"] and payment["card"][0] >= 0:
-            self.plain(chargebacks(payment, payment["label_t"]))
+            self.plain(chargebacks(payment, payment["label_t"], WHY["fraud"]))
+
+    def carrier(self, kind: str, t: int, order: np.ndarray, **columns: Any) -> np.ndarray:
+        """A row that the carrier or the bank writes about an order."""
+        what: Fields = {"account": int(order["account"][0]), "order": int(order["order"][0]), "seller": int(order["seller"][0])}
+        return block(kind, 1, t=t, **{**what, **columns})
+
+    def send_back(self, order: np.ndarray, t: int, technique: str, why: str, condition: str | None, amount: int, loss: int, who: Fields, **label: Any) -> None:
+        """Ask for money back at `t`; with a `condition` a parcel goes back first, and is opened by the warehouse days later."""
+        world = self.world
+        seller, product, number = int(order["seller"][0]), int(order["product"][0]), int(order["order"][0])
+        category = int(order["category"][0])
+        if condition is not None:
+            self.add(
+                "return", t, technique, account=who["account"], seller=seller, order=number, product=product, category=category, amount=amount,
+                why=WHY[why], condition=CONDITION[condition], tracking=int(world.take("tracking", 1)[0]),
+                weight=int(self.rng.integers(20, 90) if condition == "empty" else self.rng.integers(150, 900)), **label,
+            )  # fmt: skip
+            t += self.later(4, 60)
+        self.add(
+            "refund", t, technique, seller=seller, order=number, product=product, category=category, amount=amount, loss=loss,
+            method=METHOD["original"], why=WHY[why], **who, **label,
+        )  # fmt: skip
+
+    def victim_order(self, buyer: int, product: int, t: int, **more: Any) -> tuple[np.ndarray, np.ndarray]:
+        """An order of a real customer at a shop of the campaign, in good faith: no fraud on the buyer's side."""
+        world, who = self.world, self.world.accounts
+        ip = int(home_address(world, np.array([buyer]), (t - START) // DAY)[0])
+        seat: Fields = {"account": buyer, "device": int(who.first[buyer]), "ip": ip, "session": self.session()}
+        amount = self.price(product)
+        order = block(
+            "order", 1, t=t, order=self.world.take("order", 1), seller=world.sellers.account[world.products.seller[product]], product=product,
+            category=world.products.category[product], items=1, quantity=1, amount=amount, address=who.address[buyer], **seat, **more,
+        )  # fmt: skip
+        payment = block("payment", 1, t=t + self.pause(45), **_carried(order, int(who.card[buyer])))
+        self.plain(order)
+        self.plain(payment)
+        return order, payment
+
+    def verdict(self, t: int, who: Fields, verdict: str, chance: float) -> None:
+        """The bot detection in front of the market may notice a session: less often the more care was taken."""
+        if self.rng.random() < chance:
+            sure = int(np.clip(self.rng.normal(88, 8), 51, 99))
+            self.plain(block("traffic_verdict", 1, t=t + self.pause(5), verdict=VERDICT[verdict], certainty=sure, **who))
 
     def chargeback_at(self, t: int) -> int:
         """When a disputed payment becomes known: 5 to 45 days later, most within three weeks."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shopward.market.campaigns.script import Fields, Script
+from shopward.market.campaigns.script import Fields, Kind, Script
 from shopward.market.rows import CATEGORY, CHANGE, HOUR, METHOD, REASON
 
 RESALE = 0.52  # of the shop price, after the reshipper's share
@@ -41,12 +41,12 @@ QUIET = Way((0.03, 0.07), (6, 22), (1, 3), (1, 4), 0.05, (10, 110), 1, 0.95, (35
 
 def plan(script: Script) -> None:
     """Stuff until enough accounts fit, then cash out the best of them."""
-    way, rng = (QUIET if script.hard else LOUD), script.rng
+    way, rng = script.way(LOUD, QUIET), script.rng
     basket = float(np.sqrt(way.price[0] * way.price[1])) * 1.25
     wanted = max(2, round(script.target / (basket * 1.15)))
     victims = script.people(max(wanted, round(wanted / rng.uniform(0.35, 0.6))))
     hits = _stuffing(script, way, victims)
-    drops = script.world.take("address", max(1, wanted // (2 if script.hard else 4)))
+    drops = script.world.take("address", max(1, wanted // (2 if script.careful else 4)))
     script.actor("address", drops, "drop")
     hosts = _hosts(script, way, len(hits))
     emptied = 0
@@ -71,6 +71,7 @@ def _stuffing(script: Script, way: Way, victims: np.ndarray) -> list[tuple[int, 
     email[account >= 0] = world.accounts.email[account[account >= 0]]
     device = _shared(script.devices, way.tries_per_device, tries, rng)
     ip = _shared(lambda n: _exits(script, way, n), way.tries_per_ip, tries, rng)
+    script.scripted(device, 0.1 if script.careful else 0.8)
     fitted = np.zeros(tries, dtype=bool)
     fitted[hit] = True
     reason = np.where(fitted, -1, np.where(account >= 0, REASON["bad_password"], REASON["unknown_account"]))
@@ -80,6 +81,10 @@ def _stuffing(script: Script, way: Way, victims: np.ndarray) -> list[tuple[int, 
         method=METHOD["password"], success=fitted.astype(np.int64), reason=reason, new_device=np.where(account >= 0, 1, -1),
         known=np.maximum(found, t + HOUR),
     )  # fmt: skip
+    session = script.blocks[-1]["session"]
+    for i in range(0, tries, 25):
+        seat = {"device": int(device[i]), "ip": int(ip[i]), "session": int(session[i])}
+        script.verdict(int(t[i]), seat, "stuffing", 0.02 if script.careful else 0.3)
     script.actor("device", device, "stuffing_device")
     script.actor("ip", ip, "stuffing_exit")
     script.actor("account", victims, "victim")
@@ -103,7 +108,7 @@ def _exits(script: Script, way: Way, n: int) -> np.ndarray:
 
 def _hosts(script: Script, way: Way, n: int) -> list[int]:
     """The machines that shop with the accounts."""
-    pool = script.devices(max(1, -(-n // way.victims_per_device)), phones=script.hard)
+    pool = script.devices(max(1, -(-n // way.victims_per_device)), phones=script.careful)
     script.actor("device", pool, "cash_out_device")
     return pool[np.arange(n) // way.victims_per_device].tolist()
 
@@ -131,7 +136,7 @@ def _cash_out(script: Script, way: Way, victim: int, fits: int, device: int, dro
     )
     if rng.random() < 0.5:
         t += script.pause(50)
-        passed = rng.random() < (0.6 if script.hard else 0.4)  # a read mailbox, a talked-out code
+        passed = rng.random() < (0.6 if script.careful else 0.4)  # a read mailbox, a talked-out code
         script.add("challenge_result", t, "T1111", method=METHOD["sms"], success=int(passed), **who, **label)
         if not passed:
             return 0
@@ -181,3 +186,6 @@ def _buy(script: Script, way: Way, t: int, who: Fields, drops: np.ndarray, repor
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
         bought, t = 1, t + script.pause(300)
     return bought
+
+
+KIND = Kind("account_takeover", plan, share=0.0013, haul=900.0, likeness="travellers on a new phone who forgot their password and send a present")
