@@ -206,7 +206,7 @@ def _judged(text: str, found: re.Match[str], offset: int) -> Hit | None:
     if means in ("number", "version", "card", "account", "ip"):
         return None
     if kind == "mobile":
-        good = _MOBILE.fullmatch(digits[-11:])
+        good = _MOBILE.fullmatch(digits[-11:]) is not None
         return ("cn_mobile", start - (text[start - 1 : start] == "+"), end, 0.93) if good else None
     if kind == "nanp" and text[start - 1 : start] == "(" and ")" in found[0]:
         start -= 1
