@@ -63,7 +63,11 @@ def _python(rulebook: Rulebook) -> float:
     """Events a second of every rule that reads only numbers, in generated Python over ready values."""
     kept = Rulebook.from_files(dict(rulebook.files))
     numbers = {name for name, f in rulebook.features.items() if f.type == "number"}
-    kept.rules = {r.id: r for r in kept.rules.values() if set(r.when.features) <= numbers and not r.when.fields and not r.when.lists}
+    kept.rules = {
+        r.id: r
+        for r in kept.rules.values()
+        if set(r.when.features) <= numbers and not r.when.fields and not r.when.lists
+    }
     rng = np.random.default_rng(3)
     values = [dict.fromkeys(numbers, 0.0) | {name: float(v) for name, v in zip(numbers, rng.exponential(2.0, len(numbers)), strict=True)} for _ in range(PYTHON_EVENTS)]  # fmt: skip
     fire, before = as_python(kept), time.process_time()

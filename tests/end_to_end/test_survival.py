@@ -327,13 +327,30 @@ def test_breaking_off_in_the_middle_of_a_batch_never_saves_half_a_state(tmp_path
         patch.setattr(engine.rules, "fire", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.decide_events(stream[10:20])
-    with pytest.raises(CorruptStore, match="restart to recover"):
-        engine.decide_events(stream[10:20])
     engine.close()
     engine = opened(tmp_path)
     assert engine.state_hash() == good and engine.seq == 10
     assert len(engine.decide_events(stream[10:20])) == 10
     engine.close()
+
+
+def test_after_breaking_off_memory_is_built_again_and_deciding_goes_on(tmp_path, stream, monkeypatch):
+    whole = opened(tmp_path / "whole")
+    whole.decide_events(stream[:20])
+    engine = opened(tmp_path / "broken")
+    engine.decide_events(stream[:10])
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.rules, "fire", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.decide_events(stream[10:20])
+    assert len(engine.decide_events(stream[10:20])) == 10
+    assert engine.seq == whole.seq == 20
+    engine.close()
+    whole.close()
 
 
 def test_the_folder_is_free_again_after_it_could_not_be_opened(tmp_path, monkeypatch):
