@@ -98,7 +98,7 @@ class Engine:
         self.windows = Windows(rulebook, self.seed, mode=mode)
         self.needs = columns_of(rulebook) | self.windows.needs
         self.usual = Usual(rulebook)
-        env = tables(rulebook, self.lists) | {"USUAL": self.usual.shown}
+        env: dict[str, Any] = tables(rulebook, self.lists) | {"USUAL": self.usual.shown}
         self.row_features = RowFeatures(rulebook, self.windows, self.seed, env)
         self.rules = Rules(rulebook, self.windows, self.seed, env, mode)
         self._one: Callable[[dict], Decision] | None = None

@@ -136,7 +136,12 @@ class Usual:
             return
         self._slot = np.array(arrays["slot"])
         n = self._used = len(arrays["total"])
-        mine = {"counts": self._counts, "total": self._total, "seen": self._seen, "distinct": self._distinct}
+        mine: dict[str, np.ndarray] = {
+            "counts": self._counts,
+            "total": self._total,
+            "seen": self._seen,
+            "distinct": self._distinct,
+        }
         for name, array in mine.items():
             array[:n] = arrays[name]
 
