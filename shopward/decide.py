@@ -24,6 +24,7 @@ from shopward.declare.types import Rule
 from shopward.errors import BadEvent, UsageError
 from shopward.event import format_time, name_of
 from shopward.features.live import Block, Mode, Windows
+from shopward.features.usual import Usual
 from shopward.hashing import canonical_text
 from shopward.ingest import Clock, DeadLetters, Normaliser, from_dicts, read
 from shopward.lists import Entry, ListIndex
@@ -96,7 +97,8 @@ class Engine:
         self._list_writes = 0  # until those that ended long ago are forgotten
         self.windows = Windows(rulebook, self.seed, mode=mode)
         self.needs = columns_of(rulebook) | self.windows.needs
-        env = tables(rulebook, self.lists)
+        self.usual = Usual(rulebook)
+        env: dict[str, Any] = tables(rulebook, self.lists) | {"USUAL": self.usual.shown}
         self.row_features = RowFeatures(rulebook, self.windows, self.seed, env)
         self.rules = Rules(rulebook, self.windows, self.seed, env, mode)
         self._one: Callable[[dict], Decision] | None = None
@@ -196,6 +198,8 @@ class Engine:
         self.row_features.before(batch)
         block = self.windows.update(batch)
         self.row_features.after(batch, block)
+        if self.journal:
+            self.usual.watch(batch, block.values)
         self.seq = batch.seq0 + batch.n
         return block
 

@@ -27,7 +27,7 @@ from shopward.hashing import hash_strings
 from shopward.ingest import Normaliser
 from shopward.label import Label
 from shopward.lists import Entry
-from shopward.replay import WINDOWS, Replay, meaning
+from shopward.replay import USUAL, WINDOWS, Replay, meaning
 from shopward.store import snapshot
 from shopward.store.dedup import EVER, KEEP_MS, NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
@@ -410,7 +410,9 @@ class Journal:
         if self._half_way is not None:
             self._mend(engine)
         self.log.sync()
+        engine.usual.publish()
         arrays = {WINDOWS + name: array for name, array in engine.windows.snapshot().items()}
+        arrays |= {USUAL + name: array for name, array in engine.usual.snapshot().items()}
         meta = snapshot.Meta(
             seq=self.log.next_seq, frame=self.log.next_number, rulebook=engine.rulebook.version, seed=self.seed.hex(),
             state_hash=engine.state_hash(),
@@ -448,6 +450,7 @@ class Journal:
         known = self.log.first_seq if replay.snapshot_seq is None else replay.snapshot_seq
         self.snapshot_due = known + SNAPSHOT_EVERY
         engine.seq = self.log.next_seq
+        engine.usual.publish()
         self.switch(engine)
         self._snapshot_when_due(engine)  # after a long replay, so that the next one is short
 

@@ -19,7 +19,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One reason to believe something about one entity.
 
     `source` is who found it (`rule:coupon_fanout`), `what` a sentence, `entity` is `kind:id`, `ts` epoch milliseconds UTC,
-    `confidence` in [0, 1], `usual` what this value normally is (a number, a range or None when unknown).
+    `confidence` in [0, 1], `usual` what this value normally is (rules: the median and the 99th percentile among events of this type;
+    None when unknown).
 
     >>> e = Evidence(source="rule:card_testing", what="6 failed payments on one card in an hour", entity="card:c1",
     ...              feature="card_failed_1h", value=6, threshold="> 5", event_ids=("e9",), techniques=("F1018",), ts=1_767_225_600_000)

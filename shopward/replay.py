@@ -17,12 +17,14 @@ from shopward.lists import Entry
 from shopward.store.frames import Frame
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
     from shopward.store.snapshot import Snapshot
     from shopward.store.tables import Tables
 
-WINDOWS = "windows."
+WINDOWS, USUAL = "windows.", "usual."  # what the arrays of a snapshot belong to
 
 
 class Replay:
@@ -66,10 +68,16 @@ def restore(engine: Engine, found: Snapshot, windows: bool) -> None:
     engine.clock.value = found.meta.extra["clock"]
     engine.lists.restore(found.meta.extra["lists"])
     if windows:
-        engine.windows.restore({n.removeprefix(WINDOWS): a for n, a in found.arrays.items() if n.startswith(WINDOWS)})
+        engine.windows.restore(_arrays(found, WINDOWS))
+        engine.usual.restore(_arrays(found, USUAL))
+        engine.usual.publish()
         engine.seq = found.meta.seq
         if engine.state_hash() != found.meta.state_hash:
             raise CorruptStore(f"{found.path}: the state does not have the hash it was saved with")
+
+
+def _arrays(found: Snapshot, prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in found.arrays.items() if name.startswith(prefix)}
 
 
 def replay(engine: Engine, frame: Frame, lists: bool, tables: Tables | None = None) -> None:

@@ -67,7 +67,9 @@ class Why:
         source = writer.source()
         known = {"TECHNIQUES": rule.techniques, "MASK": _mask(seed), "KEY": key_of, "NUMBER": number, "PAIR": pair,
                  "EXACT": exact, "TEXT": text, "int": int, "Evidence": Evidence, "nan": nan}  # fmt: skip
-        return cls(define(source, "why", {**env, **known}), "listed(" in source or "SAID(" in source, source)
+        return cls(
+            define(source, "why", {"USUAL": {}, **env, **known}), "listed(" in source or "SAID(" in source, source
+        )
 
 
 class _Writer:
@@ -260,8 +262,9 @@ class _Writer:
         body += self._headline(order)
         body.append(
             "    return Evidence(source={!r}, what=what, entity=entity, feature=feature, value=value, threshold=threshold, "
-            "event_ids=(event_id,), techniques=TECHNIQUES, ts=ts)".format(
-                f"{'shadow' if self.rule.state == 'shadow' else 'rule'}:{self.rule.id}"
+            "usual=USUAL.get(({}, feature)) if USUAL else None, event_ids=(event_id,), techniques=TECHNIQUES, ts=ts)".format(
+                f"{'shadow' if self.rule.state == 'shadow' else 'rule'}:{self.rule.id}",
+                repr(self.rule.on[0]) if len(self.rule.on) == 1 else "get('type')",
             )
         )
         whole = "\n".join(body)
