@@ -76,7 +76,11 @@ class AccessLog:
 
     def labels(self) -> pa.Table:
         """Requests that no ordinary visitor made: `request_id, ts, label, attack, campaign, technique`."""
-        noted = np.concatenate(self._noted) if self._noted else np.zeros(0, REQUEST)[["t", "number", "label", "campaign", "technique"]]
+        noted = (
+            np.concatenate(self._noted)
+            if self._noted
+            else np.zeros(0, REQUEST)[["t", "number", "label", "campaign", "technique"]]
+        )
         names = [f"campaign-{code:03d}" if code > 0 else None for code in noted["campaign"].tolist()]
         return pa.table({
             "request_id": self._texts.ids("request", noted["number"]),
@@ -112,7 +116,9 @@ def _who(log: np.ndarray, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
 def _carried(rows: np.ndarray, first: int, rng: np.random.Generator) -> np.ndarray:
     at = np.flatnonzero((rows["session"] >= 0) & (rows["type"] != CODE["traffic_verdict"]))
     types = rows["type"][at]
-    log = _who(_blank(len(at), t=rows["t"][at] + rows["lag"][at], kind=types, number=(first + at) * EVENT_REQUESTS), rows, at)
+    log = _who(
+        _blank(len(at), t=rows["t"][at] + rows["lag"][at], kind=types, number=(first + at) * EVENT_REQUESTS), rows, at
+    )
     log["status"] = np.array([e.status for e in ENDPOINTS[:FIRST_BESIDE]])[types]
     refused = (rows["success"][at] == 0) & np.isin(types, [CODE["login"], CODE["challenge_result"]])
     log["status"][refused] = 401
@@ -138,7 +144,9 @@ def _answer(log: np.ndarray, rng: np.random.Generator) -> None:
     size = np.array([e.bytes for e in ENDPOINTS])[log["kind"]]
     u = rng.random(len(log))
     cached = (u < 0.12) & (size > 5000) & (log["label"] < 0)
-    log["status"] = np.where(usual != 200, usual, np.where(u < 0.004, 404, np.where(u < 0.0055, 503, np.where(cached, 304, 200))))
+    log["status"] = np.where(
+        usual != 200, usual, np.where(u < 0.004, 404, np.where(u < 0.0055, 503, np.where(cached, 304, 200)))
+    )
     log["bytes"] = np.where(log["status"] == usual, _sizes(size, rng), 0)
     log["pick"] = rng.integers(0, 1 << 30, len(log))
 
@@ -151,14 +159,28 @@ def _daily(world: World, day: int, visits: int, rng: np.random.Generator) -> lis
     for code, (name, (_, label, rate)) in enumerate(DAILY.items()):
         n = int(rng.poisson(visits / 3000 * rate))
         hours = rng.uniform(13, 23, n) if label == "staff" else rng.uniform(0, 24, n)
-        log = _blank(n, t=START + day * DAY + (hours * 3_600_000).astype(np.int64), kind=FIRST_DAILY + code, label=LABEL[label])
-        program = "search_engine" if label == "good_bot" else "scanner" if label == "probing" else label if label in PROGRAM else "monitor"
+        log = _blank(
+            n, t=START + day * DAY + (hours * 3_600_000).astype(np.int64), kind=FIRST_DAILY + code, label=LABEL[label]
+        )
+        program = (
+            "search_engine"
+            if label == "good_bot"
+            else "scanner"
+            if label == "probing"
+            else label
+            if label in PROGRAM
+            else "monitor"
+        )
         if label == "staff":
             log["ip"] = office
             log["agent"] = 4 * VERSIONS
         else:
             scanners = net.pick_hosting(rng, n)
-            log["ip"] = scanners if label == "probing" else net.pick_hosting(np.random.default_rng(len(name)), 1)[0] + rng.integers(0, 4, n)
+            log["ip"] = (
+                scanners
+                if label == "probing"
+                else net.pick_hosting(np.random.default_rng(len(name)), 1)[0] + rng.integers(0, 4, n)
+            )
             log["agent"] = PROGRAM[program]
         if label == "probing":
             log["technique"] = TECHNIQUE["T1595"]
@@ -219,7 +241,9 @@ def _headers() -> tuple[str, ...]:
     browser = ',"accept":"application/json","accept-language":"en-US,en;q=0.9","accept-encoding":"gzip, br","host":"shop.example"}'
     program = ',"accept":"*/*","host":"shop.example"}'
     people = len(user_agents())
-    return tuple(f'{{"user-agent":"{agent}"' + (browser if code < people else program) for code, agent in enumerate(AGENTS))
+    return tuple(
+        f'{{"user-agent":"{agent}"' + (browser if code < people else program) for code, agent in enumerate(AGENTS)
+    )
 
 
 def _escaped(bodies: pa.Array) -> pa.Array:
@@ -234,10 +258,16 @@ def _fill(log: np.ndarray, rows: np.ndarray, world: World, texts_: Texts, what: 
         template = getattr(ENDPOINTS[kind], what)
         fine = log["status"][at] < 400
         text = _filled(template, log[at], rows[at], world, texts_) if template else pa.nulls(len(at), pa.string())
-        chunks.append(pc.if_else(pa.array(fine), text, pa.scalar(None, pa.string())) if what == "answer" and template else text)
+        chunks.append(
+            pc.if_else(pa.array(fine), text, pa.scalar(None, pa.string())) if what == "answer" and template else text
+        )
     place = np.empty(len(log), dtype=np.int64)
     place[np.concatenate([*where, np.empty(0, dtype=np.int64)]).astype(np.int64)] = np.arange(len(log))
-    return pa.concat_arrays([chunk.cast(pa.string()) for chunk in chunks]).take(pa.array(place)) if chunks else pa.nulls(0, pa.string())
+    return (
+        pa.concat_arrays([chunk.cast(pa.string()) for chunk in chunks]).take(pa.array(place))
+        if chunks
+        else pa.nulls(0, pa.string())
+    )
 
 
 def _filled(template: str, log: np.ndarray, rows: np.ndarray, world: World, texts_: Texts) -> pa.Array:

@@ -29,7 +29,12 @@ GRAMS = np.array([900, 450, 250, 1800, 600, 900, 1100, 420, 0, 0])  # a typical 
 COMMISSION = 8  # percent of an order that an affiliate gets
 REFERRAL = 500  # for a newcomer's first order, minor units
 # why honest people want their money back, and what the warehouse finds in an honest parcel
-REASONS = ((WHY["changed_mind"], 0.58), (WHY["not_as_described"], 0.2), (WHY["damaged"], 0.13), (WHY["not_received"], 0.09))
+REASONS = (
+    (WHY["changed_mind"], 0.58),
+    (WHY["not_as_described"], 0.2),
+    (WHY["damaged"], 0.13),
+    (WHY["not_received"], 0.09),
+)
 FOUND = ((CONDITION["as_sent"], 0.84), (CONDITION["used"], 0.1), (CONDITION["damaged"], 0.05), (CONDITION["different"], 0.008),
          (CONDITION["empty"], 0.002))  # fmt: skip
 
@@ -63,7 +68,14 @@ def _cancelled(orders: np.ndarray, when: np.ndarray, rng: np.random.Generator) -
     rows["why"] = np.where(shop, WHY["out_of_stock"], WHY["changed_mind"])
     for name in ("device", "ip", "session"):
         rows[name] = np.where(shop, -1, orders[name])
-    back = carried("refund", orders, rows["t"] + 30 * SECOND, method=METHOD["original"], why=rows["why"], category=orders["category"])
+    back = carried(
+        "refund",
+        orders,
+        rows["t"] + 30 * SECOND,
+        method=METHOD["original"],
+        why=rows["why"],
+        category=orders["category"],
+    )
     return [rows, back]
 
 
@@ -83,7 +95,9 @@ def parcel_weight(product: np.ndarray, category: np.ndarray, pieces: np.ndarray)
     return (one * np.maximum(pieces, 1) + 30).astype(np.int64)
 
 
-def shipments(world: World, orders: np.ndarray, when: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+def shipments(
+    world: World, orders: np.ndarray, when: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """When each order arrives (an hour after `when` if there is nothing to ship), and the rows of its parcel."""
     physical = SHIPPED[orders["category"]]
     sent, n = orders[physical], int(physical.sum())
@@ -91,7 +105,13 @@ def shipments(world: World, orders: np.ndarray, when: np.ndarray, rng: np.random
     letter = rng.random(n) < 0.18
     tracking = world.take("tracking", n)
     weight = parcel_weight(sent["product"], sent["category"], sent["quantity"])
-    what = {"tracking": tracking, "weight": weight, "address": sent["address"], "order": sent["order"], "seller": sent["seller"]}
+    what = {
+        "tracking": tracking,
+        "weight": weight,
+        "address": sent["address"],
+        "order": sent["order"],
+        "seller": sent["seller"],
+    }
     rows = block(
         "shipment", n, t=at, lag=_batched(n, rng), account=sent["seller"], other=sent["account"], items=sent["items"],
         method=np.where(letter, METHOD["letter"], METHOD["parcel"]), **what,
@@ -112,7 +132,9 @@ def _batched(n: int, rng: np.random.Generator) -> np.ndarray:
     return rng.exponential(40 * SECOND, n).astype(np.int64)
 
 
-def _later_visit(world: World, kind: str, orders: np.ndarray, when: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
+def _later_visit(
+    world: World, kind: str, orders: np.ndarray, when: np.ndarray, day: int, rng: np.random.Generator
+) -> np.ndarray:
     """Rows of a short visit at a later time, in the hours people are awake, from home."""
     n, who = len(orders), orders["account"]
     ahead = (when - START) // DAY
@@ -133,7 +155,9 @@ def _reviews(world: World, orders: np.ndarray, arrived: np.ndarray, day: int, rn
     return rows
 
 
-def _returns(world: World, orders: np.ndarray, arrived: np.ndarray, day: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _returns(
+    world: World, orders: np.ndarray, arrived: np.ndarray, day: int, rng: np.random.Generator
+) -> list[np.ndarray]:
     """The buyer asks for money back; where goods came, most send them back first and the warehouse opens the parcel."""
     n = len(orders)
     rows = _later_visit(world, "refund", orders, arrived + rng.gamma(2, 2.2 * DAY, n).astype(np.int64), day, rng)

@@ -67,7 +67,10 @@ def _opinions(world: World, visits: Visits, day: int, rng: np.random.Generator) 
     liked, live = demand(world, visits.clock[likes], rng), visits.live[likes]
     seen = np.where(live >= 0, -1, liked)
     whom = np.where(live >= 0, world.creators.account[live], world.sellers.account[world.products.seller[liked]])
-    return [rows, visits.rows("like", likes, t=_around(visits, likes, rng), other=whom, product=seen, room=rooms(live, day))]
+    return [
+        rows,
+        visits.rows("like", likes, t=_around(visits, likes, rng), other=whom, product=seen, room=rooms(live, day)),
+    ]
 
 
 def rooms(creator: np.ndarray, day: int) -> np.ndarray:
@@ -80,13 +83,17 @@ def _ads(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
     at = np.flatnonzero(rng.random(visits.n) < 0.06)
     product = demand(world, visits.clock[at], rng)
     cost = np.maximum(5, np.rint(rng.lognormal(np.log(42), 0.6, len(at)))).astype(np.int64)
-    return visits.rows("ad_click", at, t=visits.began[at] + 20 * SECOND, ad=product, amount=cost, **_offer(world, product))
+    return visits.rows(
+        "ad_click", at, t=visits.began[at] + 20 * SECOND, ad=product, amount=cost, **_offer(world, product)
+    )
 
 
 def _links(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
     at = np.flatnonzero(visits.via >= 0)
     product = np.where(visits.wish[at] >= 0, visits.wish[at], demand(world, visits.clock[at], rng))
-    return visits.rows("affiliate_click", at, t=visits.began[at] + 5 * SECOND, affiliate=visits.via[at], **_offer(world, product))
+    return visits.rows(
+        "affiliate_click", at, t=visits.began[at] + 5 * SECOND, affiliate=visits.via[at], **_offer(world, product)
+    )
 
 
 def _messages(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
@@ -95,10 +102,14 @@ def _messages(world: World, visits: Visits, rng: np.random.Generator) -> np.ndar
     n = len(at)
     product = demand(world, visits.clock[at], rng)
     common = rng.random(n) < 0.25
-    text = np.where(common, 5_000_000 + (rng.random(n) ** 2 * COMMON_TEXTS).astype(np.int64), 6_000_000 + world.take("text", n))
+    text = np.where(
+        common, 5_000_000 + (rng.random(n) ** 2 * COMMON_TEXTS).astype(np.int64), 6_000_000 + world.take("text", n)
+    )
     contact = np.where(rng.random(n) < 0.025, 1, -1)
     offer = _offer(world, product)
-    rows = visits.rows("message", at, t=_around(visits, at, rng), other=offer["seller"], text=text, contact=contact, **offer)
+    rows = visits.rows(
+        "message", at, t=_around(visits, at, rng), other=offer["seller"], text=text, contact=contact, **offer
+    )
     return stack([rows, _answers(world, rows, rng)])
 
 
@@ -123,4 +134,6 @@ def _samples(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarr
     product = demand(world, visits.clock[at], rng)
     worth = np.minimum(world.products.price[product], 1500)
     address = world.accounts.address[visits.account[at]]
-    return visits.rows("free_sample", at, t=_around(visits, at, rng), amount=worth, address=address, **_offer(world, product))
+    return visits.rows(
+        "free_sample", at, t=_around(visits, at, rng), amount=worth, address=address, **_offer(world, product)
+    )

@@ -39,7 +39,11 @@ class Ledger:
 
     def book(self, day: int, rows: np.ndarray) -> None:
         """Book a day's payments, refunds, gifts and commissions."""
-        for kind, role, share in (("payment", "seller", SELLER_SHARE), ("live_gift", "creator", CREATOR_SHARE), ("commission", "affiliate", 100)):
+        for kind, role, share in (
+            ("payment", "seller", SELLER_SHARE),
+            ("live_gift", "creator", CREATOR_SHARE),
+            ("commission", "affiliate", 100),
+        ):
             some = rows[rows["type"] == CODE[kind]]
             self._held[day + HOLD_DAYS].append((some[role], some["amount"] * share // 100))
         back = rows[rows["type"] == CODE["refund"]]
@@ -119,14 +123,23 @@ def _listings(
     )  # fmt: skip
 
 
-def _prices_and_stock(world: World, rng: np.random.Generator, shop: np.ndarray, t: np.ndarray, base: dict[str, np.ndarray]) -> list[np.ndarray]:
+def _prices_and_stock(
+    world: World, rng: np.random.Generator, shop: np.ndarray, t: np.ndarray, base: dict[str, np.ndarray]
+) -> list[np.ndarray]:
     """Shops turn at their prices, by a few percent mostly, and count their stock."""
     out = []
     for kind, chance in (("price_change", 0.12), ("stock", 0.2)):
         at = np.flatnonzero(rng.random(len(shop)) < chance)
         product = _own_product(world, shop[at], rng)
         same = {name: values[at] for name, values in base.items()}
-        rows = block(kind, len(at), t=t[at] + rng.integers(2 * MINUTE, 30 * MINUTE, len(at)), seller=same["account"], product=product, **same)
+        rows = block(
+            kind,
+            len(at),
+            t=t[at] + rng.integers(2 * MINUTE, 30 * MINUTE, len(at)),
+            seller=same["account"],
+            product=product,
+            **same,
+        )
         if kind == "price_change":
             price = world.products.price[product]
             rows["category"], rows["before"] = world.products.category[product], price
@@ -145,7 +158,12 @@ def _slips(world: World, day: int) -> np.ndarray:
             continue
         shop = int(world.products.seller[slip.product])
         who = world.sellers.account[[shop]]
-        base = {"account": who, "device": world.accounts.second[who], "ip": home_address(world, who, day), "session": world.take("session", 1)}
+        base = {
+            "account": who,
+            "device": world.accounts.second[who],
+            "ip": home_address(world, who, day),
+            "session": world.take("session", 1),
+        }
         for t, new, old in ((slip.start, slip.wrong, slip.right), (slip.end, slip.right, slip.wrong)):
             out.append(block("price_change", 1, t=t, seller=who, product=slip.product, category=world.products.category[slip.product],
                              amount=new, before=old, **base))  # fmt: skip

@@ -13,9 +13,7 @@ import numpy as np
 
 from shopward.market.afterwards import REFERRAL, aftermath, commissions
 from shopward.market.rhythm import busyness, moments, presents, wallet_share
-
 from shopward.market.rows import (
-    CATEGORIES,
     CHANGE,
     DAY,
     HOUR,
@@ -112,10 +110,15 @@ def arrivals(world: World, day: int, rng: np.random.Generator) -> Visits:
     ]
     account = np.concatenate([who for who, _, _ in groups])
     clock = np.concatenate([when for _, when, _ in groups])
-    why = {name: np.concatenate([np.broadcast_to(g[2].get(name, -1), len(g[0])) for g in groups]) for name in ("joins", "sale", "live", "via", "wish")}
+    why = {
+        name: np.concatenate([np.broadcast_to(g[2].get(name, -1), len(g[0])) for g in groups])
+        for name in ("joins", "sale", "live", "via", "wish")
+    }
     joins = why.pop("joins") == 1
     linked = (why["via"] < 0) & (rng.random(len(account)) < 0.03) & (why["live"] < 0)
-    why["via"] = np.where(linked, world.creators.account[rng.integers(0, world.first_creators, len(account))], why["via"])
+    why["via"] = np.where(
+        linked, world.creators.account[rng.integers(0, world.first_creators, len(account))], why["via"]
+    )
     known = (world.accounts.reg[account] < clock) | joins
     order = np.flatnonzero(known)[np.argsort(clock[known], kind="stable")]
     account, clock, joins = account[order], clock[order], joins[order]
@@ -170,7 +173,13 @@ def _bargain_hunters(world: World, day: int, rng: np.random.Generator) -> list[G
     for slip in world.slips:
         if slip.day == day:
             who = _crowd(world, round(world.accounts.n * 0.0025 * lively(world)), rng)
-            out.append((who, slip.start + (rng.beta(2, 1.4, len(who)) * (slip.end - slip.start)).astype(np.int64), {"wish": slip.product}))
+            out.append(
+                (
+                    who,
+                    slip.start + (rng.beta(2, 1.4, len(who)) * (slip.end - slip.start)).astype(np.int64),
+                    {"wish": slip.product},
+                )
+            )
     return out
 
 
@@ -180,10 +189,7 @@ def _fans(world: World, day: int, rng: np.random.Generator) -> Group:
     pool = np.flatnonzero(world.accounts.gifter > 0)
     if not len(pool):
         return pool, pool, {}
-    size = rng.poisson(
-        np.minimum(5 + 90 / (1 + creators), max(2.0, len(pool) / 12))
-        * lively(world)
-    )
+    size = rng.poisson(np.minimum(5 + 90 / (1 + creators), max(2.0, len(pool) / 12)) * lively(world))
     creator = np.repeat(creators, size)
     weight = world.accounts.gifter[pool] ** 0.5
     fan = rng.choice(pool, len(creator), p=weight / weight.sum())
@@ -399,7 +405,13 @@ def gifts(world: World, visits: Visits, day: int, rng: np.random.Generator) -> n
 def purchases(world: World, visits: Visits, coupon: np.ndarray, day: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Orders with their payments and everything that follows from them."""
     who = world.accounts
-    chance = 0.087 * who.convert[visits.account] * np.where(coupon >= 0, 5.0, 1.0) * np.where(visits.joins, 1.3, 1.0) * np.where(visits.wish >= 0, 3.0, 1.0)
+    chance = (
+        0.087
+        * who.convert[visits.account]
+        * np.where(coupon >= 0, 5.0, 1.0)
+        * np.where(visits.joins, 1.3, 1.0)
+        * np.where(visits.wish >= 0, 3.0, 1.0)
+    )
     baskets = np.minimum(rng.poisson(np.minimum(chance, 0.9)), 3) * (visits.inside & (visits.live < 0))
     out = []
     for turn in range(int(baskets.max(initial=0))):
@@ -415,7 +427,9 @@ def purchases(world: World, visits: Visits, coupon: np.ndarray, day: int, rng: n
     return out
 
 
-def _orders(world: World, visits: Visits, at: np.ndarray, coupon: np.ndarray, day: int, rng: np.random.Generator) -> np.ndarray:
+def _orders(
+    world: World, visits: Visits, at: np.ndarray, coupon: np.ndarray, day: int, rng: np.random.Generator
+) -> np.ndarray:
     who, n = visits.account[at], len(at)
     product = _choose(world, visits, at, rng)
     seller, category = world.products.seller[product], world.products.category[product]
@@ -464,7 +478,9 @@ def _referrals(world: World, orders: np.ndarray, rng: np.random.Generator) -> np
     """Who invited a friend is credited for the friend's first order."""
     invited = orders[world.accounts.referrer[orders["account"]] >= 0]
     when = invited["t"] + rng.integers(HOUR, 2 * DAY, len(invited))
-    return commissions(invited, when, world.accounts.referrer[invited["account"]], np.full(len(invited), REFERRAL), "referral")
+    return commissions(
+        invited, when, world.accounts.referrer[invited["account"]], np.full(len(invited), REFERRAL), "referral"
+    )
 
 
 def postage(rng: np.random.Generator, category: np.ndarray) -> np.ndarray:

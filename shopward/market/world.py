@@ -91,7 +91,9 @@ class World:
     first_products: int = 0  # how many products existed before any campaign
     evergreen: int = 0  # the best-selling product of a seller who was always there
     next: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("order", "session", "bank", "address", "text", "email", "coupon", "document", "tracking", "image"), 0)
+        default_factory=lambda: dict.fromkeys(
+            ("order", "session", "bank", "address", "text", "email", "coupon", "document", "tracking", "image"), 0
+        )
     )
 
     @property
@@ -111,7 +113,12 @@ class World:
         return self.take("email", n) * 16 + domains
 
     def new_devices(
-        self, rng: np.random.Generator, n: int, kinds: tuple[int, ...] = PHONE_AGENTS, old: float = 0.45, emulated: float = 0.003
+        self,
+        rng: np.random.Generator,
+        n: int,
+        kinds: tuple[int, ...] = PHONE_AGENTS,
+        old: float = 0.45,
+        emulated: float = 0.003,
     ) -> np.ndarray:
         """Devices with a user agent; `old` is the chance to lag one more version behind."""
         version = np.minimum(rng.geometric(1 - old, n) - 1, VERSIONS - 1)
@@ -382,7 +389,10 @@ def _posts_and_slips(world: World, rng: np.random.Generator) -> None:
         world.posts.append((*place, int(rng.integers(0, world.creators.n)), int(rng.choice(established))))
     dear = established[world.products.price[established] > 3000]
     for _ in range(max(1, round(world.days / 9))):
-        day, product = int(rng.integers(min(1, world.days - 1), world.days)), int(rng.choice(dear if len(dear) else established))
+        day, product = (
+            int(rng.integers(min(1, world.days - 1), world.days)),
+            int(rng.choice(dear if len(dear) else established)),
+        )
         start = START + day * DAY + int(rng.uniform(7, 19) * HOUR)
         right = int(world.products.price[product])
         wrong = max(99, right // int(rng.choice([10, 10, 100, 5])))

@@ -55,7 +55,15 @@ def test_a_loss_is_booked_where_the_money_leaves(market, hard):
             event = events[event_id]
             if row["amount"]:
                 assert event["type"] in LEAVES[kind[row["campaign"]]]
-            if row["amount"] and event["type"] in ("payment", "seller_payout", "refund", "live_gift", "commission", "free_sample", "ad_click"):
+            if row["amount"] and event["type"] in (
+                "payment",
+                "seller_payout",
+                "refund",
+                "live_gift",
+                "commission",
+                "free_sample",
+                "ad_click",
+            ):
                 assert row["amount"] == event["amount"]
 
 
@@ -115,7 +123,9 @@ def test_fraud_is_rare_by_value_and_by_count(adversary):
             paid, stolen = paid + payments["amount"].sum(), stolen + payments["amount"][bad].sum()
             count, fraud = count + len(payments), fraud + bad.sum()
     assert 0.003 < stolen / paid < 0.015
-    assert 0.002 < fraud / count < (0.02 if adversary == "normal" else 0.03)  # the careful make smaller, more numerous payments
+    assert (
+        0.002 < fraud / count < (0.02 if adversary == "normal" else 0.03)
+    )  # the careful make smaller, more numerous payments
 
 
 def test_honest_people_make_mistakes_at_honest_rates(market):

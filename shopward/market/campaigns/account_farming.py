@@ -33,7 +33,16 @@ def plan(script: Script) -> None:
     """Sign up, tap, hand over."""
     way, rng = script.way(LOUD, QUIET), script.rng
     n = max(10, round(script.target * 100 / LOSS))
-    people = crew(script, n, way.per_device, way.per_exit, warm=False, disposable=way.disposable, role="farmed", emulator=way.emulator)
+    people = crew(
+        script,
+        n,
+        way.per_device,
+        way.per_exit,
+        warm=False,
+        disposable=way.disposable,
+        role="farmed",
+        emulator=way.emulator,
+    )
     script.uses("SW-1003", "SW-1004", *(() if script.careful else ("SW-1005",)))
     for i, t in enumerate(moments(script, n, way.hours)):
         label: Fields = {"source": "security", "known": t + int(rng.uniform(4, 30) * DAY)}
@@ -70,8 +79,22 @@ def _sell(script: Script, t: int, who: Fields, label: Fields) -> None:
     fresh = int(world.new_emails(rng, 1)[0])
     script.add("profile_change", t, "F1005.004", changed=CHANGE["email"], email=fresh, new_device=1, **seat, **label)
     if rng.random() < 0.5:
-        script.add("profile_change", t + script.pause(40), "F1005.004", changed=CHANGE["password"], new_device=1, **seat, **label)
+        script.add(
+            "profile_change",
+            t + script.pause(40),
+            "F1005.004",
+            changed=CHANGE["password"],
+            new_device=1,
+            **seat,
+            **label,
+        )
     script.books.earn(1, PRICE)
 
 
-KIND = Kind("account_farming", plan, share=0.0002, haul=130.0, likeness="a school class that joins for one gift, and people who get a new phone")
+KIND = Kind(
+    "account_farming",
+    plan,
+    share=0.0002,
+    haul=130.0,
+    likeness="a school class that joins for one gift, and people who get a new phone",
+)

@@ -39,17 +39,32 @@ def plan(script: Script) -> None:
     t = script.start + np.sort(rng.uniform(0, rng.uniform(*way.hours) * HOUR, n)).astype(np.int64)
     devices = script.devices(max(1, n // way.clicks_per_device), phones=script.careful)
     exits = script.homes(script.countries(max(1, n // way.clicks_per_ip)))
-    device, ip, session = devices[rng.integers(0, len(devices), n)], exits[rng.integers(0, len(exits), n)], world.take("session", n)
+    device, ip, session = (
+        devices[rng.integers(0, len(devices), n)],
+        exits[rng.integers(0, len(exits), n)],
+        world.take("session", n),
+    )
     spent = np.maximum(5, cost * rng.lognormal(0, 0.15, n)).astype(np.int64)
     script.add(
         "ad_click", t, "OAT-003", n=n, ad=ad, product=ad, seller=int(world.sellers.account[shop]), amount=spent, loss=spent, device=device, ip=ip,
         session=session, source="seller_report",
     )  # fmt: skip
     for i in range(0, n, 10):
-        script.verdict(int(t[i]), {"device": int(device[i]), "ip": int(ip[i]), "session": int(session[i])}, "automation", way.caught)
+        script.verdict(
+            int(t[i]),
+            {"device": int(device[i]), "ip": int(ip[i]), "session": int(session[i])},
+            "automation",
+            way.caught,
+        )
     script.uses("SW-1024")
     script.books.pay(n * 0.01, "proxies")
     script.books.earn(n, cost / 100 * VALUE)
 
 
-KIND = Kind("ad_click_fraud", plan, share=0.0002, haul=110.0, likeness="shoppers who compare, and come back through the same placement five times")
+KIND = Kind(
+    "ad_click_fraud",
+    plan,
+    share=0.0002,
+    haul=110.0,
+    likeness="shoppers who compare, and come back through the same placement five times",
+)

@@ -56,15 +56,29 @@ def _self_refer(script: Script, way: Way, affiliate: int) -> None:
         t = enter(script, t, who, "SW-1018.002", **label)
         product = int(script.goods(50, 160, GOODS, 1)[0])
         seller = int(world.sellers.account[world.products.seller[product]])
-        script.add("affiliate_click", t, "SW-1018.002", affiliate=affiliate, product=product, seller=seller, **who, **label)
-        order, t = script.purchase(t + script.pause(25), who, product, int(homes[k]), "SW-1018.002", pieces=1, affiliate=affiliate, **label)
+        script.add(
+            "affiliate_click", t, "SW-1018.002", affiliate=affiliate, product=product, seller=seller, **who, **label
+        )
+        order, t = script.purchase(
+            t + script.pause(25), who, product, int(homes[k]), "SW-1018.002", pieces=1, affiliate=affiliate, **label
+        )
         payment = script.pay(t, order, int(cards[k]), "SW-1018.002", loss=0, **label)
         script.consequences(order, payment)
         _credit(script, affiliate, order, t + int(rng.uniform(1, 4) * DAY), "SW-1018.002", label)
         if rng.random() < way.back:
             who["session"] = script.session()
             sent = "as_sent"
-            script.send_back(order, t + int(rng.uniform(4, 8) * DAY), "SW-1018.002", "changed_mind", sent, int(order["amount"][0]), 0, who, **label)
+            script.send_back(
+                order,
+                t + int(rng.uniform(4, 8) * DAY),
+                "SW-1018.002",
+                "changed_mind",
+                sent,
+                int(order["amount"][0]),
+                0,
+                who,
+                **label,
+            )
 
 
 def _credit(script: Script, affiliate: int, order: np.ndarray, t: int, technique: str, label: Fields) -> None:
@@ -93,11 +107,20 @@ def _stuff(script: Script, way: Way, affiliate: int) -> None:
         source="payout_audit", known=t + (rng.uniform(8, 30, n) * DAY).astype(np.int64),
     )  # fmt: skip
     for i in rng.choice(n, min(orders, n), replace=False).tolist():
-        order, payment = script.victim_order(int(who[i]), int(product[i]), int(t[i]) + script.later(0.5, 20), affiliate=affiliate)
+        order, payment = script.victim_order(
+            int(who[i]), int(product[i]), int(t[i]) + script.later(0.5, 20), affiliate=affiliate
+        )
         script.consequences(order, payment)
         label: Fields = {"source": "payout_audit", "known": int(t[i]) + int(rng.uniform(12, 35) * DAY)}
         _credit(script, affiliate, order, int(order["t"][0]) + int(rng.uniform(1, 4) * DAY), "SW-1018.001", label)
     script.books.pay(n * 0.002, "traffic")
 
 
-KIND = Kind("affiliate_fraud", plan, share=0.0003, haul=160.0, likeness="a creator whose followers come at once through one link", days=5)
+KIND = Kind(
+    "affiliate_fraud",
+    plan,
+    share=0.0003,
+    haul=160.0,
+    likeness="a creator whose followers come at once through one link",
+    days=5,
+)

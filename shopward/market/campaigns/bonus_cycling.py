@@ -32,8 +32,20 @@ def plan(script: Script) -> None:
     way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     n = max(5, round(script.target / (WELCOME_OFF / 100)))
     home = script.countries(1).repeat(n)
-    people = crew(script, n, way.rounds_per_device, n, warm=False, disposable=0.2 * (not script.careful), role="cycler", country=home)
-    cards, address = world.new_cards(rng, home[: -(-n // way.rounds_per_card)]), drops(script, 1 if not script.careful else 2, "cycler")
+    people = crew(
+        script,
+        n,
+        way.rounds_per_device,
+        n,
+        warm=False,
+        disposable=0.2 * (not script.careful),
+        role="cycler",
+        country=home,
+    )
+    cards, address = (
+        world.new_cards(rng, home[: -(-n // way.rounds_per_card)]),
+        drops(script, 1 if not script.careful else 2, "cycler"),
+    )
     script.uses("SW-1006", "SW-1003")
     for i, t in enumerate(moments(script, n, way.hours)):
         who, label = people[i], {"source": "promo_audit", "known": t + int(rng.uniform(5, 25) * DAY)}
@@ -47,11 +59,24 @@ def plan(script: Script) -> None:
         order["loss"] = WELCOME_OFF
         payment = script.pay(t, order, int(cards[i // way.rounds_per_card]), "SW-1013", loss=0, **label)
         if rng.random() < way.returns:
-            what = {"seller": int(order["seller"][0]), "order": int(order["order"][0]), "product": product, "amount": gross - WELCOME_OFF}
-            script.add("order_cancel", t + script.later(0.1, 6), "SW-1013", why=WHY["changed_mind"], **what, **who, **label)
+            what = {
+                "seller": int(order["seller"][0]),
+                "order": int(order["order"][0]),
+                "product": product,
+                "amount": gross - WELCOME_OFF,
+            }
+            script.add(
+                "order_cancel", t + script.later(0.1, 6), "SW-1013", why=WHY["changed_mind"], **what, **who, **label
+            )
         else:
             script.consequences(order, payment)
         script.books.earn(1, WELCOME_OFF / 100)
 
 
-KIND = Kind("bonus_cycling", plan, share=0.0002, haul=110.0, likeness="a family tablet on which one after another opens an account")
+KIND = Kind(
+    "bonus_cycling",
+    plan,
+    share=0.0002,
+    haul=110.0,
+    likeness="a family tablet on which one after another opens an account",
+)

@@ -43,12 +43,23 @@ def plan(script: Script) -> None:
     cards = world.new_cards(rng, script.countries(len(homes)))
     praise = 1000 + world.take("text", max(2, n // 6))
     for i, t in enumerate(moments(script, n, way.hours)):
-        _false_order(script, way, shop, t, people[i % len(people)], int(homes[i % len(homes)]), int(cards[i % len(homes)]), int(rng.choice(praise)))
+        _false_order(
+            script,
+            way,
+            shop,
+            t,
+            people[i % len(people)],
+            int(homes[i % len(homes)]),
+            int(cards[i % len(homes)]),
+            int(rng.choice(praise)),
+        )
     script.books.pay(n * PER_ORDER, "brushers and stamps")
     script.books.earn(n, UPLIFT)
 
 
-def _false_order(script: Script, way: Way, shop: Shop, t: int, who: Fields, address: int, card: int, praise: int) -> None:
+def _false_order(
+    script: Script, way: Way, shop: Shop, t: int, who: Fields, address: int, card: int, praise: int
+) -> None:
     rng, product = script.rng, int(script.rng.choice(shop.products))
     label: Fields = {"source": "trust_audit", "known": t + int(rng.uniform(6, 30) * DAY)}
     t = enter(script, t, who, "SW-1020", **label)
@@ -65,4 +76,6 @@ def _false_order(script: Script, way: Way, shop: Shop, t: int, who: Fields, addr
         )  # fmt: skip
 
 
-KIND = Kind("brushing", plan, share=0.00015, haul=160.0, likeness="a new shop whose family and fans order first and praise it")
+KIND = Kind(
+    "brushing", plan, share=0.00015, haul=160.0, likeness="a new shop whose family and fans order first and praise it"
+)

@@ -44,7 +44,13 @@ def plan(script: Script) -> None:
     until = shop.opened + int(trade)
     sizes = rng.integers(way.orders_per_buyer[0], way.orders_per_buyer[1] + 1, orders)
     buyer_of = rng.permutation(np.repeat(np.arange(orders), sizes)[:orders])
-    people = crew(script, int(buyer_of.max()) + 1, per_device=way.buyers_per_device, disposable=0 if script.careful else 0.2, role="straw_buyer")
+    people = crew(
+        script,
+        int(buyer_of.max()) + 1,
+        per_device=way.buyers_per_device,
+        disposable=0 if script.careful else 0.2,
+        role="straw_buyer",
+    )
     homes = drops(script, -(-len(people) // (1 if script.careful else 3)), "straw_buyer")
     cards = world.new_cards(rng, script.countries(orders)).tolist()
     when = np.sort(rng.uniform(shop.opened + 6 * HOUR, until, orders)).astype(np.int64).tolist()
@@ -52,7 +58,11 @@ def plan(script: Script) -> None:
         _self_deal(script, shop, t, people[buyer], card, int(homes[buyer % len(homes)]))
     script.books.pay(PAPERS + STOLEN_CARD * orders, "papers and cards")
     take_money(script, shop, until + HOLD_DAYS * DAY + script.later(5, 40), "SW-1033", loss=DRAIN)
-    taken = sum(int(rows["amount"][0]) for rows in script.blocks if rows["type"][0] == CODE["payment"] and rows["campaign"][0] > 0)
+    taken = sum(
+        int(rows["amount"][0])
+        for rows in script.blocks
+        if rows["type"][0] == CODE["payment"] and rows["campaign"][0] > 0
+    )
     script.books.earn(1, taken / 100 * SELLER_SHARE / 100 * (1 - MULE_SHARE))
 
 

@@ -165,4 +165,10 @@ def _spend(script: Script, way: Way, proven: list[tuple[int, int]]) -> None:
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
 
 
-KIND = Kind("card_testing", plan, share=0.0011, haul=800.0, likeness="families whose cards fail in turns; first orders from a campus")
+KIND = Kind(
+    "card_testing",
+    plan,
+    share=0.0011,
+    haul=800.0,
+    likeness="families whose cards fail in turns; first orders from a campus",
+)

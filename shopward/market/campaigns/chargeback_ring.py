@@ -40,7 +40,9 @@ def plan(script: Script) -> None:
         who = people[k]
         label: Fields = {"source": "chargeback", "known": t + int(rng.uniform(12, 44) * DAY)}
         t = enter(script, t, who, "SW-1041", **label)
-        order, t = script.purchase(t, who, int(script.goods(*price, GOODS, 1)[0]), int(homes[k % len(homes)]), "SW-1041", pieces=1, **label)
+        order, t = script.purchase(
+            t, who, int(script.goods(*price, GOODS, 1)[0]), int(homes[k % len(homes)]), "SW-1041", pieces=1, **label
+        )
         payment = script.pay(t, order, int(cards[k]), "F1024", **label)
         script.consequences(order, payment)
         script.blocks[-1]["why"] = WHY["not_received" if rng.random() < 0.6 else "fraud"]
@@ -48,4 +50,10 @@ def plan(script: Script) -> None:
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
 
 
-KIND = Kind("chargeback_ring", plan, share=0.0004, haul=500.0, likeness="neighbours whose parcels were stolen from one staircase")
+KIND = Kind(
+    "chargeback_ring",
+    plan,
+    share=0.0004,
+    haul=500.0,
+    likeness="neighbours whose parcels were stolen from one staircase",
+)

@@ -37,20 +37,32 @@ def plan(script: Script) -> None:
     way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     brand = int(rng.choice(LUXURY))
     shop = open_shop(script, "SW-1031", way.price, 2, categories=GOODS, source="trust_audit", listed={"brand": brand})
-    more = add_products(world, rng, np.full(way.listings, world.products.seller[shop.products[0]]), rng.choice(GOODS, way.listings))
+    more = add_products(
+        world, rng, np.full(way.listings, world.products.seller[shop.products[0]]), rng.choice(GOODS, way.listings)
+    )
     world.products.price[more] = (rng.uniform(*way.price, way.listings).astype(np.int64) + 1) * 100 - 1
     claims, leads = rng.random(way.listings) < way.claimed, rng.random(way.listings) < way.diverts
     t = shop.opened + script.later(0.5, 10)
-    for some, columns in ((claims & ~leads, {"brand": brand}), (claims & leads, {"brand": brand, "contact": 1}), (~claims, {})):
-        t = put_up(script, more[some], t, shop.at(script), "SW-1031", shop.label, {**columns, "before": 29900}, way.one_image)
+    for some, columns in (
+        (claims & ~leads, {"brand": brand}),
+        (claims & leads, {"brand": brand, "contact": 1}),
+        (~claims, {}),
+    ):
+        t = put_up(
+            script, more[some], t, shop.at(script), "SW-1031", shop.label, {**columns, "before": 29900}, way.one_image
+        )
     n, _ = script.orders(way.price, 3)
     victims = script.people(n)
     script.actor("account", victims, "victim")
     until = t + int(rng.uniform(1, 4) * DAY)
-    for victim, when in zip(victims.tolist(), np.sort(rng.uniform(t, until, len(victims))).astype(np.int64).tolist(), strict=True):
+    for victim, when in zip(
+        victims.tolist(), np.sort(rng.uniform(t, until, len(victims))).astype(np.int64).tolist(), strict=True
+    ):
         order, payment = script.victim_order(victim, int(rng.choice(more)), when)
         amount = int(payment["amount"][0])
-        there = parcel(script, shop, order, when + script.later(5, 50), "SW-1031", int(rng.integers(150, 700)), loss=amount)
+        there = parcel(
+            script, shop, order, when + script.later(5, 50), "SW-1031", int(rng.integers(150, 700)), loss=amount
+        )
         if rng.random() < 0.35:
             script.plain(script.carrier(
                 "refund", there + script.later(8, 120), order, product=int(order["product"][0]), category=int(order["category"][0]), amount=amount,
@@ -61,4 +73,11 @@ def plan(script: Script) -> None:
     take_money(script, shop, until + HOLD_DAYS * DAY + script.later(2, 20), "SW-1033")
 
 
-KIND = Kind("counterfeit_wave", plan, share=0.0005, haul=450.0, likeness="an outlet that puts up its season of brand goods at once", days=5)
+KIND = Kind(
+    "counterfeit_wave",
+    plan,
+    share=0.0005,
+    haul=450.0,
+    likeness="an outlet that puts up its season of brand goods at once",
+    days=5,
+)

@@ -104,4 +104,10 @@ def _one(script: Script, way: Way, base: Fields, t: int, card: int, address: int
     script.books.earn(1, max(0.3, (RESALE * gross - (gross - off)) / 100))
 
 
-KIND = Kind("coupon_ring", plan, share=0.0004, haul=220.0, likeness="dormitories, families and handed-down phones that claim a welcome coupon each")
+KIND = Kind(
+    "coupon_ring",
+    plan,
+    share=0.0004,
+    haul=220.0,
+    likeness="dormitories, families and handed-down phones that claim a welcome coupon each",
+)

@@ -36,7 +36,9 @@ def plan(script: Script) -> None:
     until = shop.opened + int(rng.uniform(*way.days) * DAY)
     victims = script.people(n)
     script.actor("account", victims, "victim")
-    for victim, t in zip(victims.tolist(), np.sort(rng.uniform(shop.opened, until, len(victims))).astype(np.int64).tolist(), strict=True):
+    for victim, t in zip(
+        victims.tolist(), np.sort(rng.uniform(shop.opened, until, len(victims))).astype(np.int64).tolist(), strict=True
+    ):
         _cheat(script, way, shop, victim, t)
     take_money(script, shop, until + HOLD_DAYS * DAY + script.later(2, 30), "SW-1033")
     script.books.pay(160 + 2.0 * n, "papers, stamps, placements")
@@ -60,4 +62,11 @@ def _cheat(script: Script, way: Way, shop: Shop, victim: int, t: int) -> None:
         script.plain(back)
 
 
-KIND = Kind("empty_parcel", plan, share=0.0004, haul=400.0, likeness="a shop that sells stickers, screws and jewellery: light parcels, too", days=5)
+KIND = Kind(
+    "empty_parcel",
+    plan,
+    share=0.0004,
+    haul=400.0,
+    likeness="a shop that sells stickers, screws and jewellery: light parcels, too",
+    days=5,
+)

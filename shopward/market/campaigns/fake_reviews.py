@@ -11,7 +11,11 @@ from shopward.market.campaigns.identities import crew, drops, enter, moments
 from shopward.market.campaigns.script import Fields, Kind, Script
 from shopward.market.rows import CATEGORY, DAY
 
-MISLED, PRICE, COST = 700, 6.0, 1.8  # loss of misled buyers per review (minor units); dollars the agency gets and spends on one
+MISLED, PRICE, COST = (
+    700,
+    6.0,
+    1.8,
+)  # loss of misled buyers per review (minor units); dollars the agency gets and spends on one
 GOODS = (CATEGORY["beauty"], CATEGORY["home"], CATEGORY["toys"], CATEGORY["electronics"])
 
 
@@ -58,4 +62,10 @@ def _one(script: Script, t: int, who: Fields, product: int, address: int, card: 
     )  # fmt: skip
 
 
-KIND = Kind("fake_reviews", plan, share=0.0002, haul=120.0, likeness="a creator's followers who all bought one thing and liked it")
+KIND = Kind(
+    "fake_reviews",
+    plan,
+    share=0.0002,
+    haul=120.0,
+    likeness="a creator's followers who all bought one thing and liked it",
+)

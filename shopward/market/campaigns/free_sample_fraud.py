@@ -31,7 +31,15 @@ def plan(script: Script) -> None:
     """Ask, ask, ask."""
     way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     n = max(10, round(script.target / 9.5))
-    people = crew(script, -(-n // way.asks), way.per_device, 1 if script.careful else 6, warm=False, disposable=way.disposable, role="sampler")
+    people = crew(
+        script,
+        -(-n // way.asks),
+        way.per_device,
+        1 if script.careful else 6,
+        warm=False,
+        disposable=way.disposable,
+        role="sampler",
+    )
     homes = drops(script, -(-len(people) // way.per_address), "sampler")
     products = script.goods(7, 15, GOODS, n)
     for i, t in enumerate(moments(script, n, way.hours)):
@@ -46,4 +54,10 @@ def plan(script: Script) -> None:
         script.books.earn(1, worth / 100 * 0.4)
 
 
-KIND = Kind("free_sample_fraud", plan, share=0.0002, haul=130.0, likeness="people who love samples, and a dormitory with one letter box")
+KIND = Kind(
+    "free_sample_fraud",
+    plan,
+    share=0.0002,
+    haul=130.0,
+    likeness="people who love samples, and a dormitory with one letter box",
+)

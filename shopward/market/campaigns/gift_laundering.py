@@ -45,7 +45,12 @@ def plan(script: Script) -> None:
         t = enter(script, t, who, "SW-1050", **label)
         dollars = rng.uniform(*price)
         amount = int(dollars // 10 * 1000 + 1000 if way.round_sums else dollars * 100)
-        gift: Fields = {"creator": creator, "room": number * 4096 + i % way.rooms, "amount": amount, "quantity": 1 + amount // 1000}
+        gift: Fields = {
+            "creator": creator,
+            "room": number * 4096 + i % way.rooms,
+            "amount": amount,
+            "quantity": 1 + amount // 1000,
+        }
         card = int(cards[int(rng.integers(0, len(cards)))])
         script.add("live_gift", t, "SW-1050", card=card, loss=amount, **gift, **who, **label)
         script.books.earn(1, amount / 100 * 0.5 * 0.65)
@@ -59,7 +64,18 @@ def plan(script: Script) -> None:
     payday = max(script.last, script.start) + HOLD_DAYS * DAY + int(rng.uniform(3, 30) * HOUR)
     label = {"source": "payout_audit", "known": payday + int(rng.uniform(4, 25) * DAY)}
     t = log_in(script, payday, seat, "SW-1050", **label)
-    script.add("creator_payout", t, "F1047", creator=creator, payee=creator, bank=bank, amount=DRAIN, method=METHOD["instant_card"], **seat, **label)
+    script.add(
+        "creator_payout",
+        t,
+        "F1047",
+        creator=creator,
+        payee=creator,
+        bank=bank,
+        amount=DRAIN,
+        method=METHOD["instant_card"],
+        **seat,
+        **label,
+    )
     script.books.pay(14.0 * len(cards), "cards")
 
 

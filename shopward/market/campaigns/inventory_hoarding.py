@@ -37,16 +37,39 @@ def plan(script: Script) -> None:
     people = crew(script, -(-n // way.orders), way.per_device, 1 if script.careful else 4, role="hoarder")
     homes = drops(script, max(1, len(people) // 3), "hoarder")
     for i, t in enumerate(moments(script, n, way.hours)):
-        who, quantity = people[i % len(people)], max(2, round(int(rng.integers(way.pieces[0], way.pieces[1] + 1)) * small))
+        who, quantity = (
+            people[i % len(people)],
+            max(2, round(int(rng.integers(way.pieces[0], way.pieces[1] + 1)) * small)),
+        )
         label: Fields = {"source": "seller_report", "known": t + int(rng.uniform(1, 8) * DAY)}
         t = enter(script, t, who, "SW-1017", **label)
-        seller, price = int(script.world.sellers.account[script.world.products.seller[product]]), script.price(product, quantity)
-        script.add("cart", t, "SW-1017", seller=seller, product=product, quantity=quantity, amount=price, **who, **label)
-        order, t = script.purchase(t + script.pause(20), who, product, int(homes[i % len(homes)]), "SW-1017", amount=price, **label)
+        seller, price = (
+            int(script.world.sellers.account[script.world.products.seller[product]]),
+            script.price(product, quantity),
+        )
+        script.add(
+            "cart", t, "SW-1017", seller=seller, product=product, quantity=quantity, amount=price, **who, **label
+        )
+        order, t = script.purchase(
+            t + script.pause(20), who, product, int(homes[i % len(homes)]), "SW-1017", amount=price, **label
+        )
         order["quantity"], order["loss"] = quantity, max(1, int(price * LOST_SALES))
-        lapses = script.carrier("order_cancel", t + 30 * MINUTE + int(rng.integers(0, 20 * MINUTE)), order, product=product, amount=price, why=WHY["unpaid"])
+        lapses = script.carrier(
+            "order_cancel",
+            t + 30 * MINUTE + int(rng.integers(0, 20 * MINUTE)),
+            order,
+            product=product,
+            amount=price,
+            why=WHY["unpaid"],
+        )
         script.plain(lapses)
         script.books.earn(1, price / 100 * LOST_SALES * 0.6)
 
 
-KIND = Kind("inventory_hoarding", plan, share=0.0002, haul=200.0, likeness="resellers who order twenty and forget to pay for half of them")
+KIND = Kind(
+    "inventory_hoarding",
+    plan,
+    share=0.0002,
+    haul=200.0,
+    likeness="resellers who order twenty and forget to pay for half of them",
+)

@@ -33,7 +33,9 @@ def plan(script: Script) -> None:
     """Write to many, wait for the few."""
     way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     n = max(20, round(script.target / (way.fit * 45)))
-    people = crew(script, -(-n // way.messages), way.per_device, 1, warm=script.careful or rng.random() < 0.3, role="scammer")
+    people = crew(
+        script, -(-n // way.messages), way.per_device, 1, warm=script.careful or rng.random() < 0.3, role="scammer"
+    )
     receivers = script.people(n)
     texts = 6_000_000 + world.take("text", max(1, round(n * way.texts)))
     believed = rng.random(n) < way.fit
@@ -43,11 +45,30 @@ def plan(script: Script) -> None:
         if i % way.messages == 0 or script.careful:
             t = enter(script, t, who, "SW-1035", **label)
         loss = int(rng.integers(*BELIEVED)) if believed[i] else 0
-        flags: Fields = {"link": 1 if rng.random() < way.link else -1, "contact": 1 if rng.random() < way.contact else -1}
-        script.add("message", t, "SW-1035", other=int(receivers[i % len(receivers)]), text=int(texts[i % len(texts)]), loss=loss, **flags, **who, **label)
+        flags: Fields = {
+            "link": 1 if rng.random() < way.link else -1,
+            "contact": 1 if rng.random() < way.contact else -1,
+        }
+        script.add(
+            "message",
+            t,
+            "SW-1035",
+            other=int(receivers[i % len(receivers)]),
+            text=int(texts[i % len(texts)]),
+            loss=loss,
+            **flags,
+            **who,
+            **label,
+        )
         if loss:
             script.actor("account", int(receivers[i % len(receivers)]), "victim")
             script.books.earn(1, loss / 100 * 0.8)
 
 
-KIND = Kind("message_scams", plan, share=0.0003, haul=220.0, likeness="shops that answer many buyers with one prepared text and a tracking link")
+KIND = Kind(
+    "message_scams",
+    plan,
+    share=0.0003,
+    haul=220.0,
+    likeness="shops that answer many buyers with one prepared text and a tracking link",
+)

@@ -133,4 +133,10 @@ def _draw(script: Script, way: Way, t: int, who: Fields, mule: int, label: Field
     script.books.earn(1, expected / 100 * (1 - MULE_SHARE))
 
 
-KIND = Kind("seller_payout_fraud", plan, share=0.0009, haul=1500.0, likeness="a shop that changes its bank on a new computer and is paid there")
+KIND = Kind(
+    "seller_payout_fraud",
+    plan,
+    share=0.0009,
+    haul=1500.0,
+    likeness="a shop that changes its bank on a new computer and is paid there",
+)

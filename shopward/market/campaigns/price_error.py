@@ -31,7 +31,9 @@ def plan(script: Script) -> None:
     way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     slip = world.slips[int(rng.integers(0, len(world.slips)))]
     pieces = sum(way.pieces) / 2
-    most = max(1, round(script.target * 100 / (slip.right - slip.wrong) / 3))  # pieces of an order, if three of them are to be the target
+    most = max(
+        1, round(script.target * 100 / (slip.right - slip.wrong) / 3)
+    )  # pieces of an order, if three of them are to be the target
     n = int(max(3, min(40, round(script.target * 100 / ((slip.right - slip.wrong) * pieces)))))
     people = crew(script, -(-n // way.orders), way.per_device, 1, warm=True, role="snatcher")
     homes, cards = drops(script, -(-len(people) // 2), "snatcher"), world.new_cards(rng, script.countries(len(people)))
@@ -52,4 +54,6 @@ def plan(script: Script) -> None:
     script.uses("OAT-005")
 
 
-KIND = Kind("price_error_snatching", plan, share=0.0003, haul=500.0, likeness="people who were told by friends, and order one")
+KIND = Kind(
+    "price_error_snatching", plan, share=0.0003, haul=500.0, likeness="people who were told by friends, and order one"
+)

@@ -55,8 +55,21 @@ def _stack(script: Script, way: Way, t: int, who: Fields, address: int, card: in
         t + script.pause(60), who, product, address, "SW-1011", amount=gross - off, discount=off, coupon=2 + sale, promotion=sale, **label
     )  # fmt: skip
     if rng.random() < way.cancels:
-        what: Fields = {"seller": int(order["seller"][0]), "order": int(order["order"][0]), "product": product, "amount": gross - off}
-        script.add("order_cancel", t + int(rng.uniform(1, 40) * MINUTE), "SW-1011", why=WHY["changed_mind"], **what, **who, **label)
+        what: Fields = {
+            "seller": int(order["seller"][0]),
+            "order": int(order["order"][0]),
+            "product": product,
+            "amount": gross - off,
+        }
+        script.add(
+            "order_cancel",
+            t + int(rng.uniform(1, 40) * MINUTE),
+            "SW-1011",
+            why=WHY["changed_mind"],
+            **what,
+            **who,
+            **label,
+        )
         return
     order["loss"] = off
     payment = script.pay(t, order, card, "SW-1011", loss=0, **label)
@@ -65,4 +78,10 @@ def _stack(script: Script, way: Way, t: int, who: Fields, address: int, card: in
     script.books.earn(1, max(0.2, (RESALE * gross - (gross - off)) / 100))
 
 
-KIND = Kind("promo_stacking", plan, share=0.0003, haul=200.0, likeness="bargain hunters who use what the shop allows, and families who share a sale")
+KIND = Kind(
+    "promo_stacking",
+    plan,
+    share=0.0003,
+    haul=200.0,
+    likeness="bargain hunters who use what the shop allows, and families who share a sale",
+)

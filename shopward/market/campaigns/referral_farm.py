@@ -34,7 +34,16 @@ def plan(script: Script) -> None:
     way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     n = max(6, round(script.target * 100 / REFERRAL))
     inviters = crew(script, -(-n // way.per_inviter), 1, 1, warm=True, role="inviter")
-    people = crew(script, n, way.per_device, way.per_exit, warm=False, disposable=0.3 * (not script.careful), role="invited", emulator=way.emulator)
+    people = crew(
+        script,
+        n,
+        way.per_device,
+        way.per_exit,
+        warm=False,
+        disposable=0.3 * (not script.careful),
+        role="invited",
+        emulator=way.emulator,
+    )
     if not way.numbers:
         rented = world.accounts.phone[people[0]["account"]]
         for i, who in enumerate(people):
@@ -42,7 +51,14 @@ def plan(script: Script) -> None:
     homes, cards = drops(script, -(-n // 5), "invited"), world.new_cards(rng, script.countries(-(-n // 4)))
     script.uses("SW-1004", *(() if script.careful else ("SW-1005",)))
     for i, t in enumerate(moments(script, n, way.hours)):
-        _invited(script, t, people[i], inviters[i // way.per_inviter % len(inviters)]["account"], int(homes[i // 5]), int(cards[i // 4]))
+        _invited(
+            script,
+            t,
+            people[i],
+            inviters[i // way.per_inviter % len(inviters)]["account"],
+            int(homes[i // 5]),
+            int(cards[i // 4]),
+        )
 
 
 def _invited(script: Script, t: int, who: Fields, inviter: int, address: int, card: int) -> None:
@@ -60,4 +76,10 @@ def _invited(script: Script, t: int, who: Fields, inviter: int, address: int, ca
     script.books.earn(1, REFERRAL / 100)
 
 
-KIND = Kind("referral_farm", plan, share=0.0002, haul=100.0, likeness="somebody popular who really brings ten friends, one dormitory after another")
+KIND = Kind(
+    "referral_farm",
+    plan,
+    share=0.0002,
+    haul=100.0,
+    likeness="somebody popular who really brings ten friends, one dormitory after another",
+)

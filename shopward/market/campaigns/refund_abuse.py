@@ -13,7 +13,11 @@ from shopward.market.rows import CATEGORY, DAY
 
 RESALE, SERVICE = 0.65, 0.2  # of the price: what goods bring; the specialist's share
 GOODS = (CATEGORY["electronics"], CATEGORY["fashion"], CATEGORY["sports"])
-CLAIMS = (("not_received", None, "SW-1040.001"), ("not_as_described", "empty", "SW-1040.002"), ("damaged", "different", "SW-1040.002"))
+CLAIMS = (
+    ("not_received", None, "SW-1040.001"),
+    ("not_as_described", "empty", "SW-1040.002"),
+    ("damaged", "different", "SW-1040.002"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,14 @@ def plan(script: Script) -> None:
     """Order what sells on, receive it, claim."""
     way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     n, price = script.orders(way.price, 4)
-    people = crew(script, -(-n // way.claims), 2 if not script.careful else 1, 1, warm=way.warm or rng.random() < 0.5, role="claimant")
+    people = crew(
+        script,
+        -(-n // way.claims),
+        2 if not script.careful else 1,
+        1,
+        warm=way.warm or rng.random() < 0.5,
+        role="claimant",
+    )
     homes = drops(script, -(-len(people) // way.per_address), "claimant")
     cards = world.new_cards(rng, script.countries(len(people)))
     for i, t in enumerate(moments(script, n, way.hours)):
@@ -57,4 +68,11 @@ def _claim(script: Script, price: tuple[float, float], t: int, who: Fields, addr
     script.books.earn(1, amount / 100 * RESALE)
 
 
-KIND = Kind("refund_abuse", plan, share=0.0006, haul=500.0, likeness="serial returners, and people whose parcels are stolen from the porch", days=8)
+KIND = Kind(
+    "refund_abuse",
+    plan,
+    share=0.0006,
+    haul=500.0,
+    likeness="serial returners, and people whose parcels are stolen from the porch",
+    days=8,
+)

@@ -37,10 +37,22 @@ def plan(script: Script) -> None:
     texts, threat = 1000 + world.take("text", max(1, round(n * way.texts))), 6_000_000 + int(world.take("text", 1)[0])
     for i, t in enumerate(moments(script, n, way.hours)):
         k = i % len(people)
-        _squeeze(script, way, t, people[k], int(homes[k]), int(cards[k]), int(texts[i % len(texts)]), threat if not script.careful else threat + i, sure=i == 0)
+        _squeeze(
+            script,
+            way,
+            t,
+            people[k],
+            int(homes[k]),
+            int(cards[k]),
+            int(texts[i % len(texts)]),
+            threat if not script.careful else threat + i,
+            sure=i == 0,
+        )
 
 
-def _squeeze(script: Script, way: Way, t: int, who: Fields, address: int, card: int, text: int, threat: int, sure: bool) -> None:
+def _squeeze(
+    script: Script, way: Way, t: int, who: Fields, address: int, card: int, text: int, threat: int, sure: bool
+) -> None:
     rng = script.rng
     product = int(script.goods(*way.price, GOODS, 1)[0])
     label: Fields = {"source": "seller_report", "known": t + int(rng.uniform(5, 20) * DAY)}
@@ -52,9 +64,22 @@ def _squeeze(script: Script, way: Way, t: int, who: Fields, address: int, card: 
     same: Fields = {"seller": seller, "product": product}
     t = int(t + rng.uniform(1, 4) * DAY)
     who["session"] = script.session()
-    script.add("review", t, "SW-1022", order=number, category=int(order["category"][0]), rating=1, text=text, **same, **who, **label)
+    script.add(
+        "review",
+        t,
+        "SW-1022",
+        order=number,
+        category=int(order["category"][0]),
+        rating=1,
+        text=text,
+        **same,
+        **who,
+        **label,
+    )
     contact = 1 if rng.random() < way.contact else -1
-    script.add("message", t + script.pause(400), "SW-1022", other=seller, text=threat, contact=contact, **same, **who, **label)
+    script.add(
+        "message", t + script.pause(400), "SW-1022", other=seller, text=threat, contact=contact, **same, **who, **label
+    )
     script.books.pay(amount / 100 * 0.3 + 1, "goods that are worth less to the extorter, accounts")
     if sure or rng.random() < 0.6:
         script.add(
@@ -64,4 +89,11 @@ def _squeeze(script: Script, way: Way, t: int, who: Fields, address: int, card: 
         script.books.earn(1, amount / 100)
 
 
-KIND = Kind("review_extortion", plan, share=0.0002, haul=180.0, likeness="an unhappy buyer who says so, writes to the shop and is refunded", days=7)
+KIND = Kind(
+    "review_extortion",
+    plan,
+    share=0.0002,
+    haul=180.0,
+    likeness="an unhappy buyer who says so, writes to the shop and is refunded",
+    days=7,
+)

@@ -48,7 +48,11 @@ def plan(script: Script) -> None:
     session, device, ip = _seats(script, way, len(t))
     script.uses("SW-1061", "OAT-011")
     kind = np.where(rng.random(len(t)) < way.searches, 1, 0)
-    product = np.arange(len(t)) % script.world.first_products if way.order else rng.integers(0, script.world.first_products, len(t))
+    product = (
+        np.arange(len(t)) % script.world.first_products
+        if way.order
+        else rng.integers(0, script.world.first_products, len(t))
+    )
     sampled = rng.random(len(t)) < VIEWS_SAMPLED
     sampled[: min(len(t), 3)] = True
     _views(script, t, session, device, ip, kind, product, sampled)
@@ -87,4 +91,10 @@ def _views(script: Script, t: np.ndarray, session: np.ndarray, device: np.ndarra
     script.add("search", t[at], "SW-1061", n=len(at), query=script.rng.integers(0, len(QUERIES), len(at)), **seats)
 
 
-KIND = Kind("catalogue_scraping", plan, share=0.0001, haul=30.0, likeness="search engines, price comparison under contract, and people who look for hours")
+KIND = Kind(
+    "catalogue_scraping",
+    plan,
+    share=0.0001,
+    haul=30.0,
+    likeness="search engines, price comparison under contract, and people who look for hours",
+)

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from shopward import techniques
+from shopward.market.afterwards import chargebacks, shipments
 from shopward.market.networks import COUNTRIES, COUNTRY_SHARE
 from shopward.market.rows import CONDITION, DAY, HOUR, METHOD, SOURCE, START, VERDICT, WHY, block, stack
-from shopward.market.afterwards import chargebacks, shipments
 from shopward.market.sessions import postage
 from shopward.market.world import DESK_AGENTS, PHONE_AGENTS, World, home_address
 
@@ -303,10 +303,25 @@ class Script:
 
     def carrier(self, kind: str, t: int, order: np.ndarray, **columns: Any) -> np.ndarray:
         """A row that the carrier or the bank writes about an order."""
-        what: Fields = {"account": int(order["account"][0]), "order": int(order["order"][0]), "seller": int(order["seller"][0])}
+        what: Fields = {
+            "account": int(order["account"][0]),
+            "order": int(order["order"][0]),
+            "seller": int(order["seller"][0]),
+        }
         return block(kind, 1, t=t, **{**what, **columns})
 
-    def send_back(self, order: np.ndarray, t: int, technique: str, why: str, condition: str | None, amount: int, loss: int, who: Fields, **label: Any) -> None:
+    def send_back(
+        self,
+        order: np.ndarray,
+        t: int,
+        technique: str,
+        why: str,
+        condition: str | None,
+        amount: int,
+        loss: int,
+        who: Fields,
+        **label: Any,
+    ) -> None:
         """Ask for money back at `t`; with a `condition` a parcel goes back first, and is opened by the warehouse days later."""
         world = self.world
         seller, product, number = int(order["seller"][0]), int(order["product"][0]), int(order["order"][0])
@@ -342,7 +357,9 @@ class Script:
         """The bot detection in front of the market may notice a session: less often the more care was taken."""
         if self.rng.random() < chance:
             sure = int(np.clip(self.rng.normal(88, 8), 51, 99))
-            self.plain(block("traffic_verdict", 1, t=t + self.pause(5), verdict=VERDICT[verdict], certainty=sure, **who))
+            self.plain(
+                block("traffic_verdict", 1, t=t + self.pause(5), verdict=VERDICT[verdict], certainty=sure, **who)
+            )
 
     def chargeback_at(self, t: int) -> int:
         """When a disputed payment becomes known: 5 to 45 days later, most within three weeks."""

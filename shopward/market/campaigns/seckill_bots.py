@@ -47,16 +47,26 @@ def plan(script: Script) -> None:
         label: Fields = {"source": "promo_audit", "known": opens + int(rng.uniform(1, 9) * DAY)}
         before = enter(script, opens - int(rng.uniform(2, 50) * MINUTE), who, "SW-1016", **label)
         script.verdict(before, who, "automation", way.caught)
-        script.add("coupon_claim", opens + int(rng.uniform(50, 900)), "SW-1016", coupon=2 + sale, discount=4000, **who, **label)
+        script.add(
+            "coupon_claim", opens + int(rng.uniform(50, 900)), "SW-1016", coupon=2 + sale, discount=4000, **who, **label
+        )
         t = opens + int(1000 * np.exp(rng.uniform(np.log(way.seconds[0]), np.log(way.seconds[1])))) + 900
         shown: Fields = {"amount": price - off, "discount": off, "coupon": 2 + sale, "promotion": sale}
         order, t = script.purchase(t, who, product, int(homes[i // 5]), "SW-1016", **shown, **label)
         order["loss"] = off
-        payment = script.pay(int(order["t"][0]) + int(rng.uniform(300, 2500)), order, int(cards[i // 3]), "OAT-006", loss=0, **label)
+        payment = script.pay(
+            int(order["t"][0]) + int(rng.uniform(300, 2500)), order, int(cards[i // 3]), "OAT-006", loss=0, **label
+        )
         script.consequences(order, payment)
         script.books.earn(1, max(0.2, (price * RESALE - (price - off)) / 100))
     script.books.pay(40.0, "a script")
     script.uses("OAT-005", "SW-1063")
 
 
-KIND = Kind("seckill_bots", plan, share=0.0002, haul=160.0, likeness="the crowd that waits for the sale and clicks as fast as it can")
+KIND = Kind(
+    "seckill_bots",
+    plan,
+    share=0.0002,
+    haul=160.0,
+    likeness="the crowd that waits for the sale and clicks as fast as it can",
+)

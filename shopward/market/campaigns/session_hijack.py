@@ -41,7 +41,14 @@ def plan(script: Script) -> None:
     script.actor("account", victims, "victim")
     homes = drops(script, -(-n // (1 if script.careful else 4)))
     for i, victim in enumerate(victims.tolist()):
-        _one(script, way, price, victim, script.start + int(rng.uniform(0, 30 if not script.careful else 200) * HOUR), int(homes[i % len(homes)]))
+        _one(
+            script,
+            way,
+            price,
+            victim,
+            script.start + int(rng.uniform(0, 30 if not script.careful else 200) * HOUR),
+            int(homes[i % len(homes)]),
+        )
     script.uses("T1539")
     script.books.pay(LOG * n * 3, "logs, two in three of them stale")
 
@@ -76,4 +83,10 @@ def _one(script: Script, way: Way, price: tuple[float, float], victim: int, t: i
         t += script.pause(120)
 
 
-KIND = Kind("session_hijack", plan, share=0.0005, haul=450.0, likeness="people who turn on a VPN, or leave home for the train, in the middle of a visit")
+KIND = Kind(
+    "session_hijack",
+    plan,
+    share=0.0005,
+    haul=450.0,
+    likeness="people who turn on a VPN, or leave home for the train, in the middle of a visit",
+)

@@ -34,7 +34,10 @@ def plan(script: Script) -> None:
     n, price = script.orders(way.price, 2, share=3.5)
     n = min(n, 12)
     devices = script.devices(-(-n // way.shops_per_device), phones=False)
-    banks, papers = world.take("bank", -(-n // way.shops_per_bank)), world.take("document", -(-n // way.shops_per_paper))
+    banks, papers = (
+        world.take("bank", -(-n // way.shops_per_bank)),
+        world.take("document", -(-n // way.shops_per_paper)),
+    )
     script.actor("document", papers, "papers")
     t = script.start
     for i in range(n):
@@ -52,12 +55,32 @@ def _trade(script: Script, shop: Shop) -> None:
     rng = script.rng
     victims = script.people(int(rng.integers(2, 6)))
     script.actor("account", victims, "victim")
-    for victim, t in zip(victims.tolist(), np.sort(shop.opened + rng.uniform(0.2, 2.2, len(victims)) * DAY).astype(np.int64).tolist(), strict=True):
+    for victim, t in zip(
+        victims.tolist(),
+        np.sort(shop.opened + rng.uniform(0.2, 2.2, len(victims)) * DAY).astype(np.int64).tolist(),
+        strict=True,
+    ):
         order, payment = script.victim_order(victim, int(rng.choice(shop.products)), t)
         amount = int(payment["amount"][0])
-        parcel(script, shop, order, t + script.later(1, 20), "SW-1038", int(rng.integers(10, 50)), loss=amount, arrives=False)
+        parcel(
+            script,
+            shop,
+            order,
+            t + script.later(1, 20),
+            "SW-1038",
+            int(rng.integers(10, 50)),
+            loss=amount,
+            arrives=False,
+        )
         script.books.earn(1, amount / 100 * 0.6)
     take_money(script, shop, shop.opened + int((2.3 + HOLD_DAYS) * DAY) + script.later(2, 30), "SW-1033")
 
 
-KIND = Kind("shell_sellers", plan, share=0.0005, haul=700.0, likeness="a firm that opens a shop for each of its brands on one computer", days=6)
+KIND = Kind(
+    "shell_sellers",
+    plan,
+    share=0.0005,
+    haul=700.0,
+    likeness="a firm that opens a shop for each of its brands on one computer",
+    days=6,
+)

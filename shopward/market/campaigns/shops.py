@@ -52,7 +52,9 @@ def open_shop(
     opened = sign_up(script, begin, who, "T1585", **label) + int(rng.uniform(0.2, 20) * HOUR)
     bank = int(world.take("bank", 1)[0]) if bank is None else bank
     _papers(script, opened, who, bank, document, label)
-    shop = world.sellers.add(1, account=seat["account"], reg=opened, bank=bank, weekday=-1, hour=0.0, automatic=0, rate=0.0, weekly=0.0)
+    shop = world.sellers.add(
+        1, account=seat["account"], reg=opened, bank=bank, weekday=-1, hour=0.0, automatic=0, rate=0.0, weekly=0.0
+    )
     products = add_products(world, rng, np.full(n, int(shop[0])), rng.choice(categories, n))
     world.products.price[products] = (rng.uniform(*price, n).astype(np.int64) + 1) * 100 - 1
     put_up(script, products, opened, who, technique, label, listed, one_image)
@@ -98,16 +100,35 @@ def take_money(script: Script, shop: Shop, t: int, technique: str, loss: int = 0
         t += int(script.rng.uniform(0.8, 2.2) * DAY)
 
 
-def parcel(script: Script, shop: Shop, order: np.ndarray, t: int, technique: str, weight: int, loss: int = 0, arrives: bool = True) -> int:
+def parcel(
+    script: Script,
+    shop: Shop,
+    order: np.ndarray,
+    t: int,
+    technique: str,
+    weight: int,
+    loss: int = 0,
+    arrives: bool = True,
+) -> int:
     """The shop hands over a parcel that is not what was ordered; returns when it arrives. `loss` is what the buyer is cheated of."""
     world, rng = script.world, script.rng
     tracking, address = int(world.take("tracking", 1)[0]), int(order["address"][0])
-    what: Fields = {"order": int(order["order"][0]), "seller": shop.account, "tracking": tracking, "weight": weight, "address": address}
+    what: Fields = {
+        "order": int(order["order"][0]),
+        "seller": shop.account,
+        "tracking": tracking,
+        "weight": weight,
+        "address": address,
+    }
     script.add(
         "shipment", t, technique, account=shop.account, other=int(order["account"][0]), items=int(order["items"][0]),
         method=METHOD["letter" if weight < 120 else "parcel"], loss=loss, **what, **shop.label,
     )  # fmt: skip
     there = t + int(rng.gamma(4, 0.8) * DAY) + 4 * HOUR
     if arrives:
-        script.plain(script.carrier("delivery", there, order, success=1, **{k: what[k] for k in ("tracking", "weight", "address", "seller")}))
+        script.plain(
+            script.carrier(
+                "delivery", there, order, success=1, **{k: what[k] for k in ("tracking", "weight", "address", "seller")}
+            )
+        )
     return there

@@ -32,7 +32,16 @@ def plan(script: Script) -> None:
     """Register, ask for codes, ask again."""
     way, rng, world = script.way(LOUD, QUIET), script.rng, script.world
     n = max(6, round(script.target * 100 / PER_CODE / way.codes))
-    people = crew(script, n, way.per_device, way.per_device, warm=False, servers=way.servers, disposable=0.5 * way.neighbours, role="pump")
+    people = crew(
+        script,
+        n,
+        way.per_device,
+        way.per_device,
+        warm=False,
+        servers=way.servers,
+        disposable=0.5 * way.neighbours,
+        role="pump",
+    )
     first = int(rng.integers(5_000_000, 9_000_000))
     for i, t in enumerate(moments(script, n, way.hours)):
         who, label = people[i], {"source": "security", "known": t + int(rng.uniform(1, 20) * DAY)}
@@ -51,4 +60,10 @@ def plan(script: Script) -> None:
         script.books.earn(way.codes, PER_CODE / 100 * SHARE)
 
 
-KIND = Kind("sms_pumping", plan, share=0.0001, haul=25.0, likeness="people whose code does not arrive, and who press again and again")
+KIND = Kind(
+    "sms_pumping",
+    plan,
+    share=0.0001,
+    haul=25.0,
+    likeness="people whose code does not arrive, and who press again and again",
+)

@@ -188,4 +188,10 @@ def _buy(script: Script, way: Way, t: int, who: Fields, drops: np.ndarray, repor
     return bought
 
 
-KIND = Kind("account_takeover", plan, share=0.0013, haul=900.0, likeness="travellers on a new phone who forgot their password and send a present")
+KIND = Kind(
+    "account_takeover",
+    plan,
+    share=0.0013,
+    haul=900.0,
+    likeness="travellers on a new phone who forgot their password and send a present",
+)

@@ -48,11 +48,15 @@ def plan(script: Script) -> None:
     take_money(script, shop, until + HOLD_DAYS * DAY + script.later(10, 60), "SW-1033")
 
 
-def _three_corners(script: Script, price: tuple[float, float], shop: Shop, sold: np.ndarray, t: int, who: Fields, card: int) -> None:
+def _three_corners(
+    script: Script, price: tuple[float, float], shop: Shop, sold: np.ndarray, t: int, who: Fields, card: int
+) -> None:
     rng, world, victim = script.rng, script.world, int(sold["account"][0])
     label: Fields = {"source": "chargeback", "known": script.chargeback_at(t)}
     t = enter(script, t, who, "F1028", **label)
-    order, t = script.purchase(t, who, int(script.goods(*price, GOODS, 1)[0]), int(sold["address"][0]), "SW-1032", pieces=1, **label)
+    order, t = script.purchase(
+        t, who, int(script.goods(*price, GOODS, 1)[0]), int(sold["address"][0]), "SW-1032", pieces=1, **label
+    )
     if rng.random() < 0.15:
         script.decline(t, order, card, REASON["do_not_honor"], "F1028", **label)
         t += script.pause(60)
@@ -67,4 +71,11 @@ def _three_corners(script: Script, price: tuple[float, float], shop: Shop, sold:
     script.books.earn(1, int(sold["amount"][0]) / 100 * 0.9)
 
 
-KIND = Kind("triangulation", plan, share=0.0003, haul=400.0, likeness="drop shippers, who buy elsewhere and send to their customers", days=5)
+KIND = Kind(
+    "triangulation",
+    plan,
+    share=0.0003,
+    haul=400.0,
+    likeness="drop shippers, who buy elsewhere and send to their customers",
+    days=5,
+)
