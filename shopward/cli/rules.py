@@ -1,4 +1,4 @@
-"""`shopward rules check|test`: is the rulebook right, and does every rule do what its tests say?"""
+"""`shopward rules check|test|diff`: is the rulebook right, does every rule do what its tests say, and what differs between two?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ directory = click.argument("rulebook_dir", required=False, type=click.Path(path_
 
 @click.group()
 def rules() -> None:
-    """Check and test a rulebook."""
+    """Check, test and compare rulebooks."""
 
 
 @rules.command()
@@ -77,4 +77,24 @@ def test(rulebook_dir: Path | None, only: tuple[str, ...], as_json: bool) -> Non
             click.echo(f"FAILED {result.file}:{result.line}: {result.rule}: {result.test}\n    {result.why}")
         click.echo(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     if failed:
+        raise SystemExit(1)
+
+
+@rules.command()
+@click.argument("before", type=click.Path(path_type=Path, exists=True))
+@click.argument("after", type=click.Path(path_type=Path, exists=True))
+@json_option
+def diff(before: Path, after: Path, as_json: bool) -> None:
+    """What AFTER decides otherwise than BEFORE: rules, features, thresholds, lists, policy. Exit code 1 if anything differs."""
+    from shopward.declare.diff import diff as compare
+
+    old, new = load_rulebook(before), load_rulebook(after)
+    found = compare(old, new)
+    if as_json:
+        emit({"same": not found, "before": old.version, "after": new.version, "changes": found})
+    else:
+        for change in found:
+            click.echo(change.render())
+        say(f"{len(found)} difference{'' if len(found) == 1 else 's'}")
+    if found:
         raise SystemExit(1)
