@@ -71,6 +71,7 @@ class Rules:
         self.column = {name: i for i, name in enumerate(windows.names)}
         self.env = {**runtime(), **tables}
         self.head_of, self.tails = self._split()
+        self._tail_at = {tail.bit: tail for tail in self.tails}
         self.why = {r.id: Why.write(r, rulebook, self.column, seed, self.env) for r in self.order}
         self.special = self._mask_bits([t.bit for t in self.tails])
         self._plan = _KernelPlan(self)
@@ -118,8 +119,10 @@ class Rules:
     ) -> None:
         """Judge tails and rollouts, and write lists, row by row in arrival order, where the kernel's part held."""
         read = Reader(self, batch, block)
-        for row in np.flatnonzero((hits & self.special).any(axis=1)).tolist():
-            fired = [tail.rule for tail in self.tails if self._stands(tail, read, hits, row)]
+        special = hits & self.special
+        rows = np.flatnonzero(special.any(axis=1))
+        for row, words in zip(rows.tolist(), special[rows].tolist(), strict=True):
+            fired = [tail.rule for tail in self._tails_of(words) if self._stands(tail, read, hits, row)]
             for rule in fired:
                 if self.why[rule.id].fleeting:
                     told[row, rule.id] = self.explain(rule, read, row)
@@ -129,11 +132,18 @@ class Rules:
             for rule in writers:
                 write(rule, row)
 
+    def _tails_of(self, words: list[int]) -> list[Tail]:
+        """The tails whose bits are set in a row's words, strongest first."""
+        found, bits = [], sum(word << 64 * i for i, word in enumerate(words))
+        while bits:
+            low = bits & -bits
+            found.append(self._tail_at[low.bit_length() - 1])
+            bits ^= low
+        return found
+
     def _stands(self, tail: Tail, read: Reader, hits: np.ndarray, row: int) -> bool:
-        """Does this rule fire here? If its tail or its rollout says no, its bit is cleared."""
+        """Does this rule, whose bit is set, fire here? If its tail or its rollout says no, its bit is cleared."""
         word, bit = divmod(tail.bit, 64)
-        if not int(hits[row, word]) >> bit & 1:
-            return False
         if (tail.holds is None or tail.holds(*read.values(tail.names, row))) and self._in_rollout(tail.rule, read, row):
             return True
         hits[row, word] &= np.uint64(~(1 << bit) & 0xFFFFFFFFFFFFFFFF)
