@@ -56,7 +56,7 @@ p { margin:6px 0; max-width:80ch; } .lead { color:var(--chart-soft); margin-bott
 section { background:var(--chart-paper); border:1px solid var(--page-line); border-radius:8px; padding:16px 20px; margin:14px 0; }
 figure { margin:10px 0; display:inline-block; vertical-align:top; max-width:100%; } svg { max-width:100%; height:auto; }
 .tiles { display:flex; flex-wrap:wrap; gap:12px; margin:8px 0; }
-.tile { border:1px solid var(--page-line); border-radius:8px; padding:10px 14px; min-width:140px; flex:1 1 150px; }
+.tile { border:1px solid var(--page-line); border-radius:8px; padding:10px 14px; min-width:112px; flex:1 1 112px; }
 .tile b { display:block; font-size:22px; font-variant-numeric:tabular-nums; } .tile span, .tile small { color:var(--chart-soft); }
 .scroll { overflow-x:auto; } table { border-collapse:collapse; font-variant-numeric:tabular-nums; font-size:14px; margin:8px 0; }
 th, td { padding:4px 10px; border-bottom:1px solid var(--page-line); text-align:left; vertical-align:top; }
@@ -481,7 +481,7 @@ def _vertical(labels, names, values, stacked, at, form, top, width, height, x_la
 
 def _horizontal(labels, names, values, stacked, at, form, top, width, height, x_label, y_label) -> list[str]:
     left = min(width * 0.45, 18 + 6.9 * max((len(_short(str(n), 40)) for n in labels), default=1))
-    right, bottom = width - 24, height - (44 if x_label else 28)
+    right, bottom = width - 40, height - (44 if x_label else 28)
     x = Scale(at[0], at[-1], left, right)
     slot = (bottom - top) / len(labels)
     parts = [*_labels(x_label, y_label, left, right, top, bottom), *_x_axis(x, [(t, form(t)) for t in at], bottom)]

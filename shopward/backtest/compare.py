@@ -104,7 +104,7 @@ def taken(history: History, rows: np.ndarray) -> History:
     n = len(history)
     for f in fields(History):
         value = getattr(history, f.name)
-        if isinstance(value, np.ndarray) and len(value) == n and f.name not in ("kept_rows", "kept"):
+        if isinstance(value, np.ndarray) and len(value) == n:
             setattr(out, f.name, value[rows])
     out.segments = [Segments(s.field, s.codes[rows], s.words) for s in history.segments]
     out.names = {i: history.names[row] for i, row in enumerate(rows.tolist()) if row in history.names}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shopward.batch import LABEL, Batch, Needs
-from shopward.decide import Engine
+from shopward.decide import Decisions, Engine
 from shopward.declare.types import Policy, Rule, Schema
 from shopward.errors import BadData, UsageError
 from shopward.ingest import DeadLetters
@@ -53,7 +53,6 @@ class History:
     hits     uint64[n, w], bit r is rule `rules[r]`
     entity   int64[n], who the event is about (-1: nobody), by the role `role`
     score    float64[n] of the policy's model, or None without one
-    kept     feature values float64[features, len(kept_rows)] of the rows that were asked for
     said     labels as they came: event hash, moment, verdict
     """
 
@@ -78,9 +77,6 @@ class History:
     dead_letters: int = 0
     dead_reasons: str = ""
     notes: dict[str, int] = field(default_factory=dict)
-    kept_rows: np.ndarray | None = None
-    kept: np.ndarray | None = None
-    feature_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -93,15 +89,17 @@ def replay(
     labels: Path | None = None,
     lists: Iterable[Entry] = (),
     by: Sequence[str] = (),
-    keep: np.ndarray | None = None,
     watch: Sequence[str] = (),
+    tap: Callable[[Decisions, int], None] = lambda decisions, first: None,
+    named: bool = True,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> History:
     """Run the events of the files through a rulebook.
 
     lists   entries that hold as of their own times, before the first event (what if these had been listed?)
     by      fields whose values become segments
-    keep    rows (ascending) whose feature values are kept, for mining; `watch` fields are kept beside them
+    tap     sees the decisions of every batch, and the row of the first of them; `watch` fields are there for it as numbers
+    named   keep the ids of events where a rule fired
     Raises BadData when no event is usable, UsageError for a field that cannot be a segment.
     """
     schema = rulebook.schema
@@ -110,7 +108,7 @@ def replay(
     engine.needs = engine.needs | _columns(schema, role, by, watch)
     engine.write_lists(lists)
     dead = DeadLetters()
-    seen = _Seen(engine, role, [_Segment(schema, name) for name in by], keep, watch)
+    seen = _Seen(role, [_Segment(schema, name) for name in by], schema.money, tap, named)
     for batch in _ahead(engine.read(paths, labels=labels, dead=dead)):
         seen.add(engine, batch)
         on_progress(batch.n)
@@ -202,18 +200,18 @@ class _Seen:
     """The columns of a history as they grow."""
 
     def __init__(
-        self, engine: Engine, role: str | None, segments: list[_Segment], keep: np.ndarray | None, watch: Sequence[str]
+        self,
+        role: str | None,
+        segments: list[_Segment],
+        money: str | None,
+        tap: Callable[[Decisions, int], None],
+        named: bool,
     ):
         self.parts: dict[str, list[np.ndarray]] = {}
         self.labels: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.names: dict[int, str] = {}
-        self.n, self.role, self.segments = 0, role, segments
-        self.keep, self.watch, self.kept = keep, tuple(watch), []
-        self.money = engine.schema.money
-        self.numeric = [name for name, f in engine.rulebook.features.items() if f.type != "string"]
-        self.places = np.array(
-            [i for i, f in enumerate(engine.rulebook.features.values()) if f.type != "string"], np.int64
-        )
+        self.n, self.role, self.segments, self.money = 0, role, segments, money
+        self.tap, self.named = tap, named
 
     def add(self, engine: Engine, batch: Batch) -> None:
         judged = np.flatnonzero(batch.types == LABEL)
@@ -249,20 +247,11 @@ class _Seen:
             self._put("score", np.asarray(score, np.float64))
         for segment in self.segments:
             self._put(f"by {segment.name}", segment.of(batch, rows))
-        for i in np.flatnonzero(decisions.hits.any(axis=1)).tolist():
-            self.names[self.n + i] = batch.event_ids[int(rows[i])]
-        if self.keep is not None:
-            self._keep_features(decisions, n)
+        if self.named:
+            for i in np.flatnonzero(decisions.hits.any(axis=1)).tolist():
+                self.names[self.n + i] = batch.event_ids[int(rows[i])]
+        self.tap(decisions, self.n)
         self.n += n
-
-    def _keep_features(self, decisions, n: int) -> None:
-        assert self.keep is not None
-        start, stop = np.searchsorted(self.keep, (self.n, self.n + n))
-        rows = decisions.rows[self.keep[start:stop] - self.n]
-        fields = [decisions.batch.numbers[name][rows] for name in self.watch]
-        self.kept.append(
-            np.concatenate([decisions.block.values[self.places][:, rows], np.array(fields).reshape(len(fields), -1)])
-        )
 
     def _put(self, name: str, values: np.ndarray) -> None:
         self.parts.setdefault(name, []).append(values)
@@ -276,8 +265,6 @@ class _Seen:
             engine.schema, engine.policy, list(rules.order), rules.version, masks, whole["ids"], whole["ts"], whole["types"],
             whole["amount"], whole["action"], whole["control"], whole["hits"], whole["entity"], role, whole.get("score"),
             [Segments(s.name, whole[f"by {s.name}"], s.words) for s in self.segments], self.names, said,  # type: ignore[arg-type]
-            kept_rows=self.keep, kept=np.concatenate(self.kept, axis=1) if self.kept else None,
-            feature_names=(*self.numeric, *self.watch),
         )  # fmt: skip
 
 

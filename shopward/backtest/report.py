@@ -286,5 +286,5 @@ def bias(history: History, judged: Judged) -> str:
     )
     if history.policy.control_percent > 0:
         n = int(history.control[judged.rows].sum())
-        return f"{said} The control group ({history.policy.control_percent:g} % let through, {n:,} judged events) is free of this; see `control`."
-    return f"{said} There is no control group (`control_percent` in policy.yaml is 0); with 1 % this could be measured."
+        return f"{said} The control group ({history.policy.control_percent:g} % let through, {n:,} judged events) is free of this; see the control group."
+    return f"{said} There is no control group (control_percent in policy.yaml is 0); with 1 % this could be measured."
