@@ -1,0 +1,272 @@
+"""A request in, a verdict out: which attack it carries, where, with which bytes, how sure, and whether it worked.
+
+    fields -> decoded views -> one scan for all patterns -> the rules and grammars it names -> hits -> Verdict
+
+The scan only names candidates, so a request without any costs one pass over its bytes. Breaks of the protocol are kept apart: they
+are told, and are no attack by themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shopward.evidence import Evidence
+from shopward.traffic.attacks import markup, shell, sql, template
+from shopward.traffic.attacks.match import engine_for
+from shopward.traffic.attacks.protocol import breaks
+from shopward.traffic.attacks.rules import AttackClass, Rule, make, shipped
+from shopward.traffic.attacks.worked import Outcome, outcome_of
+from shopward.traffic.decode import clean, views
+from shopward.traffic.requests import Field, Request
+
+THRESHOLD = 0.5
+SHOWN = 160  # characters of a match that are shown
+CALM_HEADERS = 50_000  # header values remembered as harmless
+
+KIND = {
+    "query": "value", "form": "value", "json": "value", "xml": "value", "part": "body", "body": "body", "path": "path", "cookie": "cookie",
+    "filename": "file", "query_name": "name", "form_name": "name", "json_name": "name", "cookie_name": "name", "header": "header",
+}  # fmt: skip
+# Headers in which a browser writes only what the protocol says; grammars of languages are not tried there.
+PLAIN_HEADERS = frozenset(
+    """accept accept-encoding accept-language accept-charset connection content-length host date authorization if-none-match age te
+    if-modified-since cache-control pragma upgrade upgrade-insecure-requests dnt etag keep-alive transfer-encoding expect range
+    content-encoding sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform
+    priority x-request-id traceparent via forwarded content-disposition""".split()
+)
+_WRAPPED = re.compile(r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|[A-Za-z0-9+/_-]{12}|[^\x00-\x7f]")
+
+
+class Grammar(NamedTuple):
+    """A language that is read by its grammar; `gate` says when it is worth reading."""
+
+    cls: str
+    title: str
+    find: Callable[[str], sql.Found | None]
+    least: dict[str, float]  # the score needed in this kind of place
+
+
+_SINKS = "alert|confirm|prompt|eval|settimeout|setinterval|function|execscript|atob|fetch|import|print|writeln|write|expression|fromcharcode|open|jquery|getscript|postmessage|requestanimationframe|xmlhttprequest|constructor|call|apply|bind"
+_OBJECTS = "document|window|self|top|parent|frames|globalthis|this|location|navigator|localstorage|sessionstorage|throw"
+_SQL_WORDS = "or|and|xor|union|select|having|order|group|sleep|benchmark|waitfor|declare|exec|execute|insert|update|delete|drop|create|alter|truncate|case|procedure|limit|into|between|like|rlike|regexp|char|chr|concat|values|grant|shutdown|call|merge|handler|if|iif|elt|make_set|pg_sleep|extractvalue|updatexml|intersect|except|minus|where|set|load_file|xp_[a-z]{1,20}|sp_[a-z]{1,20}|dbms_[a-z]{1,20}|utl_[a-z]{1,20}"
+GRAMMARS: dict[str, tuple[Grammar, str]] = {
+    "sql": (
+        Grammar("sqli", "SQL", sql.find, {"agent": 0.75, "header": 0.7, "body": 0.75, "path": 0.65}),
+        rf"['\"`]|\|\||&&|\b(?:{_SQL_WORDS})\b|[0-9a-z]\)",
+    ),
+    "markup": (
+        Grammar("xss", "HTML or script", markup.find, {"agent": 0.6, "body": 0.75}),
+        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]",
+    ),
+    "shell": (
+        Grammar("cmdi", "a shell command", shell.find, {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8}),
+        r"[;|`\n\r&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
+        rf"\b(?:{'|'.join(sorted(map(re.escape, shell._ONLY_COMMANDS | {'mkfifo', 'ncat', 'bash'})))})\b|[\"'\\^][a-z]",
+    ),
+    "template": (
+        Grammar("ssti", "a template expression", template.find, {"agent": 0.7, "body": 0.75}),
+        r"\{\{|\{%|[$#*~@%]\{|<%|\[\[|\[\(|@\(|\$!\{|#(?:set|foreach|evaluate|include|parse|macro|if|define)|<#|<@|\{php|\{system|\{#|@\s{0,3}(?:import|page|namespace|system)|<c:set|<j:|th:[a-z]|\$smarty",
+    ),
+}
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """One sign: the rule that saw it, its class, how sure, in which place and under which decoding, and the bytes."""
+
+    rule: str
+    cls: str
+    title: str
+    score: float
+    place: str
+    how: str
+    matched: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request is. `classes` are the attack classes by score; `protocol` names breaks of HTTP that are no attack alone.
+
+    `worked` is yes, likely, no, blocked or unknown, with the reason in `why_worked`."""
+
+    id: str
+    attack: bool
+    score: float
+    classes: tuple[str, ...]
+    where: str
+    matched: str
+    hits: tuple[Hit, ...] = ()
+    protocol: tuple[str, ...] = ()
+    oddities: tuple[str, ...] = ()
+    worked: str = "unknown"
+    why_worked: str = ""
+
+
+class Text(NamedTuple):
+    """A field's value under one decoding, with its lower-case bytes."""
+
+    field: Field
+    kind: str
+    how: str
+    text: str
+    low: bytes
+
+
+class Scanner:
+    """Looks at requests. One scanner is for one thread; `engine` is hyperscan, literals or None for the better one that is there.
+
+    >>> scanner = Scanner(engine="literals")
+    >>> verdict = scanner.scan(Request(id="1", method="GET", url="/p?id=1%27%20or%20%271%27%3D%271"))
+    >>> verdict.attack, verdict.classes, verdict.where, verdict.matched
+    (True, ('sqli',), 'query:id', "1' or '1'=")
+    >>> scanner.scan(Request(id="2", method="GET", url="/search?q=men%27s+shoes+or+boots")).attack
+    False
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: str | None = None,
+        rules: Sequence[Rule] = (),
+        profile: Any = None,
+        threshold: float = THRESHOLD,
+    ):
+        self.classes, own = shipped()
+        self.rules: tuple[Rule, ...] = (*own, *rules)
+        gates = [make(f"gate:{name}", grammar.cls, grammar.title, gate, 1) for name, (grammar, gate) in GRAMMARS.items()]
+        self._gates = {len(self.rules) + i: GRAMMARS[name][0] for i, name in enumerate(GRAMMARS)}
+        self._all = (*self.rules, *gates)
+        self.engine = engine_for(self._all, engine)
+        self.profile = profile
+        self.threshold = threshold
+        self._calm: set[tuple[str, str]] = set()
+
+    def scan(self, request: Request) -> Verdict:
+        """The verdict on one request. Never raises, whatever the request is; takes time in proportion to its length."""
+        fields = [f for f in request.fields() if f.place != "header" or (f.name, f.value) not in self._calm]
+        texts = _texts(fields)
+        hits: list[Hit] = []
+        fired = self.engine.scan(b"\n".join([t.low for t in texts])) if texts else []
+        for number in sorted(fired):
+            grammar = self._gates.get(number)
+            if grammar is None:
+                self._try_rule(self._all[number], texts, hits)
+            else:
+                self._try_grammar(grammar, self._all[number], texts, hits)
+        self._remember(fields, hits)
+        if self.profile is not None:
+            hits = self.profile.weigh(request, fields, hits)
+        broken, attacks = breaks(request)
+        hits.extend(Hit(rule=a.rule, cls=a.cls, title=a.title, score=a.score, place=a.place, how="", matched=shown(a.matched)) for a in attacks)
+        return self._verdict(request, hits, broken)
+
+    def _try_rule(self, rule: Rule, texts: list[Text], hits: list[Hit]) -> None:
+        for text in texts:
+            if text.kind not in rule.where:
+                continue
+            raw = text.text.encode("utf-8", "surrogatepass") if rule.cased else text.low
+            found = rule.regex.search(raw)
+            if found:
+                hits.append(_hit(rule.id, rule.cls, rule.title, rule.score, text, _bytes_at(text, found.span())))
+                return
+
+    def _try_grammar(self, grammar: Grammar, gate: Rule, texts: list[Text], hits: list[Hit]) -> None:
+        best: Hit | None = None
+        for text in texts:
+            if (text.kind == "header" and text.field.name in PLAIN_HEADERS) or not gate.regex.search(text.low):
+                continue
+            found = grammar.find(text.text)
+            if found is None and text.kind == "path" and "/" in text.text[1:]:
+                found = grammar.find(text.text.rpartition("/")[2])
+            if found is None or found.score < grammar.least.get(text.kind, 0.0):
+                continue
+            if best is None or found.score > best.score:
+                best = _hit(f"{grammar.cls}:{found.kind.replace(' ', '-')}", grammar.cls, f"{grammar.title}: {found.kind}", found.score, text, found.matched)
+                if best.score >= 0.9:
+                    break
+        if best is not None:
+            hits.append(best)
+
+    def _remember(self, fields: list[Field], hits: list[Hit]) -> None:
+        """Header values repeat from request to request; those in which nothing was found are not looked at again."""
+        if hits:
+            return
+        if len(self._calm) > CALM_HEADERS:
+            self._calm.clear()
+        self._calm.update((f.name, f.value) for f in fields if f.place == "header" and len(f.value) < 512)
+
+    def _verdict(self, request: Request, hits: list[Hit], broken: tuple[str, ...]) -> Verdict:
+        scores: dict[str, float] = {}
+        for hit in hits:
+            scores[hit.cls] = 1 - (1 - scores.get(hit.cls, 0.0)) * (1 - hit.score)
+        classes = tuple(sorted((c for c, s in scores.items() if s >= self.threshold), key=lambda c: -scores[c]))
+        top = max(scores.values(), default=0.0)
+        first = max((h for h in hits if h.cls in classes[:1]), key=lambda h: h.score, default=None) or max(hits, key=lambda h: h.score, default=None)
+        outcome = outcome_of(request, hits) if classes else Outcome("unknown", "")
+        return Verdict(
+            id=request.id, attack=bool(classes), score=round(top, 4), classes=classes, where=first.place if first else "",
+            matched=first.matched if first else "", hits=tuple(hits), protocol=broken, oddities=tuple(request.oddities),
+            worked=outcome.worked, why_worked=outcome.why,
+        )  # fmt: skip
+
+
+def _texts(fields: list[Field]) -> list[Text]:
+    found: list[Text] = []
+    for field in fields:
+        kind = KIND[field.place]
+        if kind == "header" and field.name in ("user-agent", "referer"):
+            kind = "agent"
+        value = field.value
+        if not value:
+            continue
+        found.append(Text(field, kind, "", value, _low(value)))
+        if _WRAPPED.search(value):
+            found += [Text(field, kind, v.how, v.text, _low(v.text)) for v in views(value)[1:]]
+    return found
+
+
+def _low(text: str) -> bytes:
+    return text.lower().encode("utf-8", "surrogatepass")
+
+
+def _bytes_at(text: Text, span: tuple[int, int]) -> str:
+    raw = text.text.encode("utf-8", "surrogatepass")
+    raw = raw if len(raw) == len(text.low) else text.low
+    return raw[slice(*span)].decode("utf-8", "replace")
+
+
+def _hit(rule: str, cls: str, title: str, score: float, text: Text, matched: str) -> Hit:
+    field = text.field
+    place = f"{field.place}:{field.name[:64]}" if field.name else field.place
+    return Hit(rule=rule, cls=cls, title=title, score=score, place=clean(place), how=text.how, matched=shown(matched))
+
+
+_SECRET = re.compile(r"\d(?:[ -]?\d){11,18}|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}|(?<=[A-Za-z0-9+/_-]{24})[A-Za-z0-9+/_-]+")
+
+
+def shown(text: str) -> str:
+    """A match as it may be shown: cut, control characters escaped, long numbers, mail addresses and long tokens masked.
+
+    >>> shown("' or card='4111 1111 1111 1111'\\n")
+    "' or card='***'\\\\n"
+    """
+    text = _SECRET.sub("***", clean(text[:SHOWN]))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def evidence_of(request: Request, verdict: Verdict, classes: dict[str, AttackClass]) -> Evidence:
+    """The verdict as evidence about who sent the request: the account when known, else the address."""
+    techniques = tuple(dict.fromkeys(t for c in verdict.classes for t in classes[c].techniques))
+    who = f"account:{request.account}" if request.account else f"ip:{request.ip or 'unknown'}"
+    titles = ", ".join(classes[c].title for c in verdict.classes)
+    worked = f"; it {_WORKED[verdict.worked]} ({verdict.why_worked})" if verdict.worked in _WORKED else ""
+    return Evidence(
+        source=f"traffic:{verdict.classes[0]}", what=f"{titles} in {verdict.where} of {request.method} {shown(request.path[:80])}{worked}",
+        entity=who, feature=verdict.where, value=verdict.matched, threshold=f">= {THRESHOLD}", event_ids=(request.id,),
+        techniques=techniques, confidence=verdict.score, ts=request.ts or 0,
+    )  # fmt: skip
+
+
+_WORKED = {"yes": "worked", "likely": "probably worked", "no": "did not work", "blocked": "was blocked"}

@@ -1,0 +1,175 @@
+"""Would a shell run something because of this value? Decided by reading it as a command line.
+
+Commands count where a shell expects one: behind `;` `|` `&&` a newline, in `$(...)` and backquotes, or as the whole value with
+arguments no sentence has. Quotes, backslashes and `$IFS` that only hide a word are taken away first.
+"""
+
+from __future__ import annotations
+
+import re
+
+from shopward.traffic.attacks.sql import Found
+
+# Commands nobody writes by chance behind a separator.
+CLEAR = frozenset(
+    """awk base32 base64 bash busybox bzip2 cat chgrp chmod chown chroot cp crontab csh curl dash dd df dig dmesg dpkg du egrep env eval
+    expr fgrep fish ftp gawk gcc gdb getent git gpasswd grep groups gunzip gzip head hostname id ifconfig insmod ip iptables irb java
+    journalctl kill killall ksh ldd ln ls lsattr lscpu lsof lspci lua lynx mawk mkdir mkfifo mknod mkfs mktemp mount mv mysql mysqldump
+    nano nawk nc ncat netcat netstat nmap node nohup nproc nslookup ntpdate od openssl passwd perl php pip ping ping6 pkexec pkill
+    printenv printf ps psql pwd python python2 python3 qemu rbash readelf rlwrap rm rmdir rsync ruby rundll32 rvim sash scp sed setarch
+    setfacl setsid sftp sh sha256sum showmount socat ss ssh strace strings su sudo sysctl systemctl tac tar tclsh tcpdump tee telnet tftp
+    touch traceroute tr uname unlink unset unzip useradd userdel usermod uudecode vi vim wget whoami xargs xxd yum zcat zip zsh apt
+    apt-get apk arp at cc clang composer docker kubectl gem npm pnpm yarn make systemd-run busctl nsenter unshare
+    certutil bitsadmin cscript wscript mshta regsvr32 reg net net1 netsh powershell powershell.exe pwsh cmd cmd.exe ipconfig systeminfo
+    tasklist taskkill wmic schtasks attrib icacls vssadmin xcopy robocopy whoami.exe nltest dir type findstr nbtstat route
+    del copy ren md rd vol ver certutil.exe ping.exe ftp.exe net.exe start-process invoke-expression iex invoke-webrequest iwr
+    get-childitem get-content get-process new-object set-content out-file start-sleep write-output write-host get-command""".split()
+)
+# Commands that are also words; they need arguments of a command line.
+WORDS = frozenset(
+    """alias command cut date diff du echo ed exec exit expand export false file find finger fold free ftp function host install jobs join
+    last less link locate login look man mail more nice paste patch read reset screen script set shutdown sleep sort source split stat
+    sum test time timeout top true umask uniq uptime users view w wait wall watch wc which who yes start copy move more sc at del dir type
+    net route ver id ip make node env head strings type cat ps ss java git rm ls kill touch mount php python perl ruby gem
+    for while if until case""".split()
+)
+_AMBIGUOUS = CLEAR & WORDS
+_HIDING = re.compile(
+    r"""(?<=[\w/?*$])(?:''|""|\\(?=[\w/])|\$@|\$\*|`{2}|\$\{?[a-zA-Z_]\w{0,20}\[?@?\]?:?-?\}?(?=[a-z])|\^(?=\w)|\$\(\))(?=[\w/?*$.])"""
+)
+_QUOTED_WORD = re.compile(
+    r"""(?<![\w=])(["'])([a-zA-Z/]{1,30})\1(?=[\w\s/$;|&<>-]|$)|(?<=\w)(["'])([a-zA-Z/]{1,12})\3(?=\w|\b)"""
+)
+_IFS = re.compile(r"\$\{?IFS[^}\s]{0,12}\}?(?:\$\d)?|\$IFS\$?\d?|%09|\t|\{,(?=\w)", re.IGNORECASE)
+_BRACES = re.compile(r"\{([a-z]{2,12}),([^{}\s]{1,200})\}", re.IGNORECASE)
+
+_PREFIX = r"(?:[\s({!@]|\w{1,20}=[^\s;|&]{0,80}\s|(?:sudo|exec|env|nohup|time|nice|command|builtin|then|do|else|eval|busybox|timeout\s\d{1,4})\s|[<>]{1,2}\s?[\w/.]{1,80}\s){0,6}"
+_PATH = r"(?:[\w.~*?\[\]-]{0,30}[/\\]|[a-z]:\\|%\w{1,30}%\\?){0,10}"
+_WORD = r"([a-z_?*\[\]][\w.?*\[\]-]{0,40})"
+_SEPARATED = re.compile(
+    rf"(;|\|\|?&?|&&?|\n|\r|`|\$\(|<\(|>\(|\$\{{|%0a|\\n)({_PREFIX})({_PATH}){_WORD}(?=([\s\S]{{0,200}}))",
+    re.IGNORECASE,
+)
+_WHOLE = re.compile(rf"^(['\")\s]{{0,6}})({_PREFIX})({_PATH}){_WORD}(?=([\s\S]{{0,200}}))", re.IGNORECASE)
+
+_ARGUMENT = re.compile(
+    r"""\s+(?:-{1,2}[a-z]|/(?:[a-z?]\b|\w+[/.]|etc|bin|tmp|dev|var|proc|\*)|\.{0,2}/|~|\$|[<>|;&`]|\*|https?:|ftp:|\\\\|[a-z]:\\|%\w+%|["'{(\[@]
+    |\d{1,3}\.\d{1,3}\.|\w+\.(?:php|sh|py|pl|txt|ini|conf|exe|asp|aspx|jsp|log|xml|bat|dll|html?|com|net|io|org|ps1|jar|cfg|passwd)\b|\d{1,3}(?:\s*$|\s*[;|&#)`]))
+    |[<>|;&`)]|\s*$|\$|\s+\#|/|\\|,|"|'""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_HARD = re.compile(
+    r"""\s+(?:-{1,2}[a-z]{1,12}\b|/(?:etc|bin|tmp|dev|var|proc|usr|home|root|opt|c|k|v)\b|\.{1,2}/|\$[\w({]|[<>|;&`]|(?:https?|ftp|tcp|file)://|\\\\|[a-z]:\\|%\w+%
+    |\d{1,3}\.\d{1,3}\.\d{1,3}\.|-\w|\w+\.(?:php|sh|py|pl|ini|conf|exe|aspx?|jsp|bat|ps1)\b)|[<>|;&`$]|\s*\(|/etc/""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_ONLY_COMMANDS = frozenset(
+    "ifconfig ipconfig whoami uname netstat systeminfo tasklist printenv lsof nslookup wget curl bash nc ncat ping traceroute chmod chown rm certutil powershell "
+    "cmd cmd.exe mkfifo dig cat ls id ps wmic net python perl php ruby bash sh zsh pwd telnet socat busybox openssl dir tftp mshta rundll32 bitsadmin reg schtasks "
+    "sudo grep find echo tar nmap xargs base64 awk sed kill killall touch mkdir tail head mysql ssh scp vi nano type del net1 tree".split()
+)
+_OTHERS = (
+    ("shellshock", 0.97, re.compile(r"\(\s{0,4}\)\s{0,4}\{[^}]{0,40}\}\s{0,4};")),
+    ("network device", 0.95, re.compile(r"/dev/(?:tcp|udp)/[\w.$-]{1,100}/\d|/inet/tcp/\d|sh\s{1,4}-i\b", re.IGNORECASE)),
+    ("program by its path", 0.8, re.compile(r"(?:^|[\s;|&`(=\"'<>/])/{1,2}(?:usr/)?(?:local/)?s?bin/{1,2}[a-z?*\[\]][\w?*.-]{1,30}\b", re.IGNORECASE)),
+    ("program by a pattern", 0.85, re.compile(r"(?:^|[\s;|&`(\"'=])/[?*\w\[\]]{1,12}/(?=[\w?*\[\]]{0,12}[?*\[])[\w?*\[\]]{2,16}(?:\s+[/\-\w$]|\s*$)|/\?{2,4}/", re.IGNORECASE)),
+    ("hidden separator", 0.85, re.compile(r"\$\{?ifs\b|\$ifs", re.IGNORECASE)),
+    ("Windows program", 0.85, re.compile(r"(?:cmd(?:\.exe)?\s{1,4}/[ckr]\b|cmd\.exe\b|%comspec%|%programfiles:~|powershell(?:\.exe)?\s{1,4}-|powershell\.exe|\\system32\\\w{1,30}\.exe|certutil(?:\.exe)?\s{1,4}-|"
+     r"\b(?:iex|invoke-(?:expression|webrequest|restmethod|command|item|wmimethod))[\s(]|new-object\s{1,4}(?:system\.)?net\.|frombase64string|downloadstring\s{0,3}\(|\[convert\]::)", re.IGNORECASE)),
+    ("reverse shell", 0.9, re.compile(r"\b(?:nc|ncat|netcat)(?:\.exe)?\s{1,4}(?:-\w{1,6}\s{1,4}){0,4}(?:\S{1,60}\s{1,4})?\d{2,5}|mkfifo\s{1,4}/|(?:bash|sh|zsh)\s{1,4}-c\b|python\d?\s{1,4}-c\b|perl\s{1,4}-(?:e|M)|ruby\s{1,4}-r?e|php\s{1,4}-r\b", re.IGNORECASE)),
+    ("substitution", 0.75, re.compile(r"\$\(\(?\s{0,4}(?:\d|<|[a-z/]{1,30}[\s)])[^)]{0,200}\)?|`[^`]{0,100}(?:\s-|/|\||\$)[^`]{0,100}`", re.IGNORECASE)),
+    ("variable expansion", 0.7, re.compile(r"\$\{(?:#|!)?[a-z_]\w{0,20}(?::\d|[#%/^,@]{1,2})[^}]{0,60}\}|\$\{(?:path|home|pwd|shell|user|env|ifs)\b|\$(?:path|home|pwd|shell|ifs|shlvl)\b[:/$\s{]|\$\$'|\$'\\|\$\[\d", re.IGNORECASE)),
+    ("here document", 0.7, re.compile(r"<<<?\s{0,3}['\"$\w{(]{1,20}")),
+    ("output to a file", 0.6, re.compile(r"[\w\"')\]]\s{0,3}\d?>{1,2}\s{0,3}(?:&\d|/(?:tmp|dev|var|etc|home)/|[\w./\\]{1,60}\.(?:php|sh|txt|jsp|asp|aspx|bat|py|html?)\b)")),
+    ("braces", 0.8, re.compile(r"\{[a-z]{2,12},[-/\w.,$'\"*]{1,120}\}", re.IGNORECASE)),
+    ("Windows loop", 0.8, re.compile(r"\bfor\s{1,4}/[fdlr]\s|\bfor\s{1,4}%{1,2}\w\s{1,4}in\s{0,4}\(|\bif\s{1,4}(?:/i\s{1,4}|not\s{1,4}){0,2}(?:exist|defined|errorlevel|cmdextversion)\b", re.IGNORECASE)),
+    ("shell loop", 0.75, re.compile(r"\b(?:for\s{1,4}\w{1,20}\s{1,4}in\s[^;]{1,80};|while\s[^;]{1,80};)\s{0,4}do\b|\bif\s{1,4}\[{1,2}\s|;\s{0,4}(?:then|do|done|fi|esac)\b", re.IGNORECASE)),
+)  # fmt: skip
+_STRONG = ("$(", "`", "<(", ">(")
+
+
+def find(text: str) -> Found | None:
+    """The strongest sign of a command in a value.
+
+    >>> find("10.0.0.1; cat /etc/passwd").kind, find("a|w'h'o${IFS}am\\\\i").kind, find("$(sleep 5)").kind
+    ('command behind a separator', 'hidden separator', 'command behind a separator')
+    >>> find("fish & chips; more sauce | less salt"), find("find a cat & a dog; who knows"), find("Tom & id cards")
+    (None, None, None)
+    """
+    plain = _plain(text)
+    best = _others(plain, text)
+    for look in (_separated, _whole):
+        if best is None or best.score < 0.9:
+            found = look(plain)
+            if found is not None and (best is None or found.score > best.score):
+                best = found
+    return best
+
+
+def _plain(text: str) -> str:
+    """The value without what only hides a command: c''at, c\\at, $IFS, {cat,file}."""
+    if "$" in text or "\t" in text:
+        text = _IFS.sub(" ", text)
+    if "'" in text or '"' in text or "\\" in text or "$" in text or "^" in text:
+        text = _HIDING.sub("", text)
+        text = _QUOTED_WORD.sub(lambda m: m.group(2) or m.group(4), text)
+    if "{" in text:
+        text = _BRACES.sub(lambda m: f"{m.group(1)} {m.group(2).replace(',', ' ')}", text)
+    return text
+
+
+def _others(plain: str, text: str) -> Found | None:
+    best: Found | None = None
+    for kind, score, pattern in _OTHERS:
+        if best is None or score > best.score:
+            found = pattern.search(text)
+            if found:
+                best = Found(kind, score, text[found.start() : found.start() + 200])
+    return best
+
+
+def _separated(text: str) -> Found | None:
+    best: Found | None = None
+    for match in _SEPARATED.finditer(text):
+        separator, prefix, path, word, rest = match.groups()
+        score = _score(separator, prefix, path, word.lower(), rest)
+        if score > (best.score if best else 0.0):
+            best = Found("command behind a separator", score, text[match.start() : match.start() + 200])
+            if score >= 0.9:
+                break
+    return best
+
+
+def _score(separator: str, prefix: str, path: str, word: str, rest: str) -> float:
+    known = word in CLEAR or word.removesuffix(".exe") in CLEAR
+    also_word = word in WORDS
+    if not known and not also_word:
+        return 0.0
+    inside = separator in _STRONG
+    if path and ("bin" in path or "system32" in path.lower()):
+        return 0.93
+    if also_word and not inside:
+        return 0.88 if _HARD.match(rest) and not rest.isspace() and rest else 0.0 if rest.strip() else 0.0
+    if inside:
+        return 0.9 if _ARGUMENT.match(rest) else 0.4
+    if separator in ("&", "\n", "\r") and not rest.strip():
+        return 0.6 if word not in ("ip", "at", "su", "reg") else 0.3
+    return 0.9 if _HARD.match(rest) else 0.75 if _ARGUMENT.match(rest) else 0.3
+
+
+def _whole(text: str) -> Found | None:
+    """A value that is nothing but a command with its arguments."""
+    match = _WHOLE.match(text)
+    if match is None:
+        return None
+    _, prefix, path, word, rest = match.groups()
+    word = word.lower()
+    if word not in _ONLY_COMMANDS or not rest:
+        return None
+    if path and rest.strip():
+        return Found("command by its path", 0.8, text[:200])
+    if _HARD.match(rest):
+        return Found(
+            "command with arguments", 0.65 if word not in WORDS or rest.lstrip()[:1] in "-/|;&$>." else 0.5, text[:200]
+        )
+    return None
