@@ -7,7 +7,30 @@ from typing import NamedTuple
 
 from shopward.traffic.requests import Request
 
-METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS CONNECT TRACE PROPFIND REPORT MKCOL COPY MOVE LOCK UNLOCK SEARCH PROPPATCH PURGE QUERY".split())
+METHODS = frozenset(
+    [
+        "GET",
+        "HEAD",
+        "POST",
+        "PUT",
+        "PATCH",
+        "DELETE",
+        "OPTIONS",
+        "CONNECT",
+        "TRACE",
+        "PROPFIND",
+        "REPORT",
+        "MKCOL",
+        "COPY",
+        "MOVE",
+        "LOCK",
+        "UNLOCK",
+        "SEARCH",
+        "PROPPATCH",
+        "PURGE",
+        "QUERY",
+    ]
+)
 LONGEST_URL = 8192
 MOST_VALUES = 1000
 _SESSION = re.compile(r"(?:j|php|asp|aspnet[._-]?|cf|dw|rack\.|express[.:]|connect\.|ci_|laravel_|symfony|wordpress_|zend|web|apex)?_?sess(?:ion)?_?-?id(?:s)?(?:key)?|aspsessionid\w{0,12}|phpsess|jservsessionid|jwsession|jservsession|session[_-]?id|sessid|zend_session_id|cfid|cftoken|cfsid|weblogicsession|viewstate_session|jsessionid\w{0,4}|asp\.net_sessionid", re.IGNORECASE)  # fmt: skip
@@ -51,13 +74,49 @@ def _headers(request: Request, told: list[str], attacks: list[Attack]) -> None:
     headers = request.headers
     coding, length = headers.get("transfer-encoding", ""), headers.get("content-length", "")
     if coding and length:
-        attacks.append(Attack("smuggling_both_lengths", "smuggling", "Transfer-Encoding and Content-Length", 0.8, "header:transfer-encoding", coding))
-    elif coding and coding.strip().lower() not in ("chunked", "gzip, chunked", "identity", "gzip", "deflate", "trailers"):
-        attacks.append(Attack("smuggling_odd_coding", "smuggling", "Transfer-Encoding in disguise", 0.7, "header:transfer-encoding", coding))
+        attacks.append(
+            Attack(
+                "smuggling_both_lengths",
+                "smuggling",
+                "Transfer-Encoding and Content-Length",
+                0.8,
+                "header:transfer-encoding",
+                coding,
+            )
+        )
+    elif coding and coding.strip().lower() not in (
+        "chunked",
+        "gzip, chunked",
+        "identity",
+        "gzip",
+        "deflate",
+        "trailers",
+    ):
+        attacks.append(
+            Attack(
+                "smuggling_odd_coding",
+                "smuggling",
+                "Transfer-Encoding in disguise",
+                0.7,
+                "header:transfer-encoding",
+                coding,
+            )
+        )
     if length and not length.isdigit():
-        attacks.append(Attack("smuggling_odd_length", "smuggling", "Content-Length that is no number", 0.7, "header:content-length", length))
+        attacks.append(
+            Attack(
+                "smuggling_odd_length",
+                "smuggling",
+                "Content-Length that is no number",
+                0.7,
+                "header:content-length",
+                length,
+            )
+        )
     for name in set(request.repeated) & {"content-length", "transfer-encoding", "host"}:
-        attacks.append(Attack("smuggling_twice", "smuggling", f"{name} sent twice", 0.7, f"header:{name}", headers[name]))
+        attacks.append(
+            Attack("smuggling_twice", "smuggling", f"{name} sent twice", 0.7, f"header:{name}", headers[name])
+        )
     for name, value in headers.items():
         if "\r" in value or "\n" in value:
             attacks.append(Attack("crlf_in_header", "crlf", "A line break in a header", 0.6, f"header:{name}", value))
@@ -81,4 +140,13 @@ def _session(request: Request, attacks: list[Attack]) -> None:
             if referer and host and host in referer[: len(host) + 60]:
                 continue
             score = 0.6 if referer or request.raw_headers else 0.4
-            attacks.append(Attack("session_in_url", "session-fixation", "A session id handed over from outside", score, f"query:{name[:64]}", name))
+            attacks.append(
+                Attack(
+                    "session_in_url",
+                    "session-fixation",
+                    "A session id handed over from outside",
+                    score,
+                    f"query:{name[:64]}",
+                    name,
+                )
+            )

@@ -76,13 +76,24 @@ def load(paths: Iterable[Path]) -> tuple[dict[str, AttackClass], tuple[Rule, ...
             document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
         except yaml.YAMLError as wrong:
             mark = getattr(wrong, "problem_mark", None)
-            problems.append(Problem(path.name, mark.line + 1 if mark else 1, 1, f"no YAML: {getattr(wrong, 'problem', wrong)}"))
+            problems.append(
+                Problem(path.name, mark.line + 1 if mark else 1, 1, f"no YAML: {getattr(wrong, 'problem', wrong)}")
+            )
             continue
         for id, given in (document.get("classes") or {}).items():
             classes[id] = AttackClass(
-                id, given["title"], given.get("owasp", ""), given.get("cwe", ""), given.get("capec", ""), tuple(given.get("techniques", ()))
+                id,
+                given["title"],
+                given.get("owasp", ""),
+                given.get("cwe", ""),
+                given.get("capec", ""),
+                tuple(given.get("techniques", ())),
             )
-            problems += [Problem(path.name, _line(text, id), 1, f"unknown technique `{t}`") for t in classes[id].techniques if t not in techniques.TECHNIQUES]
+            problems += [
+                Problem(path.name, _line(text, id), 1, f"unknown technique `{t}`")
+                for t in classes[id].techniques
+                if t not in techniques.TECHNIQUES
+            ]
         for given in document.get("rules") or ():
             try:
                 rule = _rule(given)
@@ -93,7 +104,11 @@ def load(paths: Iterable[Path]) -> tuple[dict[str, AttackClass], tuple[Rule, ...
                 id = str(given.get("id", "?")) if isinstance(given, dict) else "?"
                 why = f"needs `{wrong.args[0]}`" if isinstance(wrong, KeyError) else str(wrong)
                 problems.append(Problem(path.name, _line(text, id), 1, f"rule `{id}`: {why}"))
-    problems += [Problem("rules", 1, 1, f"rule `{r.id}`: unknown class `{r.cls}`") for r in rules.values() if classes and r.cls not in classes]
+    problems += [
+        Problem("rules", 1, 1, f"rule `{r.id}`: unknown class `{r.cls}`")
+        for r in rules.values()
+        if classes and r.cls not in classes
+    ]
     if problems:
         raise RulebookError(problems)
     return classes, tuple(rules.values())
@@ -147,7 +162,9 @@ def make(
     literals = _literals(tree)
     if literals is None or min(map(len, literals)) < least:
         raise ValueError("nothing in the pattern must stand in every match: write it around a literal")
-    return Rule(id, cls, title, pattern, score, where, cased, hits, misses, frozenset(s.lower() for s in literals), regex)
+    return Rule(
+        id, cls, title, pattern, score, where, cased, hits, misses, frozenset(s.lower() for s in literals), regex
+    )
 
 
 def _width(tree: Any) -> int:
@@ -181,7 +198,12 @@ def _literals(tree: Any) -> set[bytes] | None:
             run.append(letters)
             continue
         best = _better(best, _product(run) if run else None)
-        if kind in (op.MAX_REPEAT, op.MIN_REPEAT) and value[0] >= 2 and (same := _letters(*value[2][0])) and len(value[2]) == 1:
+        if (
+            kind in (op.MAX_REPEAT, op.MIN_REPEAT)
+            and value[0] >= 2
+            and (same := _letters(*value[2][0]))
+            and len(value[2]) == 1
+        ):
             best = _better(best, {letter * min(value[0], 8) for letter in same} if len(same) == 1 else None)
         run = [letters] if letters is not None and len(letters) <= 12 else []
         if kind is op.SUBPATTERN:

@@ -33,10 +33,45 @@ KIND = {
 }  # fmt: skip
 # Headers in which a browser writes only what the protocol says; grammars of languages are not tried there.
 PLAIN_HEADERS = frozenset(
-    """accept accept-encoding accept-language accept-charset connection content-length host date authorization if-none-match age te
-    if-modified-since cache-control pragma upgrade upgrade-insecure-requests dnt etag keep-alive transfer-encoding expect range
-    content-encoding sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform
-    priority x-request-id traceparent via forwarded content-disposition""".split()
+    [
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "accept-charset",
+        "connection",
+        "content-length",
+        "host",
+        "date",
+        "authorization",
+        "if-none-match",
+        "age",
+        "te",
+        "if-modified-since",
+        "cache-control",
+        "pragma",
+        "upgrade",
+        "upgrade-insecure-requests",
+        "dnt",
+        "etag",
+        "keep-alive",
+        "transfer-encoding",
+        "expect",
+        "range",
+        "content-encoding",
+        "sec-fetch-site",
+        "sec-fetch-mode",
+        "sec-fetch-dest",
+        "sec-fetch-user",
+        "sec-ch-ua",
+        "sec-ch-ua-mobile",
+        "sec-ch-ua-platform",
+        "priority",
+        "x-request-id",
+        "traceparent",
+        "via",
+        "forwarded",
+        "content-disposition",
+    ]
 )
 _WRAPPED = re.compile(r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|[A-Za-z0-9+/_-]{12}|[^\x00-\x7f]")
 
@@ -135,7 +170,9 @@ class Scanner:
     ):
         self.classes, own = shipped()
         self.rules: tuple[Rule, ...] = (*own, *rules)
-        gates = [make(f"gate:{name}", grammar.cls, grammar.title, gate, 1) for name, (grammar, gate) in GRAMMARS.items()]
+        gates = [
+            make(f"gate:{name}", grammar.cls, grammar.title, gate, 1) for name, (grammar, gate) in GRAMMARS.items()
+        ]
         self._gates = {len(self.rules) + i: GRAMMARS[name][0] for i, name in enumerate(GRAMMARS)}
         self._all = (*self.rules, *gates)
         self.engine = engine_for(self._all, engine)
@@ -159,7 +196,10 @@ class Scanner:
         if self.profile is not None:
             hits = self.profile.weigh(request, fields, hits)
         broken, attacks = breaks(request)
-        hits.extend(Hit(rule=a.rule, cls=a.cls, title=a.title, score=a.score, place=a.place, how="", matched=shown(a.matched)) for a in attacks)
+        hits.extend(
+            Hit(rule=a.rule, cls=a.cls, title=a.title, score=a.score, place=a.place, how="", matched=shown(a.matched))
+            for a in attacks
+        )
         return self._verdict(request, hits, broken)
 
     def _try_rule(self, rule: Rule, texts: list[Text], hits: list[Hit]) -> None:
@@ -183,7 +223,14 @@ class Scanner:
             if found is None or found.score < grammar.least.get(text.kind, 0.0):
                 continue
             if best is None or found.score > best.score:
-                best = _hit(f"{grammar.cls}:{found.kind.replace(' ', '-')}", grammar.cls, f"{grammar.title}: {found.kind}", found.score, text, found.matched)
+                best = _hit(
+                    f"{grammar.cls}:{found.kind.replace(' ', '-')}",
+                    grammar.cls,
+                    f"{grammar.title}: {found.kind}",
+                    found.score,
+                    text,
+                    found.matched,
+                )
                 if best.score >= 0.9:
                     break
         if best is not None:
@@ -203,7 +250,9 @@ class Scanner:
             scores[hit.cls] = 1 - (1 - scores.get(hit.cls, 0.0)) * (1 - hit.score)
         classes = tuple(sorted((c for c, s in scores.items() if s >= self.threshold), key=lambda c: -scores[c]))
         top = max(scores.values(), default=0.0)
-        first = max((h for h in hits if h.cls in classes[:1]), key=lambda h: h.score, default=None) or max(hits, key=lambda h: h.score, default=None)
+        first = max((h for h in hits if h.cls in classes[:1]), key=lambda h: h.score, default=None) or max(
+            hits, key=lambda h: h.score, default=None
+        )
         outcome = outcome_of(request, hits) if classes else Outcome("unknown", "")
         return Verdict(
             id=request.id, attack=bool(classes), score=round(top, 4), classes=classes, where=first.place if first else "",
@@ -243,7 +292,9 @@ def _hit(rule: str, cls: str, title: str, score: float, text: Text, matched: str
     return Hit(rule=rule, cls=cls, title=title, score=score, place=clean(place), how=text.how, matched=shown(matched))
 
 
-_SECRET = re.compile(r"\d(?:[ -]?\d){11,18}|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}|(?<=[A-Za-z0-9+/_-]{24})[A-Za-z0-9+/_-]+")
+_SECRET = re.compile(
+    r"\d(?:[ -]?\d){11,18}|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}|(?<=[A-Za-z0-9+/_-]{24})[A-Za-z0-9+/_-]+"
+)
 
 
 def shown(text: str) -> str:

@@ -70,7 +70,11 @@ def outcome_of(request: Request, hits: Sequence[Hit]) -> Outcome:
                 return Outcome("likely" if "error" in why else "yes", why)
     if any(h.cls == "xss" and len(h.matched) > 6 and "***" not in h.matched and h.matched in body for h in hits):
         return Outcome("yes", "the script came back unescaped")
-    if any(h.cls == "crlf" for h in hits) and any("set-cookie" in h.matched.lower() for h in hits) and "set-cookie" in request.response_headers:
+    if (
+        any(h.cls == "crlf" for h in hits)
+        and any("set-cookie" in h.matched.lower() for h in hits)
+        and "set-cookie" in request.response_headers
+    ):
         return Outcome("likely", "the answer sets a cookie")
     return _by_status(request.status, bool(body))
 
@@ -83,5 +87,8 @@ def _by_status(status: int | None, has_body: bool) -> Outcome:
     if status in (400, 401, 404, 405, 410, 413, 414, 422):
         return Outcome("no", f"status {status}")
     if status >= 500:
-        return Outcome("likely" if status == 500 else "unknown", f"the application broke with status {status}" if status == 500 else f"status {status}")
+        return Outcome(
+            "likely" if status == 500 else "unknown",
+            f"the application broke with status {status}" if status == 500 else f"status {status}",
+        )
     return Outcome("unknown", f"status {status}" + (", nothing telling in the answer" if has_body else ""))

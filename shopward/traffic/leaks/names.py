@@ -28,37 +28,12 @@ _DOT = re.compile(r"\.(?=[A-Za-z]{2})")
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 # top-level domains that are more often the ending of a file, a method or a sentence without a space
 _FILE_LIKE = frozenset(
-    ["py", "zip", "sh", "rs", "md", "mov", "so", "pl", "ps", "app", "java", "js", "ts", "cc", "cs", "do", "in", "is", "it", "no", "am", "at", "be", "by", "as", "to", "my", "me", "so", "id", "name", "data", "link", "call", "map", "pub", "save", "show", "open", "read", "list", "java", "cab", "dot", "bar", "foo", "page", "new", "now", "tube", "total", "int", "info", "date", "ong", "style", "tab", "tel", "security"]
-)  # fmt: skip
+    """py zip sh rs md mov so pl ps app java js ts cc cs do in is it no am at be by as to my me so id name data
+    link call map pub save show open read list java cab dot bar foo page new now tube total int info date ong
+    style tab tel security""".split()
+)
 _PLAIN_TLDS = frozenset(
-    [
-        "com",
-        "net",
-        "org",
-        "edu",
-        "gov",
-        "cn",
-        "ru",
-        "de",
-        "uk",
-        "fr",
-        "jp",
-        "br",
-        "io",
-        "co",
-        "us",
-        "eu",
-        "ca",
-        "au",
-        "kr",
-        "xyz",
-        "top",
-        "shop",
-        "site",
-        "online",
-        "vip",
-        "club",
-    ]
+    """com net org edu gov cn ru de uk fr jp br io co us eu ca au kr xyz top shop site online vip club""".split()
 )
 MAX_HOST = 253
 MAX_URL = 8192
