@@ -7,20 +7,16 @@ from __future__ import annotations
 
 # what one does, and views of a collection: never somebody's id
 ACTIONS = frozenset(
-    """search list query find get add new create update edit save delete remove detail details info count counts total
-    stats statistics summary export import download upload batch bulk all latest recent popular hot top trending
-    recommended recommend recommendations suggest suggestions autocomplete me self current mine my login logout signin
-    signout signup register verify confirm cancel close open refund pay apply approve reject submit check validate
-    preview publish unpublish enable disable activate deactivate reset refresh revoke lock unlock follow unfollow like
-    unlike favorite unfavorite vote share send resend receive read unread mark merge split copy move restore archive
-    complete finish start stop pause resume retry sync compare filter sort view show index ,          ,          ,
-    ,          ,          ,          ,          ,          ,          ,          ,          ,          ,          ,
-    ,          ,          ,          ,          ,          ,          ,          ,          ,          ,          ,
-    ,          ,          ,          ,          ,          ,          ,          ,          ,          ,          ,
-    ,          ,          ,          ,          ,          ,          ,          ,          ,          ,          ,
-    ,          ,          ,          ,          ,          ,          ,          ,          ,          ,          ,
-    ,          ,          ,          ,          ,          ,          ,          ,          ,          ,          ,
-    ,""".split()
+    """search list query find get add new create update edit save delete remove detail details info count counts total stats statistics summary
+    export import download upload batch bulk all latest recent popular hot top trending recommended recommend recommendations suggest suggestions
+    autocomplete me self current mine my login logout signin signout signup register verify confirm cancel close open refund pay apply approve
+    reject submit check validate preview publish unpublish enable disable activate deactivate reset refresh revoke lock unlock follow unfollow like
+    unlike favorite unfavorite vote share send resend receive read unread mark merge split copy move restore archive complete finish start stop
+    pause resume retry sync compare filter sort view show index default callback notify return success failure error status health healthz
+    ping ready readyz live livez metrics version versions config settings options init test debug echo schema docs swagger openapi graphql rpc
+    capture authorize void track estimate calculate quote generate parse convert issue claim redeem transfer withdraw deposit bind unbind
+    subscribe unsubscribe invite accept decline block unblock report scan ws websocket stream events hook hooks webhook webhooks
+    forgot-password reset-password change-password two-factor""".split()
 )
 # a compound that starts with one of these is something one does: `deny-offer`, `getOrderList`
 VERBS = frozenset(
