@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from shopward.declare.rulebook import Rulebook
     from shopward.durable import Journal
+    from shopward.ingest.unique import Unique
     from shopward.store.files import Disk
 
 __all__ = ["Decision", "Decisions", "Engine"]
@@ -216,8 +217,10 @@ class Engine:
         labels: Path | None = None,
         dead: DeadLetters | None = None,
         records: bool = False,
+        unique: Unique | None = None,
     ) -> Iterator[Batch]:
-        """Batches of the events in files, in arrival order, with labels entering when they became known.
+        """Batches of the events in files, in arrival order, with labels entering when they became known. `unique` leaves out events
+        whose id came before.
 
         With a data folder personal values come as their pseudonyms, and times are stamped when the events are taken.
         """
@@ -227,7 +230,7 @@ class Engine:
         return read(
             ["-" if isinstance(p, Path) and str(p) == "-" else p for p in paths], self.rulebook, self.needs, self.seed, labels=labels,
             batch_size=size, dead=dead, clock=clock, seq0=self.seq, records=records,
-            pseudonym=self.journal.pseudonym if self.journal else None,
+            pseudonym=self.journal.pseudonym if self.journal else None, unique=unique,
         )  # fmt: skip
 
     def read_table(self, table: pa.Table, *, dead: DeadLetters | None = None) -> Iterator[Batch]:

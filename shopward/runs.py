@@ -19,6 +19,7 @@ from shopward.errors import BadData, NotYet, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from shopward.batch import Batch
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
 
@@ -34,7 +35,7 @@ class Summary:
     decisions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ACTIONS, 0))
     rules: dict[str, int] = field(default_factory=dict)
     labels: int = 0
-    repeated: int = 0  # events that had been decided on before; they got the same answer
+    repeated: int = 0  # events whose id came before: left out, or, in a data folder, answered as then
     conflicts: int = 0  # those of them that came with other content: the first counts
     dead_letters: int = 0
     nulls: dict[str, int] = field(default_factory=dict)  # values that became null, by reason
@@ -134,6 +135,8 @@ class _CsvSink:
         for i, column in enumerate(table.schema):
             if pa.types.is_list(column.type):
                 table = table.set_column(i, column.name, pc.binary_join(table[i], "|"))
+            elif pa.types.is_timestamp(column.type):  # ISO 8601 with T and Z, as in NDJSON
+                table = table.set_column(i, column.name, pc.strftime(table[i], "%Y-%m-%dT%H:%M:%SZ"))
         if self._writer is None:
             self._writer = pc_csv.CSVWriter(str(self._path), table.schema)
         self._writer.write_table(table)
@@ -194,7 +197,7 @@ def decide_files(
 def _decided(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tuple[int, pa.Table]]:
     """In memory: (records, rows) of each batch."""
     fired = np.zeros(len(engine.rules.ids), np.int64)
-    for batch in engine.read(paths, labels=labels, dead=dead):
+    for batch in _once(engine, paths, labels, dead, summary):
         decisions = engine.decide_batch(batch)
         fired += engine.rules.count(decisions.hits)
         summary.events += len(decisions)
@@ -203,6 +206,15 @@ def _decided(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[
             summary.decisions[action] += n
         yield batch.n, decisions.table()
     summary.rules = {rule: int(n) for rule, n in zip(engine.rules.ids, fired, strict=True)}
+
+
+def _once(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[Batch]:
+    """Batches of the events, each id once."""
+    from shopward.ingest.unique import Unique
+
+    with Unique(engine.seed) as unique:
+        yield from engine.read(paths, labels=labels, dead=dead, unique=unique)
+        summary.repeated, summary.conflicts = unique.repeated, unique.conflicts
 
 
 def _taken(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tuple[int, pa.Table]]:
@@ -254,7 +266,7 @@ def features_files(
     tables = _native_features if engine == "native" else _duckdb_features
     table = None
     try:
-        for table in tables(paths, rulebook, labels, dead):
+        for table in tables(paths, rulebook, labels, dead, summary):
             rows.write(table)
             summary.events += table.num_rows
             on_progress(table.num_rows)
@@ -267,17 +279,21 @@ def features_files(
     return _finished(summary, dead, paths, started)
 
 
-def _native_features(paths, rulebook, labels, dead):
+def _native_features(paths, rulebook, labels, dead, summary):
     from shopward.decide import Engine
 
     engine = Engine(rulebook, mode="compiled")
-    for batch in engine.read(paths, labels=labels, dead=dead):
+    for batch in _once(engine, paths, labels, dead, summary):
         yield engine.features_table(engine.decide_batch(batch))
 
 
-def _duckdb_features(paths, rulebook, labels, dead):
+def _duckdb_features(paths, rulebook, labels, dead, summary):
     from shopward.features import sql
     from shopward.ingest import read
+    from shopward.ingest.unique import Unique
 
-    batches = read(paths, rulebook, sql.needs(rulebook), bytes(16), labels=labels, dead=dead)
-    yield sql.run(sql.as_table(batches, rulebook), rulebook)
+    with Unique(bytes(16)) as unique:
+        batches = read(paths, rulebook, sql.needs(rulebook), bytes(16), labels=labels, dead=dead, unique=unique)
+        table = sql.as_table(batches, rulebook)
+        summary.repeated, summary.conflicts = unique.repeated, unique.conflicts
+    yield sql.run(table, rulebook)
