@@ -1,6 +1,6 @@
 """From an event to an explained decision. This is the product in one page:
 
-    event -> (new? who is it?) -> features as of now -> rules -> action, reasons, evidence -> on disk -> answer
+    event -> (new? who is it?) -> features as of now -> models -> rules -> action, reasons, evidence -> on disk -> answer
 
 `Engine` holds the state of one rulebook. Give it a data folder and it is durable: nothing is answered before it is on disk, a
 retried event gets the answer it got before, and a restart continues exactly where the log ends.
@@ -28,10 +28,12 @@ from shopward.features.usual import Usual
 from shopward.hashing import canonical_text
 from shopward.ingest import Clock, DeadLetters, Normaliser, from_dicts, read
 from shopward.lists import Entry, ListIndex
+from shopward.models.panel import Panel, Scored
 from shopward.rules.act import act, share
 from shopward.rules.compile import Reader, Rules
 from shopward.rules.lookups import tables
 from shopward.rules.rowwise import RowFeatures
+from shopward.rules.voices import Voices
 from shopward.store.entries import fitted
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from shopward.declare.rulebook import Rulebook
     from shopward.durable import Journal
+    from shopward.models.scorer import Scorer
     from shopward.store.files import Disk
 
 __all__ = ["Decision", "Decisions", "Engine"]
@@ -50,6 +53,7 @@ class Engine:
     data   a folder that makes decisions durable; None: everything is in memory and ends with the process
     clock  `stream` (the clock is the latest event time seen: files, tests) or `server` (the machine's clock at arrival)
     mode   `auto` interprets until kernels are compiled, `compiled` compiles first, `interpreted` never compiles
+    models the loaded models that the rulebook names; those not given are loaded from beside the rulebook or from DATA/models
     disk   what keeps the log, the known ids and the snapshots of the data folder (the operating system's files when not given)
 
     >>> from shopward import Engine, Rulebook
@@ -73,6 +77,7 @@ class Engine:
         clock: str = "stream",
         mode: Mode = "auto",
         seed: bytes | None = None,
+        models: Iterable[Scorer] | Mapping[str, Scorer] = (),
         disk: Disk | None = None,
     ):
         self.rulebook, self.schema, self.policy = rulebook, rulebook.schema, rulebook.policy
@@ -80,6 +85,7 @@ class Engine:
         self.seed = self.journal.seed if self.journal else seed or os.urandom(16)
         self.clock = Clock(self.policy.lateness_ms, self.policy.skew_ms, server=clock == "server")
         self.seq = 0
+        self.given = dict(models) if isinstance(models, Mapping) else {scorer.name: scorer for scorer in models}
         try:
             self._begin(mode)
             if self.journal:
@@ -96,12 +102,22 @@ class Engine:
         self.lists = ListIndex(slack=self.policy.lateness_ms + self.policy.skew_ms)
         self._list_writes = 0  # until those that ended long ago are forgotten
         self.windows = Windows(rulebook, self.seed, mode=mode)
-        self.needs = columns_of(rulebook) | self.windows.needs
+        self.models = self._panel()
+        self.needs = columns_of(rulebook) | self.windows.needs | self.models.needs()
         self.usual = Usual(rulebook)
         env: dict[str, Any] = tables(rulebook, self.lists) | {"USUAL": self.usual.shown}
         self.row_features = RowFeatures(rulebook, self.windows, self.seed, env)
         self.rules = Rules(rulebook, self.windows, self.seed, env, mode)
+        self.voices = Voices(rulebook, self.models, self.seed)
         self._one: Callable[[dict], Decision] | None = None
+
+    def _panel(self) -> Panel:
+        if not self.rulebook.models and not self.given:
+            return Panel(self.rulebook, {}, self.seed)
+        from shopward.models.loading import load_all
+
+        registry = self.journal.data / "models" if self.journal else None
+        return Panel(self.rulebook, load_all(self.rulebook, registry, self.given), self.seed)
 
     def beside(self, rulebook: Rulebook | None = None) -> Engine:
         """An engine on the same data folder with nothing in memory, for this or another rulebook: a replay of the log fills it."""
@@ -110,6 +126,7 @@ class Engine:
         other.schema, other.policy = other.rulebook.schema, other.rulebook.policy
         other.journal, other.seed, other.seq = self.journal, self.seed, 0
         other.clock = Clock(other.policy.lateness_ms, other.policy.skew_ms, server=self.clock.server)
+        other.given = {name: scorer for name, scorer in self.given.items() if name in other.rulebook.models}
         other._begin(self.mode)
         return other
 
@@ -176,12 +193,13 @@ class Engine:
         return self.judge(batch)
 
     def judge(self, batch: Batch) -> Decisions:
-        """event -> features -> rules -> action, for every row of a batch; state moves on, nothing is written to disk."""
+        """event -> features -> models -> rules -> action, for every row of a batch; state moves on, nothing is written to disk."""
         if self.row_features.one_by_one and batch.n > 1:
             raise UsageError(
                 "a rule writes a list that a feature reads: decide such events one by one (Engine.read does)"
             )
         block = self.compute(batch)
+        scored = self.score(batch, block)
         control = self._control(batch, block)
         told: dict = {}
         hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, batch, row), control, told)
@@ -191,7 +209,7 @@ class Engine:
         action = np.zeros(len(rows), np.int8)
         rules = self.rules
         act(hits, rules.live, rules.strength, rules.mandatory, rules.override, control, action)
-        return Decisions(batch, block, rules, rows, action, hits, control, told)
+        return Decisions(batch, block, rules, rows, action, hits, control, told, scored, self.voices)
 
     def compute(self, batch: Batch):
         """The features of a batch, as of each of its events; state moves on."""
@@ -202,6 +220,15 @@ class Engine:
             self.usual.watch(batch, block.values)
         self.seq = batch.seq0 + batch.n
         return block
+
+    def score(self, batch: Batch, block: Block) -> Scored | None:
+        """What the models say about every event of a batch; rules read it as further columns. None without models."""
+        if not self.models:
+            return None
+        read = self.rules.reader(batch, block)
+        scored = self.models.score(batch, block, lambda name, row: share(name, read.subject(row)))
+        batch.numbers.update(scored.columns())
+        return scored
 
     # --- reading
 

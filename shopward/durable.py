@@ -457,15 +457,16 @@ class Journal:
     # --- which rulebook
 
     def switch(self, engine: Engine, by: str = "") -> None:
-        """Say in the log which rulebook is in force from here on, when it changed; `by` is who asked the running server for it."""
-        version, before = engine.rulebook.version, in_force(self.data, self.disk)
-        if before.version == version:
+        """Say in the log which rulebook and models are in force from here on, when they changed; `by` is who asked the running server for it."""
+        version, before, models = engine.rulebook.version, in_force(self.data, self.disk), engine.models.versions
+        if (before.version, before.models) == (version, models):
             return
         self.keep_rulebook(engine.rulebook)
-        meta = {"rulebook": version, "before": before.version, "columns": columns_of(engine.rulebook.schema)}
+        earlier = before.version if before.version != version else before.before
+        meta = {"rulebook": version, "before": earlier, "columns": columns_of(engine.rulebook.schema), "models": models}
         self._log(Frame("switch", self.log.next_seq, int(engine.clock.value), meta=meta))
         self.log.sync()
-        now = InForce(version, before.version, by)
+        now = InForce(version, earlier, by, models)
         write_whole(self.disk, self.data / "state" / "rulebook", [msgspec.json.encode(now)])
 
     def keep_rulebook(self, rulebook: Rulebook) -> None:
@@ -492,6 +493,7 @@ class InForce(msgspec.Struct, frozen=True):
     version: str = ""
     before: str = ""
     by: str = ""
+    models: dict[str, str] = {}  # name -> version
 
 
 def in_force(data: Path, disk: Disk = REAL) -> InForce:

@@ -5,6 +5,7 @@ FOLDER/model.json    {"kind": "linear", "name": "payments", "features": [...], .
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,10 +47,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def load_all(rulebook: Rulebook, registry: Path | None = None) -> dict[str, Scorer]:
-    """The models a rulebook names, each from the folder beside the rulebook or of that name in the registry."""
-    found = {}
-    for use in rulebook.models.values():
+def load_all(
+    rulebook: Rulebook, registry: Path | None = None, given: Mapping[str, Scorer] | None = None
+) -> dict[str, Scorer]:
+    """The models a rulebook names: as given, else from the folder beside the rulebook or of that name in the registry."""
+    found = dict(given or {})
+    for use in (u for u in rulebook.models.values() if u.name not in found):
         places = [root / use.source for root in (rulebook.path, registry) if root is not None]
         folder = next((place for place in places if (place / CARD).is_file()), None)
         if folder is None:
