@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from shopward.batch import LABEL, Batch
+from shopward.batch import Batch
 from shopward.decision import Decision, Decisions
 from shopward.declare.needs import needs as columns_of
 from shopward.declare.types import Rule
@@ -108,8 +108,9 @@ class Engine:
         env: dict[str, Any] = tables(rulebook, self.lists) | {"USUAL": self.usual.shown}
         self.row_features = RowFeatures(rulebook, self.windows, self.seed, env)
         self.rules = Rules(rulebook, self.windows, self.seed, env, mode)
+        self.judged = np.array([name in self.schema.decided for name in self.schema.types])  # by type code
         self.voices = Voices(rulebook, self.models, self.seed)
-        self._one: Callable[[dict], Decision] | None = None
+        self._one: Callable[[dict], Decision | None] | None = None
 
     def _panel(self) -> Panel:
         if not self.rulebook.models and not self.given:
@@ -145,8 +146,10 @@ class Engine:
 
     # --- deciding
 
-    def decide(self, event: dict[str, Any]) -> Decision:
+    def decide(self, event: dict[str, Any]) -> Decision | None:
         """The decision on one event (a dict as the shop sends it; see the rulebook's schema.yaml).
+
+        None for an event of a type that is only observed (`decide: false`): it has moved features.
 
         Raises BadEvent when the event cannot be used; with a data folder, the answer is on disk when this returns.
         """
@@ -161,8 +164,11 @@ class Engine:
             self._one = build(self)
         return self._one(event)
 
-    def decide_events(self, events: list[dict[str, Any]]) -> list[Decision | BadEvent]:
-        """One Decision, or the BadEvent that says what is wrong, for each event; they share one micro-batch and one disk flush."""
+    def decide_events(self, events: list[dict[str, Any]]) -> list[Decision | BadEvent | None]:
+        """One Decision, or the BadEvent that says what is wrong, for each event; they share one micro-batch and one disk flush.
+
+        None stands for an event that is only observed.
+        """
         if self.journal:
             return self.journal.decide(self, events)
         answers: list[Any] = [None] * len(events)
@@ -179,12 +185,12 @@ class Engine:
         step = 1 if self.row_features.one_by_one else max(1, len(usable))
         for start in range(0, len(usable), step):
             decisions = self.decide_batch(self.batch(usable[start : start + step]))
-            for i, decision in zip(at[start : start + step], decisions, strict=True):
-                answers[i] = decision
+            for row, decision in zip(decisions.rows.tolist(), decisions, strict=True):
+                answers[at[start + row]] = decision
         return answers
 
     def decide_batch(self, batch: Batch) -> Decisions:
-        """Decide on a whole micro-batch. Label events in it move state and get no decision.
+        """Decide on a whole micro-batch. Labels and observed events in it move state and get no decision.
 
         Only without a data folder: a durable engine decides through `decide_events`, so that its log misses nothing.
         """
@@ -203,7 +209,7 @@ class Engine:
         control = self._control(batch, block)
         told: dict = {}
         hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, batch, row), control, told)
-        rows = np.flatnonzero(batch.types != LABEL)
+        rows = np.flatnonzero(self.judged[batch.types])
         if len(rows) != batch.n:
             hits, control = hits[rows], control[rows]
         action = np.zeros(len(rows), np.int8)
@@ -371,7 +377,7 @@ class Engine:
         control = np.zeros(batch.n, np.bool_)
         if self.policy.control_percent > 0:
             read = self.rules.reader(batch, block)
-            for row in np.flatnonzero(batch.types != LABEL).tolist():
+            for row in np.flatnonzero(self.judged[batch.types]).tolist():
                 control[row] = share("control", read.subject(row)) < self.policy.control_percent
         return control
 

@@ -116,7 +116,7 @@ def source_of(engine: Engine) -> str:
     return builder.step_source
 
 
-def build(engine: Engine) -> Callable[[dict], Decision]:
+def build(engine: Engine) -> Callable[[dict], Decision | None]:
     """The function `decide(event)` of an engine without a data folder."""
     return _Builder(engine).function()
 
@@ -165,7 +165,7 @@ class _Builder:
         self.outcomes: dict[int, Outcome] = {}
         self.kept: dict[str, str | None] = {}  # texts of the event at hand
 
-    def function(self) -> Callable[[dict], Decision]:
+    def function(self) -> Callable[[dict], Decision | None]:
         batch, buffer, pack = self._batch()
         bound = self.engine.windows.bind(batch)
         env = self._env(batch, bound)
@@ -305,6 +305,9 @@ class _Builder:
         for i, f in enumerate(self.row_features):
             if f.late:
                 lines += [*self._row_feature(i, f), *self._late_value(f)]
+        if self.schema.observed:
+            codes = ", ".join(str(self.schema.types.index(name)) for name in self.schema.observed)
+            lines.append(f"    if code in {{{codes}}}: return None, code, id, ts, t, None, None")
         lines += self._scores()
         lines += self._tests()
         kept = [f"'{f.name}': v_{f.name}" for f in self._read_fields()]
@@ -525,7 +528,7 @@ class _Builder:
 
     # --- the decision around it
 
-    def _decide(self, step: Callable) -> Callable[[dict], Decision]:
+    def _decide(self, step: Callable) -> Callable[[dict], Decision | None]:
         engine, schema, version = self.engine, self.schema, self.rules.version
         types = schema.types
         odd = bool(schema.mapping or schema.constants or schema.label)
@@ -536,7 +539,7 @@ class _Builder:
                 raise found
             return found
 
-        def decide(event: dict) -> Decision:
+        def decide(event: dict) -> Decision | None:
             try:
                 found = None if odd or event.__class__ is not dict else step(event, False)
             except BadEvent:  # the long way says which field it is
@@ -548,6 +551,8 @@ class _Builder:
                     raise BadEvent("the event cannot be used")
             hits, code, event_id, ts, t, seen, said = found
             engine.seq += 1
+            if hits is None:
+                return None
             if seen is not None:
                 return self._judged(hits, types[code], event_id, ts, t, seen, said)
             if said is None:

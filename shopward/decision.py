@@ -53,7 +53,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(slots=True)
 class Decisions:
-    """The decisions of one batch as columns; row i judges row `rows[i]` of the batch (label events are not judged).
+    """The decisions of one batch as columns; row i judges row `rows[i]` of the batch (labels and observed events are not judged).
 
     action   int8[n], index into ACTIONS
     hits     uint64[n, w], bit r set where rule r of `rules.order` fired (live and shadow)
@@ -180,8 +180,8 @@ class Decisions:
         return pa.ListArray.from_arrays(pa.array(offsets), _words(flat[:found], self.rules.ids))
 
 
-def table_of(decisions: Sequence[Decision]) -> pa.Table:
-    """The same rows of decisions that lie apart."""
+def table_of(decisions: Sequence[Decision], models: Sequence[str] = ()) -> pa.Table:
+    """The same rows of decisions that lie apart; `models` are the names of the models that were asked."""
     import pyarrow as pa
 
     texts = pa.list_(pa.string())
@@ -193,10 +193,9 @@ def table_of(decisions: Sequence[Decision]) -> pa.Table:
         "shadow": texts,
     }
     names = ["event_id", "ts", "type", "action", "score", "risk", "reasons", "arm", "shadow", "rulebook_version"]
-    each = list(decisions[0].scores or ()) if decisions else []
-    names += ["model"] if each else []
+    names += ["model"] if models else []
     columns = {name: pa.array([getattr(d, name) for d in decisions], kinds.get(name, pa.string())) for name in names}
-    scores = {f"score_{name}": [(d.scores or {}).get(name) for d in decisions] for name in each if len(each) > 1}
+    scores = {f"score_{name}": [(d.scores or {}).get(name) for d in decisions] for name in models if len(models) > 1}
     return pa.table(columns | {name: pa.array(values, pa.float64()) for name, values in scores.items()})
 
 

@@ -96,7 +96,7 @@ class Journal:
         """The pseudonym of a value that may be one already: people copy what reports show them."""
         return value if self.vault.reveal(value) is not None else self.pseudonym(field, value)
 
-    def decide(self, engine: Engine, events: list[dict[str, Any]]) -> list[Decision | BadEvent]:
+    def decide(self, engine: Engine, events: list[dict[str, Any]]) -> list[Decision | BadEvent | None]:
         """Answers to events that are on disk when this returns. Raises StoreFull when they cannot be put there."""
         self._check(engine)
         answers: list[Any] = [None] * len(events)

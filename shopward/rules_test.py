@@ -133,7 +133,7 @@ def _pinned(alone: Rulebook, test: RuleTest) -> list[Pinned]:
 def _compare(rule: Rule, test: RuleTest, decision: Decision | None) -> str:
     """What differs from the expectation, in words; empty when nothing does."""
     if decision is None:
-        return "the test has no events"
+        return "the test has no event that is decided on"
     fired = rule.id in decision.reasons
     wrong = []
     if "fires" in test.expect and bool(test.expect["fires"]) != fired:
