@@ -231,7 +231,10 @@ class App:
 
     async def _send_in(self, lines: list, grant: Grant, patient: bool) -> tuple[list, asyncio.Future | None]:
         """Hand a group to the decider. A stream that has begun waits for its turn instead of being sent away."""
-        events, out = [], []
+        events: list[dict[str, Any]] = []
+        out: list[
+            dict[str, Any] | tuple[int, dict[str, Any]]
+        ] = []  # what is wrong with a line, or its number and event
         for number, line in lines:
             found = line if isinstance(line, str) else json_object(line)
             if isinstance(found, str):
