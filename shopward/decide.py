@@ -338,6 +338,7 @@ class Engine:
             self.journal.snapshot(self)
 
     def close(self) -> None:
+        self.windows.close()
         if self.journal:
             self.journal.close(self)
 
@@ -393,7 +394,7 @@ class Engine:
             parts = [get(role) for role in write.key]
             if any(p is None or p != p for p in parts):
                 continue
-            key = canonical_text(parts[0]) if len(parts) == 1 else tuple(parts)
+            key = canonical_text(parts[0]) if len(parts) == 1 else tuple(map(canonical_text, parts))
             expires = None if write.expires_ms is None else t + write.expires_ms
             entry = Entry(
                 list=write.list, key=key, valid_from=t, expires=expires, provenance=f"rule:{rule.id}", seq=cause, remove=write.remove

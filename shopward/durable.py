@@ -27,7 +27,7 @@ from shopward.hashing import hash_strings
 from shopward.ingest import Normaliser
 from shopward.label import Label
 from shopward.lists import Entry
-from shopward.replay import USUAL, WINDOWS, Replay, meaning
+from shopward.replay import STATE_FORM, USUAL, WINDOWS, Replay, meaning
 from shopward.store import snapshot
 from shopward.store.dedup import EVER, KEEP_MS, NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
@@ -416,7 +416,7 @@ class Journal:
         meta = snapshot.Meta(
             seq=self.log.next_seq, frame=self.log.next_number, rulebook=engine.rulebook.version, seed=self.seed.hex(),
             state_hash=engine.state_hash(),
-            extra={"features": meaning(engine.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries()},
+            extra={"features": meaning(engine.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries(), "form": STATE_FORM},
         )  # fmt: skip
         snapshot.save(self.data / "state", arrays, meta, self.disk)
         self.snapshot_due = self.log.next_seq + SNAPSHOT_EVERY
