@@ -85,6 +85,7 @@ class Engine:
         self.seed = self.journal.seed if self.journal else seed or os.urandom(16)
         self.clock = Clock(self.policy.lateness_ms, self.policy.skew_ms, server=clock == "server")
         self.seq = 0
+        self.loaded: dict[str, Scorer] = {}  # by the engine this one takes over from
         self.given = dict(models) if isinstance(models, Mapping) else {scorer.name: scorer for scorer in models}
         try:
             self._begin(mode)
@@ -118,7 +119,7 @@ class Engine:
         from shopward.models.loading import load_all
 
         registry = self.journal.data / "models" if self.journal else None
-        return Panel(self.rulebook, load_all(self.rulebook, registry, self.given), self.seed)
+        return Panel(self.rulebook, load_all(self.rulebook, registry, self.given, self.loaded), self.seed)
 
     def beside(self, rulebook: Rulebook | None = None) -> Engine:
         """An engine on the same data folder with nothing in memory, for this or another rulebook: a replay of the log fills it."""
@@ -128,6 +129,8 @@ class Engine:
         other.journal, other.seed, other.seq = self.journal, self.seed, 0
         other.clock = Clock(other.policy.lateness_ms, other.policy.skew_ms, server=self.clock.server)
         other.given = {name: scorer for name, scorer in self.given.items() if name in other.rulebook.models}
+        same = [use for use in self.models.uses if other.rulebook.models.get(use.name) == use]
+        other.loaded = {use.name: self.models.scorers[self.models.names.index(use.name)] for use in same}
         other._begin(self.mode)
         return other
 

@@ -275,3 +275,13 @@ def test_rule_tests_say_what_models_find(tmp_path):
     passed, why = results["real"]
     assert not passed and why.endswith("say in the test what it finds, for example `scores: {pay: 0.9}`")
     assert all(r.passed for r in run_tests(with_folder(tmp_path, text)))
+
+
+def test_an_engine_beside_keeps_the_models_that_stay_as_they_are(tmp_path):
+    made = with_folder(tmp_path, rule("stop", "score > 0.9", "deny"))
+    e = Engine(made, mode="interpreted", seed=SEED)
+    texts = Rulebook.from_files(made.files | {"rules/r00.yaml": rule("stop", "score > 0.999999", "deny")})
+    other = e.beside(texts)  # texts alone have no folder to load from
+    assert other.models.versions == e.models.versions and other.decide(event(amount=200.0)).action == "allow"
+    with pytest.raises(UsageError, match="models/pay.yaml: model `pay` is not there"):
+        Engine(texts, mode="interpreted")
