@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shopward.batch import LABEL, Batch
 from shopward.declare.types import ACTIONS
 from shopward.errors import BadData, NotYet, UsageError
 
@@ -36,6 +37,7 @@ class Summary:
     rules: dict[str, int] = field(default_factory=dict)
     labels: int = 0
     repeated: int = 0  # events whose id came before: left out, or, in a data folder, answered as then
+    observed: int = 0  # events of types with `decide: false`
     conflicts: int = 0  # those of them that came with other content: the first counts
     dead_letters: int = 0
     nulls: dict[str, int] = field(default_factory=dict)  # values that became null, by reason
@@ -201,7 +203,7 @@ def _decided(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[
         decisions = engine.decide_batch(batch)
         fired += engine.rules.count(decisions.hits)
         summary.events += len(decisions)
-        summary.labels += batch.n - len(decisions)
+        _undecided(summary, batch, len(decisions))
         for action, n in decisions.counts().items():
             summary.decisions[action] += n
         yield batch.n, decisions.table()
@@ -217,6 +219,13 @@ def _once(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[Bat
         summary.repeated, summary.conflicts = unique.repeated, unique.conflicts
 
 
+def _undecided(summary: Summary, batch: Batch, decided: int) -> None:
+    """Count what of a batch got no decision."""
+    labels = int((batch.types == LABEL).sum())
+    summary.labels += labels
+    summary.observed += batch.n - decided - labels
+
+
 def _taken(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tuple[int, pa.Table]]:
     """Into the data folder: the same; when it ends, all is on disk."""
     from shopward.decision import table_of
@@ -227,13 +236,13 @@ def _taken(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tu
         before = journal.log.next_seq
         answers = [answer for answer in journal.take(engine, batch) if answer is not None]
         summary.events += len(answers)
-        summary.labels += batch.n - len(answers)
+        _undecided(summary, batch, len(answers))
         summary.repeated += batch.n - (journal.log.next_seq - before)
         for answer in answers:
             summary.decisions[answer.action] += 1
             for rule in (*answer.reasons, *answer.shadow):
                 summary.rules[rule] = summary.rules.get(rule, 0) + 1
-        yield batch.n, table_of(answers)
+        yield batch.n, table_of(answers, engine.models.names)
     summary.conflicts = journal.dedup.conflicts
     journal.settle(engine)
 
@@ -241,7 +250,7 @@ def _taken(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tu
 def _finished(summary: Summary, dead, paths: Iterable[Path], started: float) -> Summary:
     summary.dead_letters, summary.nulls, summary.reasons = dead.count, dict(dead.noted), dead.why()
     summary.seconds = round(time.perf_counter() - started, 3)
-    if not summary.events:
+    if not (summary.events or summary.observed):
         raise BadData(f"no usable event in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
     return summary
 
