@@ -1,6 +1,6 @@
 """From an event to an explained decision. This is the product in one page:
 
-    event -> (new? who is it?) -> features as of now -> rules -> action, reasons, evidence -> on disk -> answer
+    event -> (new? who is it?) -> features as of now -> models -> rules -> action, reasons, evidence -> on disk -> answer
 
 `Engine` holds the state of one rulebook. Give it a data folder and it is durable: nothing is answered before it is on disk, a
 retried event gets the answer it got before, and a restart continues exactly where the log ends.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from shopward.batch import LABEL, Batch
+from shopward.batch import Batch
 from shopward.decision import Decision, Decisions
 from shopward.declare.needs import needs as columns_of
 from shopward.declare.types import Rule
@@ -28,10 +28,12 @@ from shopward.features.usual import Usual
 from shopward.hashing import canonical_text
 from shopward.ingest import Clock, DeadLetters, Normaliser, from_dicts, read
 from shopward.lists import Entry, ListIndex
+from shopward.models.panel import Panel, Scored
 from shopward.rules.act import act, share
 from shopward.rules.compile import Reader, Rules
 from shopward.rules.lookups import tables
 from shopward.rules.rowwise import RowFeatures
+from shopward.rules.voices import Voices
 from shopward.store.entries import fitted
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     from shopward.declare.rulebook import Rulebook
     from shopward.durable import Journal
+    from shopward.ingest.unique import Unique
+    from shopward.models.scorer import Scorer
     from shopward.store.files import Disk
 
 __all__ = ["Decision", "Decisions", "Engine"]
@@ -50,6 +54,7 @@ class Engine:
     data   a folder that makes decisions durable; None: everything is in memory and ends with the process
     clock  `stream` (the clock is the latest event time seen: files, tests) or `server` (the machine's clock at arrival)
     mode   `auto` interprets until kernels are compiled, `compiled` compiles first, `interpreted` never compiles
+    models the loaded models that the rulebook names; those not given are loaded from beside the rulebook or from DATA/models
     disk   what keeps the log, the known ids and the snapshots of the data folder (the operating system's files when not given)
 
     >>> from shopward import Engine, Rulebook
@@ -73,6 +78,7 @@ class Engine:
         clock: str = "stream",
         mode: Mode = "auto",
         seed: bytes | None = None,
+        models: Iterable[Scorer] | Mapping[str, Scorer] = (),
         disk: Disk | None = None,
     ):
         self.rulebook, self.schema, self.policy = rulebook, rulebook.schema, rulebook.policy
@@ -80,6 +86,8 @@ class Engine:
         self.seed = self.journal.seed if self.journal else seed or os.urandom(16)
         self.clock = Clock(self.policy.lateness_ms, self.policy.skew_ms, server=clock == "server")
         self.seq = 0
+        self.loaded: dict[str, Scorer] = {}  # by the engine this one takes over from
+        self.given = dict(models) if isinstance(models, Mapping) else {scorer.name: scorer for scorer in models}
         try:
             self._begin(mode)
             if self.journal:
@@ -96,12 +104,23 @@ class Engine:
         self.lists = ListIndex(slack=self.policy.lateness_ms + self.policy.skew_ms)
         self._list_writes = 0  # until those that ended long ago are forgotten
         self.windows = Windows(rulebook, self.seed, mode=mode)
-        self.needs = columns_of(rulebook) | self.windows.needs
+        self.models = self._panel()
+        self.needs = columns_of(rulebook) | self.windows.needs | self.models.needs()
         self.usual = Usual(rulebook)
         env: dict[str, Any] = tables(rulebook, self.lists) | {"USUAL": self.usual.shown}
         self.row_features = RowFeatures(rulebook, self.windows, self.seed, env)
         self.rules = Rules(rulebook, self.windows, self.seed, env, mode)
-        self._one: Callable[[dict], Decision] | None = None
+        self.judged = np.array([name in self.schema.decided for name in self.schema.types])  # by type code
+        self.voices = Voices(rulebook, self.models, self.seed)
+        self._one: Callable[[dict], Decision | None] | None = None
+
+    def _panel(self) -> Panel:
+        if not self.rulebook.models and not self.given:
+            return Panel(self.rulebook, {}, self.seed)
+        from shopward.models.loading import load_all
+
+        registry = self.journal.data / "models" if self.journal else None
+        return Panel(self.rulebook, load_all(self.rulebook, registry, self.given, self.loaded), self.seed)
 
     def beside(self, rulebook: Rulebook | None = None) -> Engine:
         """An engine on the same data folder with nothing in memory, for this or another rulebook: a replay of the log fills it."""
@@ -110,6 +129,9 @@ class Engine:
         other.schema, other.policy = other.rulebook.schema, other.rulebook.policy
         other.journal, other.seed, other.seq = self.journal, self.seed, 0
         other.clock = Clock(other.policy.lateness_ms, other.policy.skew_ms, server=self.clock.server)
+        other.given = {name: scorer for name, scorer in self.given.items() if name in other.rulebook.models}
+        same = [use for use in self.models.uses if other.rulebook.models.get(use.name) == use]
+        other.loaded = {use.name: self.models.scorers[self.models.names.index(use.name)] for use in same}
         other._begin(self.mode)
         return other
 
@@ -128,8 +150,10 @@ class Engine:
 
     # --- deciding
 
-    def decide(self, event: dict[str, Any]) -> Decision:
+    def decide(self, event: dict[str, Any]) -> Decision | None:
         """The decision on one event (a dict as the shop sends it; see the rulebook's schema.yaml).
+
+        None for an event of a type that is only observed (`decide: false`): it has moved features.
 
         Raises BadEvent when the event cannot be used; with a data folder, the answer is on disk when this returns.
         """
@@ -144,8 +168,11 @@ class Engine:
             self._one = build(self)
         return self._one(event)
 
-    def decide_events(self, events: list[dict[str, Any]]) -> list[Decision | BadEvent]:
-        """One Decision, or the BadEvent that says what is wrong, for each event; they share one micro-batch and one disk flush."""
+    def decide_events(self, events: list[dict[str, Any]]) -> list[Decision | BadEvent | None]:
+        """One Decision, or the BadEvent that says what is wrong, for each event; they share one micro-batch and one disk flush.
+
+        None stands for an event that is only observed.
+        """
         if self.journal:
             return self.journal.decide(self, events)
         answers: list[Any] = [None] * len(events)
@@ -162,12 +189,12 @@ class Engine:
         step = 1 if self.row_features.one_by_one else max(1, len(usable))
         for start in range(0, len(usable), step):
             decisions = self.decide_batch(self.batch(usable[start : start + step]))
-            for i, decision in zip(at[start : start + step], decisions, strict=True):
-                answers[i] = decision
+            for row, decision in zip(decisions.rows.tolist(), decisions, strict=True):
+                answers[at[start + row]] = decision
         return answers
 
     def decide_batch(self, batch: Batch) -> Decisions:
-        """Decide on a whole micro-batch. Label events in it move state and get no decision.
+        """Decide on a whole micro-batch. Labels and observed events in it move state and get no decision.
 
         Only without a data folder: a durable engine decides through `decide_events`, so that its log misses nothing.
         """
@@ -176,22 +203,23 @@ class Engine:
         return self.judge(batch)
 
     def judge(self, batch: Batch) -> Decisions:
-        """event -> features -> rules -> action, for every row of a batch; state moves on, nothing is written to disk."""
+        """event -> features -> models -> rules -> action, for every row of a batch; state moves on, nothing is written to disk."""
         if self.row_features.one_by_one and batch.n > 1:
             raise UsageError(
                 "a rule writes a list that a feature reads: decide such events one by one (Engine.read does)"
             )
         block = self.compute(batch)
+        scored = self.score(batch, block)
         control = self._control(batch, block)
         told: dict = {}
         hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, batch, row), control, told)
-        rows = np.flatnonzero(batch.types != LABEL)
+        rows = np.flatnonzero(self.judged[batch.types])
         if len(rows) != batch.n:
             hits, control = hits[rows], control[rows]
         action = np.zeros(len(rows), np.int8)
         rules = self.rules
         act(hits, rules.live, rules.strength, rules.mandatory, rules.override, control, action)
-        return Decisions(batch, block, rules, rows, action, hits, control, told)
+        return Decisions(batch, block, rules, rows, action, hits, control, told, scored, self.voices)
 
     def compute(self, batch: Batch):
         """The features of a batch, as of each of its events; state moves on."""
@@ -202,6 +230,15 @@ class Engine:
             self.usual.watch(batch, block.values)
         self.seq = batch.seq0 + batch.n
         return block
+
+    def score(self, batch: Batch, block: Block) -> Scored | None:
+        """What the models say about every event of a batch; rules read it as further columns. None without models."""
+        if not self.models:
+            return None
+        read = self.rules.reader(batch, block)
+        scored = self.models.score(batch, block, lambda name, row: share(name, read.subject(row)))
+        batch.numbers.update(scored.columns())
+        return scored
 
     # --- reading
 
@@ -216,8 +253,10 @@ class Engine:
         labels: Path | None = None,
         dead: DeadLetters | None = None,
         records: bool = False,
+        unique: Unique | None = None,
     ) -> Iterator[Batch]:
-        """Batches of the events in files, in arrival order, with labels entering when they became known.
+        """Batches of the events in files, in arrival order, with labels entering when they became known. `unique` leaves out events
+        whose id came before.
 
         With a data folder personal values come as their pseudonyms, and times are stamped when the events are taken.
         """
@@ -227,7 +266,7 @@ class Engine:
         return read(
             ["-" if isinstance(p, Path) and str(p) == "-" else p for p in paths], self.rulebook, self.needs, self.seed, labels=labels,
             batch_size=size, dead=dead, clock=clock, seq0=self.seq, records=records,
-            pseudonym=self.journal.pseudonym if self.journal else None,
+            pseudonym=self.journal.pseudonym if self.journal else None, unique=unique,
         )  # fmt: skip
 
     def read_table(self, table: pa.Table, *, dead: DeadLetters | None = None) -> Iterator[Batch]:
@@ -305,6 +344,7 @@ class Engine:
             self.journal.snapshot(self)
 
     def close(self) -> None:
+        self.windows.close()
         if self.journal:
             self.journal.close(self)
 
@@ -344,7 +384,7 @@ class Engine:
         control = np.zeros(batch.n, np.bool_)
         if self.policy.control_percent > 0:
             read = self.rules.reader(batch, block)
-            for row in np.flatnonzero(batch.types != LABEL).tolist():
+            for row in np.flatnonzero(self.judged[batch.types]).tolist():
                 control[row] = share("control", read.subject(row)) < self.policy.control_percent
         return control
 
@@ -360,7 +400,7 @@ class Engine:
             parts = [get(role) for role in write.key]
             if any(p is None or p != p for p in parts):
                 continue
-            key = canonical_text(parts[0]) if len(parts) == 1 else tuple(parts)
+            key = canonical_text(parts[0]) if len(parts) == 1 else tuple(map(canonical_text, parts))
             expires = None if write.expires_ms is None else t + write.expires_ms
             entry = Entry(
                 list=write.list, key=key, valid_from=t, expires=expires, provenance=f"rule:{rule.id}", seq=cause, remove=write.remove

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shopward.batch import LABEL, NULL, Batch
-from shopward.decision import Decision
+from shopward.decision import Decision, spoken
 from shopward.declare.types import Field, Rule
 from shopward.errors import BadEvent
 from shopward.event import LAST_MS, MAX_FIELDS, MAX_TEXT
 from shopward.expr import to_python
+from shopward.expr.nodes import MODEL
 from shopward.hashing import canonical_text, hash_strings, siphash128
 from shopward.rules.act import CONTROL, TREATED, share, strongest
 from shopward.rules.generated import define, names_in
@@ -29,6 +30,8 @@ from shopward.rules.subject import subject, subject_roles
 
 if TYPE_CHECKING:
     from shopward.decide import Engine
+    from shopward.evidence import Evidence
+    from shopward.models.panel import Said
 
 MAX_CACHED = 1 << 18  # texts whose hashes are kept (some 200 bytes each, the text included)
 MAX_OUTCOMES = 4096  # combinations of fired rules whose outcome is kept
@@ -106,14 +109,14 @@ def source_of(engine: Engine) -> str:
         hits = 0
         if code == 1:
             if (F0 > 5.0 and v_items > 2.0): hits |= 1
-        return hits, code, id, ts, t, {'account': v_account, 'items': v_items, 'type': kind, 'event_id': id, 'ts': float(ts)} if hits else None
+        return hits, code, id, ts, t, {'account': v_account, 'items': v_items, 'type': kind, 'event_id': id, 'ts': float(ts)} if hits else None, None
     """
     builder = _Builder(engine)
     builder.function()
     return builder.step_source
 
 
-def build(engine: Engine) -> Callable[[dict], Decision]:
+def build(engine: Engine) -> Callable[[dict], Decision | None]:
     """The function `decide(event)` of an engine without a data folder."""
     return _Builder(engine).function()
 
@@ -162,7 +165,7 @@ class _Builder:
         self.outcomes: dict[int, Outcome] = {}
         self.kept: dict[str, str | None] = {}  # texts of the event at hand
 
-    def function(self) -> Callable[[dict], Decision]:
+    def function(self) -> Callable[[dict], Decision | None]:
         batch, buffer, pack = self._batch()
         bound = self.engine.windows.bind(batch)
         env = self._env(batch, bound)
@@ -243,6 +246,13 @@ class _Builder:
             "ENGINE": self.engine,
             "TEXTS": _feature_texts(self.engine, bound),
             **{f"row_{i}": f.value for i, f in enumerate(self.row_features)},
+            "SCORE": self._said,
+            **{
+                f"CODE_{k}_{i}": lane.codes.get
+                for k, lanes in enumerate(self.engine.models.lanes)
+                for i, lane in enumerate(lanes)
+                if lane.text
+            },
         }
 
     def _future(self) -> dict[str, Any]:
@@ -295,19 +305,51 @@ class _Builder:
         for i, f in enumerate(self.row_features):
             if f.late:
                 lines += [*self._row_feature(i, f), *self._late_value(f)]
+        if self.schema.observed:
+            codes = ", ".join(str(self.schema.types.index(name)) for name in self.schema.observed)
+            lines.append(f"    if code in {{{codes}}}: return None, code, id, ts, t, None, None")
+        lines += self._scores()
         lines += self._tests()
         kept = [f"'{f.name}': v_{f.name}" for f in self._read_fields()]
         kept += [f"'{f.name}': x_{f.name}" for f in self.row_features if f.text]
         kept += ["'type': kind", "'event_id': id", "'ts': float(ts)"]
-        kept += [
-            f"{n!r}: nan"
-            for n in sorted({n.name for r in self.rules.order for n in names_in(r.when.root) if n.kind == "builtin"})
-        ]
+        kept += [f"{n!r}: {self._name(n)}" for n in self._builtins()]
         read = {n for r in self.rules.order for n in r.when.features}
         kept += [f"{n!r}: TEXTS[{n!r}]()" for n in _feature_texts_of(self.engine) if n in read]
         keep = "" if self.engine.policy.control_percent > 0 else " if hits else None"
-        lines.append(f"    return hits, code, id, ts, t, {{{', '.join(kept)}}}{keep}")
+        said = "said" if self.engine.models else "None"
+        lines.append(f"    return hits, code, id, ts, t, {{{', '.join(kept)}}}{keep}, {said}")
         return "\n".join([*lines, ""])
+
+    def _scores(self) -> list[str]:
+        """Ask the models, each with the values it reads."""
+        models = self.engine.models
+        if not models:
+            return []
+        rows = [
+            "(" + "".join(f"{self._lane(k, i)}, " for i in range(len(lanes))) + ")"
+            for k, lanes in enumerate(models.lanes)
+        ]
+        who = f"{{{', '.join(f'{role!r}: {self._name(role)}' for role, _ in self.roles)}}}" if models.shared else "None"
+        lines = [f"    said = SCORE(code, ({''.join(f'{row}, ' for row in rows)}), {who}, id)"]
+        return lines + [
+            f"    {n} = said.each[{n.removeprefix(MODEL)!r}]" if n.startswith(MODEL) else f"    {n} = said.{n}"
+            for n in self._builtins()
+        ]
+
+    def _lane(self, k: int, i: int) -> str:
+        """One value that model k reads, as a number."""
+        lane = self.engine.models.lanes[k][i]
+        at = self._name(lane.name)
+        return f"CODE_{k}_{i}({at}, -1.0)" if lane.text else at
+
+    def _builtins(self) -> list[str]:
+        """What rules read of models: `score`, `risk`, `MODEL_x`."""
+        return sorted({n for r in self.rules.order for n in r.when.builtins})
+
+    def _said(self, code: int, rows: tuple, roles: dict[str, Any] | None, event_id: str) -> Said:
+        who = subject(self.roles, roles.get, event_id) if roles is not None else ""
+        return self.engine.models.one(code, rows, lambda name, row: share(name, who))
 
     def _read_fields(self) -> list[Field]:
         """Declared fields that anything reads, derived ones after what they are derived from."""
@@ -320,6 +362,7 @@ class _Builder:
             k for r in self.rules.order for w in r.writes for k in w.key
         }
         wanted |= {name for f in self.row_features for name in f.names}
+        wanted |= {lane.name for lanes in self.engine.models.lanes for lane in lanes if lane.kind == "field"}
         grown = True
         while grown:
             more = {n for name in wanted if name in self.fields and (d := self.fields[name].derive) for n in d.fields}
@@ -455,8 +498,8 @@ class _Builder:
         """Where generated code finds a field or feature."""
         if name in ("ts", "type", "event_id"):
             return {"ts": "float(ts)", "type": "get('type')", "event_id": "id"}[name]
-        if name in ("score", "risk"):
-            return "nan"
+        if name in ("score", "risk") or name.startswith(MODEL):
+            return name if self.engine.models else "nan"
         if name in self.rules.column:
             row = {f.name for f in self.row_features}
             text = self.engine.rulebook.features[name].type == "string"
@@ -485,7 +528,7 @@ class _Builder:
 
     # --- the decision around it
 
-    def _decide(self, step: Callable) -> Callable[[dict], Decision]:
+    def _decide(self, step: Callable) -> Callable[[dict], Decision | None]:
         engine, schema, version = self.engine, self.schema, self.rules.version
         types = schema.types
         odd = bool(schema.mapping or schema.constants or schema.label)
@@ -496,7 +539,7 @@ class _Builder:
                 raise found
             return found
 
-        def decide(event: dict) -> Decision:
+        def decide(event: dict) -> Decision | None:
             try:
                 found = None if odd or event.__class__ is not dict else step(event, False)
             except BadEvent:  # the long way says which field it is
@@ -506,15 +549,21 @@ class _Builder:
                 found = step(event, True)
                 if found is None:
                     raise BadEvent("the event cannot be used")
-            hits, code, event_id, ts, t, seen = found
+            hits, code, event_id, ts, t, seen, said = found
             engine.seq += 1
-            if seen is None:
+            if hits is None:
+                return None
+            if seen is not None:
+                return self._judged(hits, types[code], event_id, ts, t, seen, said)
+            if said is None:
                 return Decision(event_id=event_id, ts=ts, type=types[code], action="allow", rulebook_version=version)
-            return self._judged(hits, types[code], event_id, ts, t, seen)
+            return Decision(
+                event_id=event_id, ts=ts, type=types[code], action="allow", rulebook_version=version, **spoken(said)
+            )
 
         return decide
 
-    def _judged(self, hits: int, type_: str, event_id: str, ts: int, t: int, seen: dict) -> Decision:
+    def _judged(self, hits: int, type_: str, event_id: str, ts: int, t: int, seen: dict, said: Said | None) -> Decision:
         """The decision when rules fired, or when a control arm exists."""
         outcome = self.outcomes.get(hits)
         if outcome is None:
@@ -533,14 +582,25 @@ class _Builder:
         why, features = self.rules.why, self.values
         evidence = tuple([why[r.id].of(get, features, event_id, ts, t) for r in outcome.live])  # before lists change
         quiet = tuple([why[r.id].of(get, features, event_id, ts, t) for r in outcome.quiet]) if outcome.quiet else ()
+        if said is not None:
+            evidence += self._voices(outcome.live, said, get, event_id, ts, t)
+            quiet += self._voices(outcome.quiet, said, get, event_id, ts, t)
         for rule in outcome.writers:
             if arm == TREATED or rule.mandatory:
                 self.engine.apply_writes(rule, get, t)
         return Decision(
             event_id=event_id, ts=ts, type=type_, action=outcome.forced if arm == CONTROL else outcome.action, reasons=outcome.reasons,
             arm=arm, shadow=outcome.shadow, labels=outcome.labels, evidence=evidence, rulebook_version=self.rules.version,
-            shadow_evidence=quiet,
+            shadow_evidence=quiet, **spoken(said),
         )  # fmt: skip
+
+    def _voices(
+        self, rules: tuple[Rule, ...], said: Said, get: Callable, event_id: str, ts: int, t: int
+    ) -> tuple[Evidence, ...]:
+        """Why the models said what these rules listened to."""
+        asks = [ask for r in rules if (ask := self.rules.why[r.id].said)]
+        heard = [name for ask in asks for name in ask(get, self.values, t)]
+        return self.engine.voices.of(said, heard, get, event_id, ts) if heard else ()
 
 
 def _feature_texts(engine: Engine, bound: Any) -> dict[str, Callable[[], str | None]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from shopward.declare.types import ACTIONS, Rule
 from shopward.evidence import Evidence
+from shopward.expr.nodes import MODEL
 from shopward.rules.act import CONTROL, TREATED, spread
 
 if TYPE_CHECKING:
@@ -18,15 +20,18 @@ if TYPE_CHECKING:
 
     from shopward.batch import Batch
     from shopward.features.live import Block
+    from shopward.models.panel import Said, Scored
     from shopward.rules.compile import Explained, Reader, Rules
+    from shopward.rules.voices import Voices
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What to do with one event, and why.
 
     `reasons` are the ids of the live rules that fired, strongest first; `shadow` those that fired without a say; `evidence` says
-    for each live one what was seen, `shadow_evidence` for each shadow one. `score` is a calibrated probability and `risk` its 0-1000 form; both are None without a model.
-    `arm` is `control` when the event was let through to keep labels honest.
+    for each live one what was seen, then why the models it listened to said so, `shadow_evidence` the same for shadow ones.
+    `score` is a calibrated probability and `risk` its 0-1000 form, both of champion `model`, None without one; `scores` is what every
+    model said. `arm` is `control` when the event was let through to keep labels honest.
     """
 
     event_id: str
@@ -42,16 +47,20 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     evidence: tuple[Evidence, ...] = ()
     rulebook_version: str = ""
     shadow_evidence: tuple[Evidence, ...] = ()
+    model: str | None = None
+    scores: dict[str, float | None] | None = None
 
 
 @dataclass(slots=True)
 class Decisions:
-    """The decisions of one batch as columns; row i judges row `rows[i]` of the batch (label events are not judged).
+    """The decisions of one batch as columns; row i judges row `rows[i]` of the batch (labels and observed events are not judged).
 
     action   int8[n], index into ACTIONS
     hits     uint64[n, w], bit r set where rule r of `rules.order` fired (live and shadow)
     control  bool[n], events of the control arm
-    told     evidence that was written down while rules fired, because it depends on lists (see `Rules.fire`)
+    told     what was written down while rules fired, because it depends on lists (see `Rules.fire`)
+    scored   what the models said, per row of the batch; None without models
+    voices   how that is told
     """
 
     batch: Batch
@@ -62,6 +71,8 @@ class Decisions:
     hits: np.ndarray
     control: np.ndarray
     told: Explained = field(default_factory=dict)
+    scored: Scored | None = None
+    voices: Voices | None = None
     _reader: Reader | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -73,6 +84,7 @@ class Decisions:
         fired = self.rules.fired(self.hits[i])
         live = tuple(r for r in fired if r.state == "live")
         shadow = tuple(r for r in fired if r.state == "shadow")
+        said = self.scored.at(row) if self.scored is not None else None
         return Decision(
             event_id=self.batch.event_ids[row],
             ts=int(self.batch.ts[row]),
@@ -82,18 +94,24 @@ class Decisions:
             arm=CONTROL if self.control[i] else TREATED,
             shadow=tuple(r.id for r in shadow),
             labels=tuple(r.label for r in live if r.label),
-            evidence=tuple(self._why(r, row) for r in live),
+            evidence=self._why(live, row, said),
             rulebook_version=self.rules.version,
-            shadow_evidence=tuple(self._why(r, row) for r in shadow),
+            shadow_evidence=self._why(shadow, row, said),
+            **spoken(said),
         )
 
-    def _why(self, rule: Rule, row: int) -> Evidence:
-        found = self.told.get((row, rule.id))
-        if found is not None:
-            return found
+    def _why(self, rules: tuple[Rule, ...], row: int, said: Said | None) -> tuple[Evidence, ...]:
+        if not rules:
+            return ()
         if self._reader is None:
             self._reader = self.rules.reader(self.batch, self.block)
-        return self.rules.explain(rule, self._reader, row)
+        seen = [self.told.get((row, r.id)) or self.rules.explain(r, self._reader, row) for r in rules]
+        found = tuple(evidence for evidence, _ in seen)
+        heard = [name for _, names in seen for name in names]
+        if not heard or said is None or self.voices is None:
+            return found
+        get = partial(self._reader.value, row=row)
+        return found + self.voices.of(said, heard, get, self.batch.event_ids[row], int(self.batch.ts[row]))
 
     def __iter__(self) -> Iterator[Decision]:
         return (self[i] for i in range(len(self)))
@@ -109,7 +127,10 @@ class Decisions:
             yield from self[int(i)].evidence
 
     def table(self) -> pa.Table:
-        """One row a decision: event_id, ts, type, action, score, risk, reasons, arm, shadow, rulebook_version."""
+        """One row a decision: event_id, ts, type, action, score, risk, reasons, arm, shadow, rulebook_version.
+
+        With models also `model`, the champion that spoke, and with several of them what each said as `score_NAME`.
+        """
         import pyarrow as pa
 
         n = len(self)
@@ -122,14 +143,30 @@ class Decisions:
                 "ts": pa.array(pick(self.batch.ts)).cast(pa.timestamp("ms", "UTC")),
                 "type": _words(pick(self.batch.types), self.rules.schema.types),
                 "action": _words(self.action, ACTIONS),
-                "score": pa.nulls(n, pa.float64()),
-                "risk": pa.nulls(n, pa.float64()),
+                "score": self._numbers("score"),
+                "risk": self._numbers("risk"),
                 "reasons": self._rule_ids(self.rules.live),
                 "arm": _words(self.control.astype(np.int8), (TREATED, CONTROL)),
                 "shadow": self._rule_ids(self.rules.shadow),
                 "rulebook_version": _words(np.zeros(n, np.int8), (self.rules.version,)),
+                **self._models(),
             }
         )
+
+    def _numbers(self, name: str) -> pa.Array:
+        import pyarrow as pa
+
+        if self.scored is None:
+            return pa.nulls(len(self), pa.float64())
+        values = self.scored.columns()[name][self.rows]
+        return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+    def _models(self) -> dict[str, pa.Array]:
+        if self.scored is None:
+            return {}
+        names = self.scored.names
+        each = {f"score_{name}": self._numbers(MODEL + name) for name in names if len(names) > 1}
+        return {"model": _words(self.scored.who[self.rows], names)} | each
 
     def _rule_ids(self, mask: np.ndarray) -> pa.Array:
         import pyarrow as pa
@@ -143,8 +180,8 @@ class Decisions:
         return pa.ListArray.from_arrays(pa.array(offsets), _words(flat[:found], self.rules.ids))
 
 
-def table_of(decisions: Sequence[Decision]) -> pa.Table:
-    """The same rows of decisions that lie apart."""
+def table_of(decisions: Sequence[Decision], models: Sequence[str] = ()) -> pa.Table:
+    """The same rows of decisions that lie apart; `models` are the names of the models that were asked."""
     import pyarrow as pa
 
     texts = pa.list_(pa.string())
@@ -155,14 +192,24 @@ def table_of(decisions: Sequence[Decision]) -> pa.Table:
         "reasons": texts,
         "shadow": texts,
     }
-    names = ("event_id", "ts", "type", "action", "score", "risk", "reasons", "arm", "shadow", "rulebook_version")
-    return pa.table(
-        {name: pa.array([getattr(d, name) for d in decisions], kinds.get(name, pa.string())) for name in names}
-    )
+    names = ["event_id", "ts", "type", "action", "score", "risk", "reasons", "arm", "shadow", "rulebook_version"]
+    names += ["model"] if models else []
+    columns = {name: pa.array([getattr(d, name) for d in decisions], kinds.get(name, pa.string())) for name in names}
+    scores = {f"score_{name}": [(d.scores or {}).get(name) for d in decisions] for name in models if len(models) > 1}
+    return pa.table(columns | {name: pa.array(values, pa.float64()) for name, values in scores.items()})
+
+
+def spoken(said: Said | None) -> dict[str, Any]:
+    """The part of a decision that models say."""
+    if said is None:
+        return {}
+    each = {name: None if value != value else value for name, value in said.each.items()}
+    score, risk = (None if value != value else value for value in (said.score, said.risk))
+    return {"score": score, "risk": risk, "model": said.model, "scores": each}
 
 
 def _words(codes: np.ndarray, words) -> pa.Array:
     import pyarrow as pa
 
-    indices = pa.array(codes.astype(np.int32, copy=False))
+    indices = pa.array(codes.astype(np.int32, copy=False), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(words), pa.string())).cast(pa.string())

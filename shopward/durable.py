@@ -27,7 +27,7 @@ from shopward.hashing import hash_strings
 from shopward.ingest import Normaliser
 from shopward.label import Label
 from shopward.lists import Entry
-from shopward.replay import USUAL, WINDOWS, Replay, meaning
+from shopward.replay import STATE_FORM, USUAL, WINDOWS, Replay, meaning
 from shopward.store import snapshot
 from shopward.store.dedup import EVER, KEEP_MS, NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
@@ -96,7 +96,7 @@ class Journal:
         """The pseudonym of a value that may be one already: people copy what reports show them."""
         return value if self.vault.reveal(value) is not None else self.pseudonym(field, value)
 
-    def decide(self, engine: Engine, events: list[dict[str, Any]]) -> list[Decision | BadEvent]:
+    def decide(self, engine: Engine, events: list[dict[str, Any]]) -> list[Decision | BadEvent | None]:
         """Answers to events that are on disk when this returns. Raises StoreFull when they cannot be put there."""
         self._check(engine)
         answers: list[Any] = [None] * len(events)
@@ -416,7 +416,7 @@ class Journal:
         meta = snapshot.Meta(
             seq=self.log.next_seq, frame=self.log.next_number, rulebook=engine.rulebook.version, seed=self.seed.hex(),
             state_hash=engine.state_hash(),
-            extra={"features": meaning(engine.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries()},
+            extra={"features": meaning(engine.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries(), "form": STATE_FORM},
         )  # fmt: skip
         snapshot.save(self.data / "state", arrays, meta, self.disk)
         self.snapshot_due = self.log.next_seq + SNAPSHOT_EVERY
@@ -457,15 +457,16 @@ class Journal:
     # --- which rulebook
 
     def switch(self, engine: Engine, by: str = "") -> None:
-        """Say in the log which rulebook is in force from here on, when it changed; `by` is who asked the running server for it."""
-        version, before = engine.rulebook.version, in_force(self.data, self.disk)
-        if before.version == version:
+        """Say in the log which rulebook and models are in force from here on, when they changed; `by` is who asked the running server for it."""
+        version, before, models = engine.rulebook.version, in_force(self.data, self.disk), engine.models.versions
+        if (before.version, before.models) == (version, models):
             return
         self.keep_rulebook(engine.rulebook)
-        meta = {"rulebook": version, "before": before.version, "columns": columns_of(engine.rulebook.schema)}
+        earlier = before.version if before.version != version else before.before
+        meta = {"rulebook": version, "before": earlier, "columns": columns_of(engine.rulebook.schema), "models": models}
         self._log(Frame("switch", self.log.next_seq, int(engine.clock.value), meta=meta))
         self.log.sync()
-        now = InForce(version, before.version, by)
+        now = InForce(version, earlier, by, models)
         write_whole(self.disk, self.data / "state" / "rulebook", [msgspec.json.encode(now)])
 
     def keep_rulebook(self, rulebook: Rulebook) -> None:
@@ -492,6 +493,7 @@ class InForce(msgspec.Struct, frozen=True):
     version: str = ""
     before: str = ""
     by: str = ""
+    models: dict[str, str] = {}  # name -> version
 
 
 def in_force(data: Path, disk: Disk = REAL) -> InForce:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from shopward.hashing import canonical_text
+
 FOREVER = np.iinfo(np.int64).max
 MOST_SAID = 16  # overlapping entries of one key that are told apart
 PART = "\x1f"  # between the parts of a composite key, as text
@@ -54,7 +56,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """The entry of such a dict, also after it went through JSON or msgpack."""
         given = {name: row[name] for name in cls.__struct_fields__ if name in row}
         key = given["key"]
-        return cls(**given | {"key": tuple(key) if isinstance(key, list) else key})
+        return cls(**given | {"key": tuple(map(canonical_text, key)) if isinstance(key, list) else key})
 
 
 def key_text(key: Key) -> str:

@@ -5,22 +5,25 @@ Each test runs the real engine from empty state with just its own rule live; onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from shopward.decide import Engine
-from shopward.declare.types import Feature, Rule, RuleTest
-from shopward.errors import BadEvent
+from shopward.declare.types import Feature, ModelUse, Rule, RuleTest
+from shopward.errors import BadEvent, ShopwardError
+from shopward.expr.nodes import MODEL
 
 LABEL_TYPE = "label"
 
 if TYPE_CHECKING:
     from shopward.decision import Decision
     from shopward.declare.rulebook import Rulebook
+    from shopward.models.scorer import Reason
 
 
 class TestResult(msgspec.Struct, frozen=True):
@@ -53,6 +56,7 @@ def just(rulebook: Rulebook, rule: Rule) -> Rulebook:
     """The rulebook with one rule and only the features that rule reads."""
     alone = copy(rulebook)
     alone.rules = {rule.id: rule}
+    alone.models = {name: use for name, use in rulebook.models.items() if _listens(rule, use)}
     wanted = set(rule.when.features)
     while True:
         more = {n for name in wanted for n in _reads(rulebook.features[name])} - wanted
@@ -63,12 +67,28 @@ def just(rulebook: Rulebook, rule: Rule) -> Rulebook:
     return alone
 
 
+def _listens(rule: Rule, use: ModelUse) -> bool:
+    """Does a rule read what this model says?"""
+    if MODEL + use.name in rule.when.builtins:
+        return True
+    return use.state == "champion" and any(not name.startswith(MODEL) for name in rule.when.builtins)
+
+
 def _reads(feature: Feature) -> tuple[str, ...]:
     return (*(feature.of or ()), *(feature.expr.features if feature.expr else ()))
 
 
 def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:
-    engine = Engine(alone, mode="interpreted")
+    try:
+        engine = Engine(alone, mode="interpreted", models=_pinned(alone, test))
+    except ShopwardError as error:  # a model that neither the test nor a folder speaks for
+        if not alone.models:
+            raise
+        return _result(
+            rule,
+            test,
+            f"{error}; say in the test what it finds, for example `scores: {{{next(iter(alone.models))}: 0.9}}`",
+        )
     for name, keys in test.lists.items():
         for key in keys:
             engine.lists.add(name, key, valid_from=0)
@@ -85,10 +105,35 @@ def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:
     return _result(rule, test, _compare(rule, test, decision))
 
 
+@dataclass(frozen=True)
+class Pinned:
+    """A model that says what a test wants it to say."""
+
+    name: str
+    said: float
+    its_risk: float | None
+    version: str = "pinned"
+    features: tuple[str, ...] = ()
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def score(self, matrix: np.ndarray) -> np.ndarray:
+        return np.full(matrix.shape[1], self.said)
+
+    def risk(self, scores: np.ndarray) -> np.ndarray:
+        return np.full(len(scores), np.nan if self.its_risk is None else self.its_risk)
+
+    def explain(self, row: np.ndarray) -> Sequence[Reason]:
+        return ()
+
+
+def _pinned(alone: Rulebook, test: RuleTest) -> list[Pinned]:
+    return [Pinned(name, score, risk) for name, (score, risk) in test.scores.items() if name in alone.models]
+
+
 def _compare(rule: Rule, test: RuleTest, decision: Decision | None) -> str:
     """What differs from the expectation, in words; empty when nothing does."""
     if decision is None:
-        return "the test has no events"
+        return "the test has no event that is decided on"
     fired = rule.id in decision.reasons
     wrong = []
     if "fires" in test.expect and bool(test.expect["fires"]) != fired:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shopward.batch import LABEL, Batch
 from shopward.declare.types import ACTIONS
 from shopward.errors import BadData, NotYet, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from shopward.batch import Batch
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
 
@@ -34,7 +36,8 @@ class Summary:
     decisions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ACTIONS, 0))
     rules: dict[str, int] = field(default_factory=dict)
     labels: int = 0
-    repeated: int = 0  # events that had been decided on before; they got the same answer
+    repeated: int = 0  # events whose id came before: left out, or, in a data folder, answered as then
+    observed: int = 0  # events of types with `decide: false`
     conflicts: int = 0  # those of them that came with other content: the first counts
     dead_letters: int = 0
     nulls: dict[str, int] = field(default_factory=dict)  # values that became null, by reason
@@ -134,6 +137,8 @@ class _CsvSink:
         for i, column in enumerate(table.schema):
             if pa.types.is_list(column.type):
                 table = table.set_column(i, column.name, pc.binary_join(table[i], "|"))
+            elif pa.types.is_timestamp(column.type):  # ISO 8601 with T and Z, as in NDJSON
+                table = table.set_column(i, column.name, pc.strftime(table[i], "%Y-%m-%dT%H:%M:%SZ"))
         if self._writer is None:
             self._writer = pc_csv.CSVWriter(str(self._path), table.schema)
         self._writer.write_table(table)
@@ -194,15 +199,31 @@ def decide_files(
 def _decided(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tuple[int, pa.Table]]:
     """In memory: (records, rows) of each batch."""
     fired = np.zeros(len(engine.rules.ids), np.int64)
-    for batch in engine.read(paths, labels=labels, dead=dead):
+    for batch in _once(engine, paths, labels, dead, summary):
         decisions = engine.decide_batch(batch)
         fired += engine.rules.count(decisions.hits)
         summary.events += len(decisions)
-        summary.labels += batch.n - len(decisions)
+        _undecided(summary, batch, len(decisions))
         for action, n in decisions.counts().items():
             summary.decisions[action] += n
         yield batch.n, decisions.table()
     summary.rules = {rule: int(n) for rule, n in zip(engine.rules.ids, fired, strict=True)}
+
+
+def _once(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[Batch]:
+    """Batches of the events, each id once."""
+    from shopward.ingest.unique import Unique
+
+    with Unique(engine.seed) as unique:
+        yield from engine.read(paths, labels=labels, dead=dead, unique=unique)
+        summary.repeated, summary.conflicts = unique.repeated, unique.conflicts
+
+
+def _undecided(summary: Summary, batch: Batch, decided: int) -> None:
+    """Count what of a batch got no decision."""
+    labels = int((batch.types == LABEL).sum())
+    summary.labels += labels
+    summary.observed += batch.n - decided - labels
 
 
 def _taken(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tuple[int, pa.Table]]:
@@ -215,13 +236,13 @@ def _taken(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tu
         before = journal.log.next_seq
         answers = [answer for answer in journal.take(engine, batch) if answer is not None]
         summary.events += len(answers)
-        summary.labels += batch.n - len(answers)
+        _undecided(summary, batch, len(answers))
         summary.repeated += batch.n - (journal.log.next_seq - before)
         for answer in answers:
             summary.decisions[answer.action] += 1
             for rule in (*answer.reasons, *answer.shadow):
                 summary.rules[rule] = summary.rules.get(rule, 0) + 1
-        yield batch.n, table_of(answers)
+        yield batch.n, table_of(answers, engine.models.names)
     summary.conflicts = journal.dedup.conflicts
     journal.settle(engine)
 
@@ -229,7 +250,7 @@ def _taken(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[tu
 def _finished(summary: Summary, dead, paths: Iterable[Path], started: float) -> Summary:
     summary.dead_letters, summary.nulls, summary.reasons = dead.count, dict(dead.noted), dead.why()
     summary.seconds = round(time.perf_counter() - started, 3)
-    if not summary.events:
+    if not (summary.events or summary.observed):
         raise BadData(f"no usable event in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
     return summary
 
@@ -254,7 +275,7 @@ def features_files(
     tables = _native_features if engine == "native" else _duckdb_features
     table = None
     try:
-        for table in tables(paths, rulebook, labels, dead):
+        for table in tables(paths, rulebook, labels, dead, summary):
             rows.write(table)
             summary.events += table.num_rows
             on_progress(table.num_rows)
@@ -267,17 +288,21 @@ def features_files(
     return _finished(summary, dead, paths, started)
 
 
-def _native_features(paths, rulebook, labels, dead):
+def _native_features(paths, rulebook, labels, dead, summary):
     from shopward.decide import Engine
 
     engine = Engine(rulebook, mode="compiled")
-    for batch in engine.read(paths, labels=labels, dead=dead):
+    for batch in _once(engine, paths, labels, dead, summary):
         yield engine.features_table(engine.decide_batch(batch))
 
 
-def _duckdb_features(paths, rulebook, labels, dead):
+def _duckdb_features(paths, rulebook, labels, dead, summary):
     from shopward.features import sql
     from shopward.ingest import read
+    from shopward.ingest.unique import Unique
 
-    batches = read(paths, rulebook, sql.needs(rulebook), bytes(16), labels=labels, dead=dead)
-    yield sql.run(sql.as_table(batches, rulebook), rulebook)
+    with Unique(bytes(16)) as unique:
+        batches = read(paths, rulebook, sql.needs(rulebook), bytes(16), labels=labels, dead=dead, unique=unique)
+        table = sql.as_table(batches, rulebook)
+        summary.repeated, summary.conflicts = unique.repeated, unique.conflicts
+    yield sql.run(table, rulebook)

@@ -22,7 +22,7 @@ def label(labels: Path, data: Path, rulebook_dir: Path | None, as_json: bool) ->
     from shopward.decide import Engine
     from shopward.label import read_labels
 
-    with Engine(load_rulebook(rulebook_dir), data=data, clock="server") as engine:
+    with Engine(load_rulebook(rulebook_dir), data=data, clock="server", mode="interpreted") as engine:
         taken = engine.label([row.as_dict() for row in read_labels(labels)])
     if as_json:
         return emit(taken)

@@ -38,7 +38,7 @@ def _read(node: At, schema: Schema, problems: list[Problem]) -> ModelUse | None:
     if not is_name(path.stem) or len(path.parts) != 2:
         form.wrong(node, f"`{path.stem}` is no name for a model", "models/NAME.yaml: lower-case letters, digits and _")
     form.required("from", "state")
-    known = [t for t in schema.types if t != "label"]
+    known = schema.decided
     use = ModelUse(
         name=path.stem, source=form.text("from"), state=form.choice("state", STATES, "shadow"),  # type: ignore[arg-type]
         percent=form.number("percent", 100.0, 0, 100), on=form.known_words("on", "event type", known) if form.has("on") else (),
@@ -55,7 +55,7 @@ def _one_champion(uses: list[ModelUse], nodes: dict[str, At], schema: Schema, pr
     """Two whole champions of one event type leave no one answer."""
     held: dict[str, ModelUse] = {}
     for use in (u for u in uses if u.state == "champion" and u.percent >= 100):
-        for kind in use.on or schema.types[1:]:
+        for kind in use.on or schema.decided:
             other = held.setdefault(kind, use)
             if other is not use:
                 node = nodes[use.file]

@@ -8,6 +8,7 @@ Nothing runs before everything checks, and everything wrong is told at once.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,7 @@ from shopward.declare.models import read_models
 from shopward.declare.policy import read_policy
 from shopward.declare.rules import read_rule, unscored, untested
 from shopward.declare.schema import read_schema
+from shopward.declare.texts import change_feature, change_file, change_rule
 from shopward.declare.tree import MAX_BYTES, At, load_text
 from shopward.declare.types import Feature, ListSpec, Lookup, ModelUse, Policy, Rule, Schema
 from shopward.errors import Problem, RulebookError, UsageError
@@ -73,6 +75,76 @@ class Rulebook:
     def default(cls) -> Rulebook:
         """The marketplace rulebook that ships with Shopward."""
         return cls(Path(str(resources.files("shopward"))) / "rulebooks" / "marketplace")
+
+    def with_(
+        self,
+        *,
+        rules: Mapping[str, str] | None = None,
+        features: Mapping[str, str] | None = None,
+        files: Mapping[str, str | None] | None = None,
+    ) -> Rulebook:
+        """Another rulebook with some texts changed or added, checked as a whole, with its own version; this one stays as it is.
+
+        `rules` are rule files by id, `features` the YAML of single features by name: what is there is replaced where it stands,
+        what is new gets a file of its own. `files` are whole files by path, None takes one away. Raises RulebookError when the
+        result does not check, UsageError when a text is not what its name says.
+
+        >>> book = Rulebook.from_files({
+        ...     "schema.yaml": "{types: [order], fields: {account: {type: string, entity: account}, amount: money}}",
+        ...     "features/f.yaml": "spend_24h: {entity: account, measure: sum(amount), over: 24h}",
+        ...     "rules/big.yaml": "{id: big, title: Much at once, on: order, when: spend_24h > 1000, then: review, state: draft}",
+        ... })
+        >>> sharper = book.with_(rules={"big": book.rule_text("big").replace("1000", "500")})
+        >>> sharper.rules["big"].when.source, book.rules["big"].when.source, sharper.version != book.version
+        ('spend_24h > 500', 'spend_24h > 1000', True)
+        >>> longer = book.with_(features={"spend_24h": "{entity: account, measure: sum(amount), over: 7d}",
+        ...                               "orders_1h": "{entity: account, measure: count, over: 1h}"})
+        >>> longer.features["spend_24h"].over // 86_400_000, list(longer.files)[-1]
+        (7, 'features/orders_1h.yaml')
+        """
+        made = dict(self.files)
+        for name, text in (files or {}).items():
+            change_file(made, name, text)
+        for name, text in (features or {}).items():
+            change_feature(made, name, text)
+        for id, text in (rules or {}).items():
+            change_rule(made, self._rule_file(id), id, text)
+        return self._of(made)
+
+    def without(self, rules: Iterable[str] = (), *, features: Iterable[str] = ()) -> Rulebook:
+        """Another rulebook without some rules and features, checked as a whole. Raises UsageError for one that is not there.
+
+        >>> Rulebook.default().without(rules=["blocklst"])
+        Traceback (most recent call last):
+        ...
+        shopward.errors.UsageError: there is no rule `blocklst`; did you mean `blocklist`?
+        """
+        made = dict(self.files)
+        for id in rules:
+            if id not in self.rules:
+                raise UsageError(f"there is no rule `{id}`; {suggest(id, self.rules, 'the rule')}")
+            made.pop(self.rules[id].file)
+        for name in features:
+            if name not in self.features:
+                raise UsageError(f"there is no feature `{name}`; {suggest(name, self.features)}")
+            change_feature(made, name, None)
+        return self._of(made)
+
+    def rule_text(self, id: str) -> str:
+        """The file of a rule, as written."""
+        if id not in self.rules:
+            raise UsageError(f"there is no rule `{id}`; {suggest(id, self.rules, 'the rule')}")
+        return self.files[self.rules[id].file]
+
+    def _rule_file(self, id: str) -> str:
+        return self.rules[id].file if id in self.rules else f"rules/{id}.yaml"
+
+    def _of(self, files: dict[str, str]) -> Rulebook:
+        """A rulebook of these texts in this one's place: model folders are looked for beside it."""
+        book = Rulebook.__new__(Rulebook)
+        book.path = self.path
+        book._build({name: _normal(text) for name, text in files.items()}, [])
+        return book
 
     def __repr__(self) -> str:
         where = self.path.name if self.path else "texts"

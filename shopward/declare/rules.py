@@ -100,6 +100,11 @@ def untested(rule: Rule, node: At) -> Problem | None:
 
 def _on(form: Form, tables: Tables) -> tuple[str, ...]:
     on = form.known_words("on", "event type", [t for t in tables.schema.types if t != "label"])
+    for word in form.words("on") if form.has("on") else ():
+        if word.text in tables.schema.observed:
+            form.wrong(
+                word, f"`{word.text}` is not decided on (`decide: false` in schema.yaml)", "features may count it"
+            )
     if len(set(on)) < len(on):
         form.wrong("on", "an event type stands here twice")
     return on

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from shopward.declare.form import Form, check_name, is_name, named
-from shopward.declare.tree import At, Mapping, Scalar, data
+from shopward.declare.tree import At, Mapping, Scalar, Sequence_, data
 from shopward.declare.types import Field, LabelColumn, Schema
 from shopward.errors import Problem
 from shopward.expr import Known, Scope
@@ -62,7 +62,8 @@ def read_schema(node: At | None, problems: list[Problem]) -> Schema:
     form = Form(node, "the schema", problems, _KEYS)
     form.required("types", "fields")
     fields, derived = _fields(form)
-    schema = Schema(_types(form), fields)
+    types, observed = _types(form)
+    schema = Schema(types, fields, observed=observed)
     schema = replace(schema, fields=_derive(schema, derived, problems))
     return replace(
         schema,
@@ -75,15 +76,49 @@ def read_schema(node: At | None, problems: list[Problem]) -> Schema:
     )
 
 
-def _types(form: Form) -> tuple[str, ...]:
-    words = form.words("types")
+def _types(form: Form) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The event types, and those that are only observed: `[login, {http_request: {decide: false}}]`."""
     seen: set[str] = set()
-    for w in words:
-        check_name(w, form.problems)
-        if w.text in seen:
-            form.wrong(w, f"event type `{w.text}` stands here twice")
-        seen.add(w.text)
-    return ("label", *(w.text for w in words if w.text != "label" and is_name(w.text)))
+    observed = []
+    words = _named_types(form)
+    for word, spec in words:
+        check_name(word, form.problems)
+        if word.text in seen:
+            form.wrong(word, f"event type `{word.text}` stands here twice")
+        seen.add(word.text)
+        if spec is not None and not _decides(word, spec, form):
+            observed.append(word.text)
+    names = [name for name in seen if name != "label" and is_name(name)]
+    if names and set(names) <= set(observed):
+        form.wrong("types", "no event type is decided on", "`decide: false` is for what only moves features")
+    order = [word.text for word, _ in words if word.text in names]
+    return ("label", *dict.fromkeys(order)), tuple(observed)
+
+
+def _named_types(form: Form) -> list[tuple[Scalar, At | None]]:
+    node = form.get("types")
+    if isinstance(node, Mapping):
+        return [(node.keys[name], spec) for name, spec in node.items.items()]
+    if not isinstance(node, Sequence_) or all(isinstance(item, Scalar) for item in node.items):
+        return [(word, None) for word in form.words("types")]
+    found: list[tuple[Scalar, At | None]] = []
+    for item in node.items:
+        if isinstance(item, Mapping):
+            found += [(item.keys[name], spec) for name, spec in item.items.items()]
+        elif isinstance(item, Scalar):
+            found.append((item, None))
+        else:
+            form.wrong(item, "an event type is a word", "or a word with more to say: `http_request: {decide: false}`")
+    return found
+
+
+def _decides(word: Scalar, spec: At, form: Form) -> bool:
+    if isinstance(spec, Scalar) and spec.value is None:
+        return True
+    if not isinstance(spec, Mapping):
+        form.wrong(spec, f"event type `{word.text}` must be a mapping", "{decide: false}")
+        return True
+    return Form(spec, f"event type `{word.text}`", form.problems, ("decide", "doc")).flag("decide", True)
 
 
 def _fields(form: Form) -> tuple[dict[str, Field], dict[str, Form]]:

@@ -63,7 +63,7 @@ class LabelColumn:
 class Schema:
     """Event types, fields and how outside columns map to them.
 
-    `types[0]` is always `label`. `money` is the field that says how much an event is worth (None: none declared).
+    `types[0]` is always `label`; `observed` are types that move features and are not decided on. `money` is the field that says how much an event is worth (None: none declared).
     Label events carry the fields `label` (0/1), `label_event` (the judged event_id), `label_source`, and the entity fields of the
     event they judge, under their own names.
     """
@@ -76,6 +76,12 @@ class Schema:
     constants: dict[str, Any] = field(default_factory=dict)  # fields every event gets, e.g. {"type": "payment"}
     order: tuple[str, ...] = ()  # () = as the source gives them
     label: LabelColumn | None = None
+    observed: tuple[str, ...] = ()  # `decide: false`
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """The types whose events get a decision."""
+        return tuple(t for t in self.types[1:] if t not in self.observed)
 
     @property
     def roles(self) -> dict[str, str]:

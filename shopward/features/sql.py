@@ -19,7 +19,7 @@ from shopward.errors import NotYet, UsageError
 from shopward.features.plan import DERIVED, reads
 from shopward.features.sql_meaning import carrying, indented, measured, statement
 from shopward.features.sql_windows import Family
-from shopward.features.sql_words import expression, field_names, quoted, takes_labels, why_not
+from shopward.features.sql_words import decided, expression, field_names, quoted, takes_labels, why_not
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -185,7 +185,7 @@ def gathered(sources: list[str], windowed: list[Feature], derived: list[Feature]
     fields = {name for f in derived if f.expr for name in f.expr.fields} - {"event_id"}
     columns = ["seq", "event_id", *map(quoted, sorted(fields)), *(quoted(f.name) for f in windowed)]
     joins = "".join(f"\nLEFT JOIN {quoted(source)} USING (seq)" for source in sources)
-    text = f"SELECT {', '.join(columns)}\nFROM {quoted(table)}{joins}\nWHERE {quoted(table)}.type <> 'label'"
+    text = f"SELECT {', '.join(columns)}\nFROM {quoted(table)}{joins}\nWHERE {quoted(table)}.{decided(schema)}"
     names = field_names(schema) | {f.name: feature_name(f) for f in (*windowed, *derived)}
     for f in derived:
         text = f"SELECT *, {worked_out(f, names)} AS {quoted(f.name)}\nFROM (\n{indented(text)}\n)"

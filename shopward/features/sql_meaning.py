@@ -13,6 +13,7 @@ from shopward.features.sql_words import (
     amount,
     column,
     counting,
+    decided,
     major,
     number,
     quoted,
@@ -23,13 +24,13 @@ from shopward.features.sql_words import (
 
 
 def statement(feature: Feature, schema: Schema, table: str = "events") -> str:
-    """`event_id` and the feature, for every event that is not a label, in arrival order."""
+    """`event_id` and the feature, for every event that is decided on, in arrival order."""
     name = quoted(feature.name)
     return (
         f"-- {feature.name}: {sentence(feature)}\n"
         f"WITH carrying AS (\n{indented(carrying(feature, schema, table, takes_labels(feature)))}\n),\nmeasured AS (\n{indented(measured(feature, schema))}\n)\n"
         f"SELECT event_id, {name}\nFROM {quoted(table)} LEFT JOIN measured USING (seq)\n"
-        f"WHERE type <> 'label'\nORDER BY seq"
+        f"WHERE {decided(schema)}\nORDER BY seq"
     )
 
 

@@ -42,6 +42,17 @@ def column(name: str, table: str = "") -> str:
     return f"{table}.{quoted(name)}" if table else quoted(name)
 
 
+def decided(schema: Schema) -> str:
+    """Which rows are shown: not labels, nor what is only observed.
+
+    >>> decided(Schema(("label", "order"), {})), decided(Schema(("label", "order", "hit"), {}, observed=("hit",)))
+    ("type <> 'label'", "type NOT IN ('label', 'hit')")
+    """
+    if not schema.observed:
+        return "type <> 'label'"
+    return f"type NOT IN ({', '.join(repr(t) for t in ('label', *schema.observed))})"
+
+
 def field_names(schema: Schema, table: str = "") -> dict[str, str]:
     """How an expression names the fields of `table`: money and decimals are in major units there.
 

@@ -28,6 +28,7 @@ from shopward.label import label_columns
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
+    from shopward.ingest.unique import Unique
 
 LINES = {".ndjson": ndjson, ".jsonl": ndjson, ".csv": csv_rows}
 PACKED = (".gz", ".zst")
@@ -49,13 +50,14 @@ def read(
     records: bool = False,
     pseudonym: Pseudonym | None = None,
     settled: bool = False,
+    unique: Unique | None = None,
 ) -> Iterator[Batch]:
     """The events of files, folders, Arrow tables or `-` (NDJSON piped in) as batches in arrival order.
 
     Order is by file name, then row; a column `seq` or the schema's `order` wins (then everything is held in memory to be sorted).
     Labels, from the schema's label column or a label file, enter as events of type `label` when they became known. With `records`
     the batches keep the whole events. `settled` events come out of Shopward (a lake, a log): their fields are taken as they are,
-    without normalising, deriving or converting them again. Raises UsageError for a path that is no input; one record or file that cannot be used is a
+    without normalising, deriving or converting them again. With `unique` an event whose id came before is left out. Raises UsageError for a path that is no input; one record or file that cannot be used is a
     dead letter, and the rest goes on.
     """
     policy = rulebook.policy
@@ -66,6 +68,8 @@ def read(
     assembler = Assembler(normaliser, needs, seed, dead, latest=clock.latest(), records=records)
     judged = Labels(label_columns(labels), seed) if labels is not None else None
     chunks = _ordered(_chunks(sources, assembler, records), rulebook.schema.order)
+    if unique is not None:
+        chunks = unique.of(chunks)
     if rulebook.schema.label is not None or judged is not None:
         chunks = _woven(chunks, Weaver(rulebook.schema, seed, judged, clock.value), dead, clock)
     seq = seq0

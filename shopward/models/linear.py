@@ -74,7 +74,9 @@ def content_version(model: Linear) -> str:
     """The first 12 hex digits of SHA-256 over everything that decides about scores, risk and reasons."""
     from hashlib import sha256
 
-    parts = [getattr(model, n) for n in ("features", "weights", "bias", "usual", "spread", "bends")]
+    numbers = [[float(x) for x in getattr(model, name)] for name in ("weights", "usual", "spread")]
+    bends = [[float(score), float(risk)] for score, risk in model.bends]
+    parts = [list(model.features), *numbers, float(model.bias), bends]
     known = {name: list(texts) for name, texts in sorted(model.categories.items())}
     return sha256(msgspec.json.encode([*parts, known])).hexdigest()[:12]
 

@@ -5,6 +5,7 @@ FOLDER/model.json    {"kind": "linear", "name": "payments", "features": [...], .
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,25 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def load_all(rulebook: Rulebook, registry: Path | None = None) -> dict[str, Scorer]:
-    """The models a rulebook names, each from the folder beside the rulebook or of that name in the registry."""
-    found = {}
-    for use in rulebook.models.values():
+def load_all(
+    rulebook: Rulebook,
+    registry: Path | None = None,
+    given: Mapping[str, Scorer] | None = None,
+    loaded: Mapping[str, Scorer] | None = None,
+) -> dict[str, Scorer]:
+    """The models a rulebook names: as `given`, else from the folder beside the rulebook or of that name in the registry.
+
+    `loaded` are those in use already, for a rulebook that is no folder. Raises UsageError for a model that is nowhere.
+    """
+    found = dict(given or {})
+    for use in (u for u in rulebook.models.values() if u.name not in found):
         places = [root / use.source for root in (rulebook.path, registry) if root is not None]
         folder = next((place for place in places if (place / CARD).is_file()), None)
-        if folder is None:
+        if folder is not None:
+            found[use.name] = load(folder)
+        elif loaded and use.name in loaded:
+            found[use.name] = loaded[use.name]
+        else:
             looked = ", ".join(str(place / CARD) for place in places) or "nowhere: the rulebook is no folder"
             raise UsageError(f"{use.file}: model `{use.name}` is not there (looked for {looked})")
-        found[use.name] = load(folder)
     return found

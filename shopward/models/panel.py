@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shopward.batch import LABEL, Batch, Needs
+from shopward.batch import Batch, Needs
 from shopward.errors import BadData, UsageError
 from shopward.expr.nodes import MODEL
 from shopward.expr.place import suggest
@@ -87,8 +87,8 @@ class Panel:
         self.failed = dict.fromkeys(self.names, 0)
         self.schema, self.seed = rulebook.schema, seed
         codes = {name: code for code, name in enumerate(self.schema.types)}
-        quiet = {LABEL}
-        self.on = [frozenset(codes[t] for t in use.on or self.schema.types) - quiet for use in self.uses]
+        decided = self.schema.decided
+        self.on = [frozenset(codes[t] for t in use.on or decided if t in decided) for use in self.uses]
         self.champions = sorted(
             (k for k, use in enumerate(self.uses) if use.state == "champion"), key=lambda k: self.uses[k].percent
         )

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from shopward.features.live import Block, Windows
 
 _NUMERIC = ("number", "bool", "time")
-Explained = dict[tuple[int, str], Evidence]  # (row of the batch, rule id) -> evidence
+Seen = tuple[Evidence, tuple[str, ...]]  # what a rule saw, and what models said that held: `score`, `risk`, `MODEL_x`
+Explained = dict[tuple[int, str], Seen]  # (row of the batch, rule id) -> what it saw
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +177,12 @@ class Rules:
         """Values of a batch by name and row."""
         return Reader(self, batch, block)
 
-    def explain(self, rule: Rule, read: Reader, row: int) -> Evidence:
+    def explain(self, rule: Rule, read: Reader, row: int) -> Seen:
         """What a rule that fired saw at this event."""
-        batch = read.batch
-        return self.why[rule.id].of(
-            partial(read.value, row=row),
-            read.features(row),
-            batch.event_ids[row],
-            int(batch.ts[row]),
-            int(batch.t[row]),
-        )
+        batch, why = read.batch, self.why[rule.id]
+        get, features, t = partial(read.value, row=row), read.features(row), int(batch.t[row])
+        evidence = why.of(get, features, batch.event_ids[row], int(batch.ts[row]), t)
+        return evidence, why.said(get, features, t) if why.said else ()
 
     # --- preparing
 
@@ -307,7 +304,10 @@ class _KernelPlan:
         self.fields_number = sorted(
             name
             for name, kind, where in named
-            if kind in _NUMERIC and name not in rules.column and name not in ("ts", "score", "risk")
+            if kind in _NUMERIC
+            and name not in rules.column
+            and name != "ts"
+            and (rules.rulebook.models or where != "builtin")
         )
         self.source = self._source()
         self._functions: dict[int, Callable] | None = None

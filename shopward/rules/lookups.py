@@ -13,7 +13,7 @@ from shopward.hashing import canonical_text
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
     from shopward.declare.types import Lookup
-    from shopward.lists import ListIndex
+    from shopward.lists import Key, ListIndex
 
 
 def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]]:
@@ -23,21 +23,34 @@ def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]
     }
 
     def listed(name: str, key: Any, t: float) -> bool | None:
-        if key is None or key != key or (isinstance(key, tuple) and any(k is None for k in key)):
-            return None
-        return lists.contains(name, key if isinstance(key, str | tuple) else canonical_text(key), int(t))
+        found = _list_key(key)
+        return None if found is None else lists.contains(name, found, int(t))
 
     def lookup(table: str, column: str, key: Any, t: float) -> Any:
         return columns[table, column](key, int(t))
 
     def said(name: str, key: Any, t: float) -> str:
-        entry = lists.said(name, key if isinstance(key, str | tuple) else canonical_text(key), int(t))
+        found = _list_key(key)
+        entry = None if found is None else lists.said(name, found, int(t))
         if entry is None or not entry.provenance:
             return ""
         until = "" if entry.expires is None else f" until {format_time(entry.expires)}"
         return f" ({entry.provenance}, since {format_time(entry.valid_from)}{until})"
 
     return {"listed": listed, "lookup": lookup, "SAID": said}
+
+
+def _list_key(key: Any) -> Key | None:
+    """The key as lists keep it, every part as a text; None when it, or a part of it, is missing.
+
+    >>> _list_key("d1"), _list_key(7.0), _list_key(("a1", 7.0)), _list_key(("a1", float("nan")))
+    ('d1', '7', ('a1', '7'), None)
+    """
+    if isinstance(key, str):
+        return key
+    if isinstance(key, tuple):
+        return None if any(k is None or k != k for k in key) else tuple(map(canonical_text, key))
+    return None if key is None or key != key else canonical_text(key)
 
 
 def _reader(table: Lookup, column: str) -> Callable[[Any, int], Any]:

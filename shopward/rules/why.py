@@ -18,7 +18,7 @@ from shopward.declare.types import Rule
 from shopward.evidence import Evidence
 from shopward.expr import to_python
 from shopward.expr.compile import simple
-from shopward.expr.nodes import Bool, Call, Compare, Const, In, IsNull, Name, Node, Not
+from shopward.expr.nodes import MODEL, Bool, Call, Compare, Const, In, IsNull, Name, Node, Not
 from shopward.rules.generated import define, names_in
 from shopward.rules.subject import key_of, subject_roles
 
@@ -52,11 +52,13 @@ class Why:
     `get(name)` gives values as expressions see them, `F[column]` those of features that are not texts.
 
     `fleeting` says that it asks lists (which branch held, who put the key there), so it must be called before anything writes to them.
+    `said(get, F, t)` names what models said that held (`score`, `risk`, `MODEL_x`); None for a rule that asks no model.
     """
 
     of: Callable[[Callable[[str], Any], Sequence[float], str, int, int], Evidence]
     fleeting: bool
     source: str
+    said: Callable[[Callable[[str], Any], Sequence[float], int], tuple[str, ...]] | None = None
 
     @classmethod
     def write(
@@ -65,11 +67,12 @@ class Why:
         """Write and define the function; `env` holds what generated expressions call."""
         writer = _Writer(rule, rulebook, column)
         source = writer.source()
-        known = {"TECHNIQUES": rule.techniques, "MASK": _mask(seed), "KEY": key_of, "NUMBER": number, "PAIR": pair,
+        known = {"TECHNIQUES": rule.techniques, "MASK": mask_of(seed), "KEY": key_of, "NUMBER": number, "PAIR": pair,
                  "EXACT": exact, "TEXT": text, "int": int, "Evidence": Evidence, "nan": nan}  # fmt: skip
-        return cls(
-            define(source, "why", {"USUAL": {}, **env, **known}), "listed(" in source or "SAID(" in source, source
-        )
+        space, asks = {"USUAL": {}, **env, **known}, writer.asks_models()
+        said = define(asks, "said", space) if asks else None
+        fleeting = "listed(" in source or "SAID(" in source or "listed(" in asks
+        return cls(define(source, "why", space), fleeting, source + asks, said)
 
 
 class _Writer:
@@ -79,6 +82,7 @@ class _Writer:
         self.roles = rulebook.schema.roles
         self.names = {n.name: f"v_{n.name}" for n in names_in(rule.when.root)} | {"t": "t"}
         self.told: dict[Told, bool] = {}  # comparison -> holds whenever the rule fires
+        self.spoken: dict[Told, list[str]] = {}  # comparison -> what it reads of models
         self.asked: list[str] = []
         self._tell(rule.when.root, True, 0)
 
@@ -96,6 +100,7 @@ class _Writer:
                     self._ask(part, wanted, depth)
         elif (one := self._one(node, wanted)) is not None:
             self.told[one] = self.told.get(one, False) or depth == 0
+            self.spoken[one] = [n.name for n in names_in(node) if n.kind == "builtin"]
             if depth:
                 self.asked.append(f"{'    ' * (depth + 1)}s{list(self.told).index(one)} = True")
 
@@ -135,7 +140,7 @@ class _Writer:
         if a.type == "bool" and isinstance(a, Name) and isinstance(b, Const):
             return self._truth(a, bool(b.value) == (op == "=="))
         left, right = self._value(a), self._value(b)
-        feature = a.name if isinstance(a, Name) else None
+        feature = _called(a)
         if isinstance(b, Const):
             bound = exact(b.value if isinstance(b.value, str) else float(b.value or 0))
             shown = f"TEXT({left})" if a.type == "string" else f"NUMBER({left}, {right})"
@@ -148,14 +153,14 @@ class _Writer:
                     f"'{op} ' + EXACT({right})", feature, self._about(node), self._rank(node))  # fmt: skip
 
     def _missing(self, node: IsNull) -> Told:
-        feature = node.x.name if isinstance(node.x, Name) else None
+        feature = _called(node.x)
         said = f"{_plain(self._text(node.x))} is missing"
         return Told(said, (), "None", "'is None'", feature, self._about(node), 2)
 
     def _given(self, node: IsNull) -> Told:
         if self._personal(node):
             return self._words(node, f"{self._text(node.x)} is given")
-        value, feature = self._value(node.x), node.x.name if isinstance(node.x, Name) else None
+        value, feature = self._value(node.x), _called(node.x)
         said = f"{_plain(self._text(node.x))} = %s (is given)"
         return Told(said, (f"TEXT({value})",), value, "'is not None'", feature, self._about(node), 2)
 
@@ -163,7 +168,7 @@ class _Writer:
         if self._personal(node):
             return self._words(node, self._text(node))
         items = ", ".join(exact(i.value if isinstance(i.value, str) else float(i.value or 0)) for i in node.items)
-        value, feature = self._value(node.x), node.x.name if isinstance(node.x, Name) else None
+        value, feature = self._value(node.x), _called(node.x)
         said = f"{_plain(self._text(node.x))} = %s ({op} ({_plain(items)}))"
         return Told(said, (f"TEXT({value})",), value, repr(f"{op} ({items})"), feature, self._about(node), self._rank(node))  # fmt: skip
 
@@ -214,42 +219,19 @@ class _Writer:
         return any(n.name in self.fields and self.fields[n.name].pii for n in names_in(node))
 
     def _rank(self, node: Node) -> int:
-        return 0 if any(n.kind == "feature" for n in names_in(node)) else 1
+        return 0 if any(n.kind in ("feature", "builtin") for n in names_in(node)) else 1
 
     # --- about whom
 
     def _about(self, node: Node) -> tuple[Role, ...]:
         """The roles whose key the node's features were computed for, else roles it reads."""
-        names = names_in(node)
-        found = [r for n in names if n.kind == "feature" for r in self._keys(n.name)]
-        return self._known([*found, *(n.name for n in names)])
-
-    def _keys(self, feature: str) -> Iterable[str]:
-        f = self.rulebook.features.get(feature)
-        if f is None:
-            return ()
-        below = (*(f.of or ()), *(f.expr.features if f.expr else ()))
-        return f.entity or [r for name in below for r in self._keys(name)]
-
-    def _known(self, roles: Iterable[str]) -> tuple[Role, ...]:
-        return tuple((r, self.roles[r], self.fields[r].pii) for r in dict.fromkeys(roles) if r in self.roles)
+        return about(self.rulebook, [n.name for n in names_in(node)])
 
     def _role(self, key: Node, kind: str | None) -> Role | None:
         if not isinstance(key, Name) or key.name not in self.fields:
             return None
         kind = self.roles.get(key.name, kind)
         return (key.name, kind, self.fields[key.name].pii) if kind else None
-
-    def _entity(self, about: tuple[Role, ...]) -> str:
-        """Source of `kind:id` of the first of these roles that the event has, else of the event's subject."""
-        code = ""
-        for role, kind, personal in dict.fromkeys(
-            (*about, *self._known(r for r, _ in subject_roles(self.rulebook.schema)))
-        ):
-            text_field = self.fields[role].type == "string"
-            got = f"get({role!r})" if text_field else f"KEY(get({role!r}))"
-            code += f"{f'{kind}:'!r} + {'MASK(v)' if personal else 'v'} if (v := {got}) is not None else "
-        return code + "'event:' + event_id"
 
     # --- the function
 
@@ -270,6 +252,21 @@ class _Writer:
         whole = "\n".join(body)
         read = [f"    {v} = {self._read(n)}" for n, v in self.names.items() if n != "t" and v in whole]
         return "\n".join(["def why(get, F, event_id, ts, t):", *read, whole, ""])
+
+    def asks_models(self) -> str:
+        """The function `said` as text; nothing for a rule that asks no model."""
+        asked = [(i, one) for i, one in enumerate(self.told) if self.spoken[one]]
+        if not asked:
+            return ""
+        flags = [f"s{i}" for i, one in enumerate(self.told) if not self.told[one]]
+        body = [f"    {' = '.join(flags)} = False", *self.asked] if flags else []
+        body.append("    out = ()")
+        for i, one in asked:
+            more = f"out += {tuple(dict.fromkeys(self.spoken[one]))!r}"
+            body.append(f"    {more}" if self.told[one] else f"    if s{i}: {more}")
+        whole = "\n".join(body)
+        read = [f"    {v} = {self._read(n)}" for n, v in self.names.items() if n != "t" and v in whole]
+        return "\n".join(["def said(get, F, t):", *read, whole, "    return out", ""])
 
     def _read(self, name: str) -> str:
         feature = self.rulebook.features.get(name)
@@ -298,12 +295,47 @@ class _Writer:
             if pad == "        ":
                 lines.append("    else:" if sure else f"    {word} s{i}:")
             lines.append(f"{pad}feature, value, threshold = {one.feature!r}, {one.value}, {one.threshold}")
-            lines.append(f"{pad}entity = {self._entity(one.about)}")
+            lines.append(f"{pad}entity = {entity_source(self.rulebook, one.about)}")
             if sure:
                 return lines
             word = "elif"
-        nothing = ["feature = value = threshold = None", f"entity = {self._entity(())}"]
+        nothing = ["feature = value = threshold = None", f"entity = {entity_source(self.rulebook, ())}"]
         return [*lines, "    else:", *(f"        {n}" for n in nothing)] if lines else [f"    {n}" for n in nothing]
+
+
+def _called(node: Node) -> str | None:
+    """What evidence calls a thing that has a name."""
+    if not isinstance(node, Name):
+        return None
+    return f'model("{node.name.removeprefix(MODEL)}")' if node.name.startswith(MODEL) else node.name
+
+
+# --- about whom
+
+
+def about(rulebook: Rulebook, names: Iterable[str]) -> tuple[Role, ...]:
+    """The roles whose keys these features were computed for, then those among these fields."""
+    names = list(names)
+    roles, fields = rulebook.schema.roles, rulebook.schema.fields
+    found = [r for name in names for r in _keys(rulebook, name)] + names
+    return tuple((r, roles[r], fields[r].pii) for r in dict.fromkeys(found) if r in roles)
+
+
+def _keys(rulebook: Rulebook, feature: str) -> Iterable[str]:
+    f = rulebook.features.get(feature)
+    if f is None:
+        return ()
+    below = (*(f.of or ()), *(f.expr.features if f.expr else ()))
+    return f.entity or [r for name in below for r in _keys(rulebook, name)]
+
+
+def entity_source(rulebook: Rulebook, roles: tuple[Role, ...]) -> str:
+    """Source of `kind:id` of the first of these roles that the event has, else of the event's subject."""
+    code, schema = "", rulebook.schema
+    for role, kind, personal in dict.fromkeys((*roles, *about(rulebook, (r for r, _ in subject_roles(schema))))):
+        got = f"get({role!r})" if schema.fields[role].type == "string" else f"KEY(get({role!r}))"
+        code += f"{f'{kind}:'!r} + {'MASK(v)' if personal else 'v'} if (v := {got}) is not None else "
+    return code + "'event:' + event_id"
 
 
 # --- how values read
@@ -361,7 +393,7 @@ def _plain(said: str) -> str:
     return said.replace("%", "%%")
 
 
-def _mask(seed: bytes) -> Callable[[str | None], str]:
+def mask_of(seed: bytes) -> Callable[[str | None], str]:
     """Personal data under the name it has in a data folder, or a name of the same form: equal values stay equal."""
 
     def mask(value: str | None) -> str:

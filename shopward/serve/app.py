@@ -179,9 +179,9 @@ class App:
         answer = (await future)[0]
         if isinstance(answer, BadEvent):
             raise HttpError(422, str(answer))
-        return 200, encode(answer), JSON
+        return 200, encode(unjudged(event) if answer is None else answer), JSON
 
-    def _fallback(self, event: dict[str, Any], budget: int) -> Decision:
+    def _fallback(self, event: dict[str, Any], budget: int) -> Decision | dict[str, Any]:
         """What the policy declares for an event that takes too long; it is still decided on, for features and for a retry."""
         engine = self.decider.engine
         try:
@@ -190,6 +190,8 @@ class App:
             checked = BadEvent("")
         if isinstance(checked, BadEvent):
             raise HttpError(503, f"not decided within {budget} ms, and the event cannot be used", retry_after=1)
+        if checked["type"] in engine.schema.observed:
+            return unjudged(event)
         self.metrics.fallbacks += 1
         told, ts = str(checked.get("event_id") or event.get("event_id") or uuid4().hex), parse_time(checked["ts"])
         why = Evidence(
@@ -229,13 +231,16 @@ class App:
 
     async def _send_in(self, lines: list, grant: Grant, patient: bool) -> tuple[list, asyncio.Future | None]:
         """Hand a group to the decider. A stream that has begun waits for its turn instead of being sent away."""
-        events, out = [], []
+        events: list[dict[str, Any]] = []
+        out: list[
+            dict[str, Any] | tuple[int, dict[str, Any]]
+        ] = []  # what is wrong with a line, or its number and event
         for number, line in lines:
             found = line if isinstance(line, str) else json_object(line)
             if isinstance(found, str):
                 out.append({"line": number, "error": found})
             else:
-                out.append(number)
+                out.append((number, found))
                 events.append(found)
         if not events:
             return out, None
@@ -252,9 +257,10 @@ class App:
         answers = iter(await future if future is not None else ())
         parts = []
         for told in out:
-            if told.__class__ is int:
-                answer = next(answers)
-                told = {"line": told, "error": str(answer)} if isinstance(answer, BadEvent) else answer
+            if told.__class__ is tuple:
+                (number, event), answer = told, next(answers)
+                told = {"line": number, "error": str(answer)} if isinstance(answer, BadEvent) else answer
+                told = unjudged(event) if told is None else told
             parts.append(encode(told))
         return b"\n".join(parts) + b"\n" if parts else b""
 
@@ -460,6 +466,11 @@ class _Answers:
 
 def _tables(engine: Engine | None):
     return engine.journal.vault.tables if engine is not None and engine.journal is not None else None
+
+
+def unjudged(event: dict[str, Any]) -> dict[str, Any]:
+    """The answer to an event that is only observed: it counts, and there is nothing to do."""
+    return {"event_id": event.get("event_id"), "type": event.get("type"), "decision": None}
 
 
 def _seen(future: asyncio.Future) -> None:

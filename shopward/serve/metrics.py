@@ -56,7 +56,7 @@ class Metrics:
         self.actions: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
         self.shadow: Counter[str] = Counter()
-        self.refused = self.turned_away = self.fallbacks = self.changes = 0
+        self.refused = self.observed = self.turned_away = self.fallbacks = self.changes = 0
         self.more: list[Any] = []  # other parts that have `metrics() -> iterable of (name, kind, help, value)`
 
     def answered(self, route: str, status: int, seconds: float) -> None:
@@ -70,6 +70,9 @@ class Metrics:
         """Count the answers of one micro-batch."""
         self.batches.add(len(answers))
         for answer in answers:
+            if answer is None:
+                self.observed += 1
+                continue
             action = getattr(answer, "action", None)
             if action is None:
                 self.refused += 1
@@ -109,6 +112,7 @@ class Metrics:
     def _gauges(self, decider: Decider) -> Iterator[tuple[str, str, str, float]]:
         yield "shopward_up_seconds", "gauge", "Since the server began.", round(time.time() - self.began, 1)
         yield "shopward_events_refused_total", "counter", "Events that could not be used.", self.refused
+        yield "shopward_events_observed_total", "counter", "Events that are only observed.", self.observed
         yield "shopward_turned_away_total", "counter", "Requests answered 429.", self.turned_away
         yield (
             "shopward_fallbacks_total",

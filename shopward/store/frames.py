@@ -32,6 +32,11 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 _json = msgspec.json.Encoder(order="deterministic")
 _EMPTY_LIST = _pack([])
+SHORT = 1  # flag: decisions are packed short (see `shortened`)
+SAME: dict[str, Any] = {
+    "action": "allow", "reasons": [], "score": None, "risk": None, "arm": "treated", "shadow": [], "labels": [], "evidence": [],
+    "shadow_evidence": [], "model": None, "scores": None,
+}  # fmt: skip
 _EMPTY_EXTRA = _pack({})
 
 
@@ -43,7 +48,7 @@ class Frame:
     t          int64[n], stamped time, ms UTC
     content    int64[n], a hash of each event as it was received, for telling duplicates from conflicts
     ids        packed list of the n event ids; `event_ids()` gives them as strings
-    decisions  packed list of n decisions (None for a label event); `decided()` gives them as dicts
+    decisions  packed n decisions (None for a label event); `decided()` gives them as dicts
     writes     list writes that take effect after this frame's events: dicts of `list, key, valid_from, expires, ...`
     meta       for a switch: what is in force from here on, e.g. {"rulebook": "3f...", "columns": {...}}
     clock      the server's clock when the frame was closed, ms UTC
@@ -86,7 +91,7 @@ class Frame:
             raise ValueError(f"{len(stamped)} times, {len(ids)} ids and {len(hashed)} contents are not one batch")
         if decisions and len(decisions) != len(ids):
             raise ValueError(f"{len(decisions)} decisions for {len(ids)} events (use None for label events)")
-        packed = _pack(list(ids)), _pack(list(decisions))
+        packed = _pack(list(ids)), _pack(shortened(list(decisions), ids))
         return cls("events", seq0, clock, len(stamped), lines, stamped, hashed, *packed, tuple(writes))
 
     @property
@@ -98,7 +103,8 @@ class Frame:
         return _unpack(self.ids)
 
     def decided(self) -> list[dict | None]:
-        return _unpack(self.decisions)
+        found = _unpack(self.decisions)
+        return found if isinstance(found, list) else _lengthened(found, self.event_ids())
 
     def records(self) -> list[dict[str, Any]]:
         """The events, parsed."""
@@ -106,6 +112,52 @@ class Frame:
 
     def lines(self) -> list[bytes]:
         return bytes(self.events).splitlines()
+
+
+def shortened(decisions: list[Any], ids: Sequence[str]) -> Any:
+    """Decisions without what most of them say alike: `{"version": ..., "rows": [...]}`.
+
+    A row is None, `[type, ts]` where nothing fired and no model spoke, or what differs from SAME. Decisions that are not structs,
+    or not of one rulebook and of these events, stay as they are.
+
+    >>> from shopward.decision import Decision
+    >>> quiet = Decision(event_id="e1", ts=5, type="login", action="allow", rulebook_version="v1")
+    >>> shortened([quiet, None], ["e1", "e2"])
+    {'version': 'v1', 'rows': [['login', 5], None]}
+    """
+    given = [(d, id) for d, id in zip(decisions, ids, strict=False) if d is not None]
+    if not given or not all(isinstance(d, msgspec.Struct) and d.event_id == id for d, id in given):  # type: ignore[attr-defined]
+        return decisions
+    version = given[0][0].rulebook_version
+    if any(d.rulebook_version != version for d, _ in given):
+        return decisions
+    return {"version": version, "rows": [None if d is None else _short(d) for d in decisions]}
+
+
+def _short(d: Any) -> Any:
+    if (
+        not (d.reasons or d.shadow)
+        and d.scores is None
+        and d.score is None
+        and d.action == "allow"
+        and d.arm == "treated"
+    ):
+        return [d.type, d.ts]
+    row = msgspec.structs.asdict(d)
+    return {k: v for k, v in row.items() if k not in ("event_id", "rulebook_version") and v != SAME.get(k) and v != ()}
+
+
+def _lengthened(found: dict[str, Any], ids: list[str]) -> list[dict | None]:
+    return [
+        None if row is None else _long(row, id, found["version"]) for row, id in zip(found["rows"], ids, strict=True)
+    ]
+
+
+def _long(row: Any, event_id: str, version: str) -> dict[str, Any]:
+    if isinstance(row, list):
+        row = {"type": row[0], "ts": row[1]}
+    same = {name: value[:] if isinstance(value, list) else value for name, value in SAME.items()}
+    return {"event_id": event_id, "ts": 0, "type": "", **same, "rulebook_version": version} | row
 
 
 def canonical(events: Sequence[dict]) -> bytes:
@@ -144,11 +196,16 @@ def encode(frame: Frame, number: int, settled: int) -> list[Bytes]:
     ]
     table = SECTIONS.pack(*(len(part) for part in parts))
     length = len(table) + sum(len(part) for part in parts)
-    fields = KINDS.index(frame.kind), 0, length, frame.n, 0, number, frame.seq0, frame.clock, settled
+    flags = SHORT if _is_map(frame.decisions) else 0
+    fields = KINDS.index(frame.kind), flags, length, frame.n, 0, number, frame.seq0, frame.clock, settled
     crc = zlib.crc32(HEADER.pack(MAGIC, 0, *fields)[CHECKED:])
     for part in (table, *parts):
         crc = zlib.crc32(part, crc)
     return [HEADER.pack(MAGIC, crc, *fields), table, *(part for part in parts if len(part))]
+
+
+def _is_map(packed: Bytes) -> bool:
+    return len(packed) > 0 and packed[0] & 0xF0 == 0x80  # msgpack's small map
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +236,16 @@ def header_at(data: Bytes, offset: int) -> Header | None:
     if magic != MAGIC or length < SECTIONS.size:
         return None
     return Header(
-        offset, stop, crc, kind, n, number, seq0, clock, settled, known=kind < len(KINDS) and not (flags or spare)
+        offset,
+        stop,
+        crc,
+        kind,
+        n,
+        number,
+        seq0,
+        clock,
+        settled,
+        known=kind < len(KINDS) and flags in (0, SHORT) and not spare,
     )
 
 

@@ -34,7 +34,7 @@ DECISIONS = pa.schema(
     {
         "seq": pa.int64(), "event_id": pa.string(), "ts": TIME, "type": pa.string(), "action": pa.string(),
         "score": pa.float64(), "risk": pa.float64(), "reasons": TEXTS, "arm": pa.string(), "shadow": TEXTS, "labels": TEXTS,
-        "rulebook_version": pa.string(),
+        "rulebook_version": pa.string(), "model": pa.string(), "scores": pa.map_(pa.string(), pa.float64()),
     }
 )  # fmt: skip
 FINDINGS = pa.schema(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from shopward import Engine
+from shopward import Engine, durable, replay
 from shopward.errors import BadEvent, UsageError
 from tests.end_to_end.story import START, rulebook, write_events
 from tests.rules.books import book, rule
@@ -112,3 +112,27 @@ def test_a_bad_event_among_good_ones_is_refused_alone(tmp_path):
         assert good.event_id == "e1" and other.event_id == "e2"
         assert isinstance(bad, BadEvent)
         assert engine.journal.log.next_seq == 2
+
+
+def test_a_snapshot_of_another_form_is_passed_over_and_the_log_says_it_all_again(tmp_path, monkeypatch):
+    made = book(rule("second", "account_orders_1h >= 2"))
+    with Engine(made, data=tmp_path, mode="interpreted") as engine:
+        engine.decide_events([order(i) for i in range(5)])
+        state = engine.state_hash()
+    form = replay.STATE_FORM + 1
+    monkeypatch.setattr(replay, "STATE_FORM", form)
+    monkeypatch.setattr(durable, "STATE_FORM", form)
+    with Engine(made, data=tmp_path, mode="interpreted") as engine:
+        assert engine.journal.snapshot_due == durable.SNAPSHOT_EVERY  # nothing was taken from the snapshot
+        assert engine.state_hash() == state
+
+
+def test_closing_an_engine_stops_compiling(tmp_path):
+    engine = Engine(
+        book(
+            rule("second", "account_orders_1h >= 2"),
+            features="x_1h: {entity: device, measure: count, over: 61m}\naccount_orders_1h: {entity: account, measure: count, over: 1h}",
+        )
+    )
+    engine.close()
+    assert engine.windows.background is None

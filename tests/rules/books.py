@@ -47,13 +47,16 @@ def rule(
     return f"id: {id}\ntitle: {id.replace('_', ' ')}\non: {on}\nwhen: {when}\nthen: {then}\n{QUIET}\n{dedent(more)}"
 
 
-def book(*rules: str, policy: str = "base_currency: USD", features: str = FEATURES) -> Rulebook:
+def book(
+    *rules: str, policy: str = "base_currency: USD", features: str = FEATURES, models: dict[str, str] | None = None
+) -> Rulebook:
     """A rulebook of the given rule files over the shared schema and features."""
     files = {"schema.yaml": SCHEMA, "features/all.yaml": features, "lists/all.yaml": LISTS, "policy.yaml": policy}
     files |= {
         "lookups/bins.yaml": "key: string\ncolumns: {country: string}\nrows:\n"
         '  - {key: "411111", country: US}\n  - {key: "424242", country: DE}\n'
     }
+    files |= {f"models/{name}.yaml": text for name, text in (models or {}).items()}
     for i, text in enumerate(rules):
         files[f"rules/r{i:02d}.yaml"] = text
     return Rulebook.from_files(files)

@@ -93,7 +93,7 @@ def test_the_list_a_rule_takes_a_key_off_is_still_its_reason():
     batch, told = e.batch([event(1, amount=5)]), {}
     block = e.compute(batch)
     e.rules.fire(batch, block, lambda rule, row: e.lists.remove("blocked_devices", "d1"), told=told)
-    assert told[0, "clear"].what == said  # written down while the rule fired: by now the device is off the list
+    assert told[0, "clear"][0].what == said  # written down while the rule fired: by now the device is off the list
 
 
 def test_numeric_keys_name_their_entity_as_everywhere_else():

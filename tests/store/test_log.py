@@ -9,13 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+import msgspec
 import numpy as np
 import pytest
 from forgetful import ForgetfulDisk, PowerCut
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shopward.decision import Decision
 from shopward.errors import CorruptStore, StoreFull, UsageError
+from shopward.evidence import Evidence
 from shopward.store import frames
 from shopward.store.frames import Frame
 from shopward.store.log import Log, read
@@ -426,3 +429,39 @@ def test_times_come_back_as_plain_arrays(tmp_path):
         log.sync()
         (frame,) = log.replay()
     assert frame.t.dtype == np.int64 and frame.t.flags.aligned and frame.t.flags.c_contiguous
+
+
+def test_a_decision_that_nothing_led_to_takes_little_room_and_reads_as_it_was_given(tmp_path):
+    why = Evidence(
+        source="rule:r", what="w", entity="account:a", value=3.0, event_ids=("e1",), techniques=("T1",), ts=5
+    )
+    given = [
+        Decision(event_id="e0", ts=5, type="login", action="allow", rulebook_version="v"),
+        Decision(event_id="e1", ts=6, type="order", action="deny", reasons=("r",), evidence=(why,), rulebook_version="v"),
+        None,
+        Decision(event_id="e3", ts=7, type="order", action="allow", arm="control", score=0.2, risk=10.0, model="m", scores={"m": 0.2}, rulebook_version="v"),
+    ]  # fmt: skip
+    ids = ["e0", "e1", "e2", "e3"]
+    frame = Frame.of_events(0, 10, [{"event_id": i} for i in ids], t=[5, 6, 6, 7], ids=ids, decisions=given)
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(given))
+    assert frame.decided() == old
+    assert [msgspec.convert(row, Decision) for row in frame.decided() if row] == [d for d in given if d]
+    data = b"".join(bytes(part) for part in frames.encode(frame, 0, 0))
+    header = frames.header_at(data, 0)
+    assert header.known and frames.decode(data, header).decided() == old
+    quiet = [
+        Decision(event_id=f"e{i}", ts=1_767_225_600_000, type="login", action="allow", rulebook_version="0123456789ab")
+        for i in range(1000)
+    ]
+    packed = Frame.of_events(
+        0, 10, [{}] * 1000, t=[5] * 1000, ids=[d.event_id for d in quiet], decisions=quiet
+    ).decisions
+    assert len(packed) < 20 * 1000 < len(msgspec.msgpack.encode(quiet)) / 6
+
+
+def test_a_log_written_before_decisions_were_short_still_reads(tmp_path):
+    before = {"event_id": "e0", "ts": 5, "type": "login", "action": "allow", "reasons": [], "rulebook_version": "v"}
+    frame = Frame.of_events(0, 10, [{"event_id": "e0"}], t=[5], ids=["e0"], decisions=[before])
+    data = b"".join(bytes(part) for part in frames.encode(frame, 0, 0))
+    assert data[10:12] == b"\0\0"  # no flag, as then
+    assert frames.decode(data, frames.header_at(data, 0)).decided() == [before]
