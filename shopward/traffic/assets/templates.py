@@ -20,6 +20,7 @@ _PREFIXED = re.compile(r"([A-Za-z]{2,20}[-_])\d+((?:[-_]\d+)*)")
 Token = tuple[str, str, str]  # shape, word ("" for ids), ending
 CAP = 4_000  # different words kept under one parent; what comes later is taken for a text
 VALUES = 64  # different ids remembered under one parent, to tell one from many
+AGAIN = 50_000  # paths remembered with their places
 SUFFIXES = 40
 DEPTH = 3
 FEW, SOME, MANY = (
@@ -70,15 +71,23 @@ class Templates:
     def __init__(self, given: Iterable[str] = ()):
         self.root = Node()
         self.given = [_given(template) for template in given]
-        self._decided: dict[str, Template] = {}
+        self._again: dict[str, tuple[tuple[Token, ...], tuple[Node, ...]]] = {}  # paths that came lately
 
     def add(self, method: str, path: str, keys: frozenset[str] | None = None, calls: int = 1) -> tuple[Token, ...]:
         """Take a call of a raw path; `keys` are the names at the top of its JSON answer. Returns what `of` takes."""
-        parts = split_path(path)
-        decided = self._by_people(parts)
+        again = self._again.get(path)
+        if again is not None:
+            tokens_again, nodes = again
+            for node in nodes:
+                node.calls += calls
+            if nodes:
+                nodes[-1].ends[method] += calls
+            return tokens_again
+        parts = split_path(path)[:64]  # deeper is no interface
+        decided = self._by_people(parts) if self.given else None
         if decided:
-            return (("!", decided, ""),)
-        node, tokens = self.root, []
+            return self._remember(path, (("!", decided, ""),), ())
+        node, tokens, nodes = self.root, [], [self.root]
         for segment, ending in parts:
             node.calls += calls
             token = _token(segment, ending, node is self.root)
@@ -93,11 +102,26 @@ class Templates:
                 child.values.add(segment)
             tokens.append(token)
             node = child
+            nodes.append(child)
         node.calls += calls
         node.ends[method] += calls
         if keys and node.keys is None:
             node.keys = keys
-        return tuple(tokens)
+        return self._remember(path, tuple(tokens), tuple(nodes))
+
+    def _remember(self, path: str, tokens: tuple[Token, ...], nodes: tuple[Node, ...]) -> tuple[Token, ...]:
+        if len(self._again) >= AGAIN:
+            self._again.clear()
+        self._again[path] = tokens, nodes
+        return tokens
+
+    def tokens(self, path: str) -> tuple[Token, ...]:
+        """What `of` takes, for a path that teaches nothing (it was answered: not found)."""
+        parts = split_path(path)
+        decided = self._by_people(parts)
+        if decided:
+            return (("!", decided, ""),)
+        return tuple(_token(segment, ending, not i) for i, (segment, ending) in enumerate(parts[:64]))
 
     def resolve(self) -> None:
         """Decide what is a parameter. Paths added later are matched against what was decided."""
@@ -283,7 +307,7 @@ def _joining(
     joined: dict[Token, Node] = {}
     reasons: list[tuple[str, float]] = []
     for group in _alike(open_words):
-        found = _beside_ids(group, ids) if ids else None
+        found = _beside_ids(group, ids, above[-1]) if ids else None
         found = found or _by_number(group, above, ending)
         if found:
             joined |= group if found[2] is None else found[2]
@@ -293,7 +317,9 @@ def _joining(
     return joined, "; ".join(sorted({r for r, _ in reasons})), min((s for _, s in reasons), default=1.0)
 
 
-def _beside_ids(group: dict[Token, Node], ids: dict[Token, Node]) -> tuple[str, float, dict[Token, Node] | None] | None:
+def _beside_ids(
+    group: dict[Token, Node], ids: dict[Token, Node], parent: str
+) -> tuple[str, float, dict[Token, Node] | None] | None:
     """Words beside ids: values too when they go on like them and are not called far more often than one."""
     values = sum(max(len(c.values), 1) for c in ids.values())
     each = sum(c.calls for c in ids.values()) / values
@@ -302,7 +328,7 @@ def _beside_ids(group: dict[Token, Node], ids: dict[Token, Node]) -> tuple[str, 
     light = {
         t: c
         for t, c in group.items()
-        if c.calls <= HEAVY * max(each, usual)
+        if (parent in KINDS or c.calls <= HEAVY * max(each, usual))
         and (_contained(_suffixes(c), known) or (_is_end(c) and any(_is_end(i) for i in ids.values())))
     }
     if not light or (len(light) == 1 and values < 3):
@@ -356,6 +382,7 @@ def _swept(words: dict[Token, Node], joined: dict[Token, Node], ids: dict[Token,
         and t[1].lower() not in ACTIONS
         and not (ids and t[1].lower() in NOUNS)
         and c.calls <= 2 * usual
+        and _same_answer(c.keys, both.keys)
         and (_contained(_suffixes(c), known) if c.children else bool(both.ends))
     }
 
