@@ -154,13 +154,13 @@ class Facts:
         self.open_ok += other.open_ok
         self.bytes += other.bytes
         self.largest = max(self.largest, other.largest)
-        for mine, theirs in ((self.people, other.people), (self.ips, other.ips)):
-            mine.update(list(theirs)[: max(0, PEOPLE - len(mine))])
+        for held, more in ((self.people, other.people), (self.ips, other.ips)):
+            held.update(list(more)[: max(0, PEOPLE - len(held))])
         for key, n in other.sensitive.items():
             self.sensitive[key] = self.sensitive.get(key, 0) + n
         for name, shown in other.examples.items():
-            held = self.examples.setdefault(name, [])
-            held.extend(x for x in shown[: EXAMPLES - len(held)] if x not in held)
+            kept = self.examples.setdefault(name, [])
+            kept.extend(x for x in shown[: EXAMPLES - len(kept)] if x not in kept)
         for key, param in other.params.items():
             self._merge_param(key, param)
         self.looked += other.looked

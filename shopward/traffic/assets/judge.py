@@ -127,7 +127,7 @@ def lifecycle_of(template: str, facts: Facts, end: int | None, newest: dict[str,
 
 def _reasons(template: str, facts: Facts, verdict: Verdict) -> list[tuple[str, int, tuple[str, ...]]]:
     """What makes it dangerous: a sentence, points of 100, technique ids."""
-    out = []
+    out: list[tuple[str, int, tuple[str, ...]]] = []
     back = sorted({t for side, t in facts.sensitive if side == "response"})
     grave = [t for t in back if t.startswith("secret_") or _LEVELS.get(t, 0) >= 3]
     if grave:

@@ -75,7 +75,9 @@ class _Map:
     """Which request belongs to which asset; on disk until the assets are known."""
 
     def __init__(self, out: Path | None):
-        self.out, self._held_ids, self._held_numbers = out, [], []
+        self.out = out
+        self._held_ids: list[str] = []
+        self._held_numbers: list[int] = []
         self._spool: Any = None
         self._writer: Any = None
 

@@ -77,12 +77,11 @@ class Templates:
         """Take a call of a raw path; `keys` are the names at the top of its JSON answer. Returns what `of` takes."""
         again = self._again.get(path)
         if again is not None:
-            tokens_again, nodes = again
-            for node in nodes:
+            for node in again[1]:
                 node.calls += calls
-            if nodes:
-                nodes[-1].ends[method] += calls
-            return tokens_again
+            if again[1]:
+                again[1][-1].ends[method] += calls
+            return again[0]
         parts = split_path(path)[:64]  # deeper is no interface
         decided = self._by_people(parts) if self.given else None
         if decided:
