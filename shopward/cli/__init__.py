@@ -21,6 +21,7 @@ VERBS = {
     "decide": ("decide", "Decide on every event of files: rows of action and reasons."),
     "features": ("features", "Exact point-in-time features of files, or what a feature means."),
     "backtest": ("backtest", "What a rulebook would have done on history, in money."),
+    "init": ("init", "Write a rulebook folder to edit: protection for buyers, sellers or creators."),
     "rules": ("rules", "Check and test a rulebook."),
     "market": ("market", "Write a synthetic marketplace with attackers and the truth."),
     "serve": ("serve", "Answer decisions over HTTP."),
