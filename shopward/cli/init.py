@@ -14,7 +14,13 @@ PACKS = ("buyer", "seller", "creator", "all")
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--pack", "packs", type=click.Choice(PACKS), multiple=True, help="Whom to protect; may be given several times (default: all).")
+@click.option(
+    "--pack",
+    "packs",
+    type=click.Choice(PACKS),
+    multiple=True,
+    help="Whom to protect; may be given several times (default: all).",
+)
 @json_option
 def init(folder: Path, packs: tuple[str, ...], as_json: bool) -> None:
     """Write a rulebook to start from: the rules of one or more packs, with the features, lists and lookups they need."""
@@ -31,6 +37,15 @@ def init(folder: Path, packs: tuple[str, ...], as_json: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     if as_json:
-        return emit({"folder": str(folder), "packs": packs, "rules": len(made.rules), "features": len(made.features), "version": made.version})
-    click.echo(f"{folder}: {len(made.rules)} rules, {len(made.features)} features")
-    say(f"next: read {folder / 'README.md'}, then `shopward rules test {folder}`")
+        emit(
+            {
+                "folder": str(folder),
+                "packs": packs,
+                "rules": len(made.rules),
+                "features": len(made.features),
+                "version": made.version,
+            }
+        )
+    else:
+        click.echo(f"{folder}: {len(made.rules)} rules, {len(made.features)} features")
+        say(f"next: read {folder / 'README.md'}, then `shopward rules test {folder}`")

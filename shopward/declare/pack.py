@@ -37,7 +37,11 @@ def cut(rulebook: Rulebook, packs: Iterable[str]) -> dict[str, str]:
     out |= {r.file: files[r.file] for r in rules}
     out |= _sliced(files, "features", set(features)) | _sliced(files, "lists", lists)
     for table in _tables(rulebook, rules, features):
-        out |= {name: text for name, text in files.items() if PurePosixPath(name).parts[0] == "lookups" and _of(name, table, files)}
+        out |= {
+            name: text
+            for name, text in files.items()
+            if PurePosixPath(name).parts[0] == "lookups" and _of(name, table, files)
+        }
     return dict(sorted(out.items()))
 
 
@@ -71,7 +75,9 @@ def _tables(rulebook: Rulebook, rules: list[Rule], features: dict[str, Feature])
 def _of(name: str, table: str, files: dict[str, str]) -> bool:
     """Is this the lookup's YAML, or the CSV that its YAML names?"""
     yaml = f"lookups/{table}.yaml"
-    return name == yaml or bool(re.search(rf"^file:\s*{re.escape(PurePosixPath(name).name)}\s*$", files.get(yaml, ""), re.MULTILINE))
+    return name == yaml or bool(
+        re.search(rf"^file:\s*{re.escape(PurePosixPath(name).name)}\s*$", files.get(yaml, ""), re.MULTILINE)
+    )
 
 
 def _sliced(files: dict[str, str], folder: str, keep: set[str]) -> dict[str, str]:
@@ -80,12 +86,17 @@ def _sliced(files: dict[str, str], folder: str, keep: set[str]) -> dict[str, str
     for name, text in files.items():
         if PurePosixPath(name).parts[0] != folder or not name.endswith(".yaml"):
             continue
-        starts = [m for m in _KEY.finditer(text)]
+        starts = list(_KEY.finditer(text))
         ends = [*(m.start() for m in starts[1:]), len(text)]
         blocks = [text[m.start() : end].strip("\n") for m, end in zip(starts, ends, strict=True) if m[1] in keep]
         if blocks:
             head, gap = text[: starts[0].start()].strip("\n"), "\n\n" if folder == "features" else "\n"
-            out[name] = "\n".join(part for part in (head + ("\n" if folder == "features" and head else ""), gap.join(blocks)) if part) + "\n"
+            out[name] = (
+                "\n".join(
+                    part for part in (head + ("\n" if folder == "features" and head else ""), gap.join(blocks)) if part
+                )
+                + "\n"
+            )
     return out
 
 
@@ -93,7 +104,12 @@ def readme(rulebook: Rulebook, packs: Iterable[str]) -> str:
     """What a strategist should know about a folder made by `cut`, with a row for each rule."""
     names = [p for p in PACKS if p in _known(packs)]
     rows = [f"| `{r.id}` | {r.title} | {r.then} | {r.severity} | {r.owner} |" for r in rulebook.rules.values()]
-    return _README.format(whom=_and([f"{name}s" for name in names]), rules=len(rulebook.rules), features=len(rulebook.features), rows="\n".join(rows))
+    return _README.format(
+        whom=_and([f"{name}s" for name in names]),
+        rules=len(rulebook.rules),
+        features=len(rulebook.features),
+        rows="\n".join(rows),
+    )
 
 
 def _and(words: list[str]) -> str:
