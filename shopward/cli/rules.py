@@ -118,7 +118,7 @@ def coverage(rulebook_dir: Path | None, as_json: bool) -> None:
     from shopward.rules.coverage import markdown
 
     rulebook = load_rulebook(rulebook_dir)
-    if not as_json:
-        return click.echo(markdown(rulebook), nl=False)
-    rows = [{"technique": c.technique.id, "state": c.state, "rules": c.rules} for c in found(rulebook)]
-    emit({"techniques": rows})
+    if as_json:
+        emit({"techniques": [{"technique": c.technique.id, "state": c.state, "rules": c.rules} for c in found(rulebook)]})
+    else:
+        click.echo(markdown(rulebook), nl=False)
