@@ -21,11 +21,13 @@ VERBS = {
     "decide": ("decide", "Decide on every event of files: rows of action and reasons."),
     "features": ("features", "Exact point-in-time features of files, or what a feature means."),
     "backtest": ("backtest", "What a rulebook would have done on history, in money."),
+    "init": ("init", "Write a rulebook folder to edit: protection for buyers, sellers or creators."),
     "rules": ("rules", "Check and test a rulebook."),
     "market": ("market", "Write a synthetic marketplace with attackers and the truth."),
     "serve": ("serve", "Answer decisions over HTTP."),
     "label": ("label", "Record what turned out to be fraud."),
     "list": ("list", "Put a key on an allow, block or watch list, or see who is on it and why."),
+    "report": ("report", "How the defence did over the last days: loss, insults, reviews, rules, misses."),
     "sql": ("sql", "Query the data folder through DuckDB."),
     "lake": ("lake", "Compact the log into Parquet tables."),
 }

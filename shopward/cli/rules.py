@@ -1,4 +1,4 @@
-"""`shopward rules check|test|diff`: is the rulebook right, does every rule do what its tests say, and what differs between two?"""
+"""`shopward rules check|test|diff|catalogue|coverage`: is the rulebook right, does it do what it says, what does it mean, what differs?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ directory = click.argument("rulebook_dir", required=False, type=click.Path(path_
 
 @click.group()
 def rules() -> None:
-    """Check, test and compare rulebooks."""
+    """Check, test, compare and describe rulebooks."""
 
 
 @rules.command()
@@ -98,3 +98,27 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
         say(f"{len(found)} difference{'' if len(found) == 1 else 's'}")
     if found:
         raise SystemExit(1)
+
+
+@rules.command()
+@directory
+def catalogue(rulebook_dir: Path | None) -> None:
+    """Print every feature and rule with its meaning in a sentence and in SQL, as Markdown."""
+    from shopward.rules.catalogue import catalogue as written
+
+    click.echo(written(load_rulebook(rulebook_dir)), nl=False)
+
+
+@rules.command()
+@directory
+@json_option
+def coverage(rulebook_dir: Path | None, as_json: bool) -> None:
+    """Print which techniques have rules and which are blind spots, as Markdown."""
+    from shopward.rules.coverage import coverage as found
+    from shopward.rules.coverage import markdown
+
+    rulebook = load_rulebook(rulebook_dir)
+    if as_json:
+        emit({"techniques": [{"technique": c.technique.id, "state": c.state, "rules": c.rules} for c in found(rulebook)]})
+    else:
+        click.echo(markdown(rulebook), nl=False)

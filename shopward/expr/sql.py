@@ -9,9 +9,10 @@ from shopward.expr.functions import FUNCTIONS
 from shopward.expr.nodes import Arith, Bool, Call, Compare, Const, Expr, In, IsNull, Name, Neg, Node, Not
 
 
-def to_sql(expr: Expr | Node, names: Mapping[str, str] | None = None) -> str:
+def to_sql(expr: Expr | Node, names: Mapping[str, str] | None = None, *, tables: bool = False) -> str:
     """SQL text; names not in `names` are columns of that name (numbers as DOUBLE, true/false as BOOLEAN, times as ms).
 
+    With `tables`, lists and lookups are read as tables of that name as of `t`: to be read by people, for nobody keeps them in SQL.
     Raises NotYet where SQL has no equal form (lists, lookups, `ip64`, `simhash`).
 
     >>> from shopward.expr import Known, Scope, check
@@ -19,7 +20,7 @@ def to_sql(expr: Expr | Node, names: Mapping[str, str] | None = None) -> str:
     >>> to_sql(check("type == 'login' and not amount / n > 2.5", scope), {"amount": "(amount / 100)"})
     "(type = 'login' AND NOT (((amount / 100) / nullif(n, 0)) > 2.5e0))"
     """
-    return _Sql(names or {}).text(expr.root if isinstance(expr, Expr) else expr)
+    return _Sql(names or {}, tables).text(expr.root if isinstance(expr, Expr) else expr)
 
 
 def quoted(name: str) -> str:
@@ -43,8 +44,8 @@ RESERVED = frozenset(_RESERVED.split())  # DuckDB's reserved words
 
 
 class _Sql:
-    def __init__(self, names: Mapping[str, str]):
-        self.names = names
+    def __init__(self, names: Mapping[str, str], tables: bool = False):
+        self.names, self.tables = names, tables
 
     def text(self, n: Node) -> str:
         match n:
@@ -93,11 +94,22 @@ class _Sql:
         return _number(n, f"({a} {n.op} {b})")
 
     def call(self, n: Call) -> str:
+        if self.tables and n.func in ("listed", "lookup"):
+            return self.table(n)
         f = FUNCTIONS.get(n.func)
         if f is None or f.sql is None:
             raise NotYet(f"{why_no_sql(n.func)}, so it has no SQL form")
         text = f.sql(*(self.inner(a) for a in n.args))
         return f"({text})" if not text.endswith(")") or " " in text.split("(")[0] else text
+
+    def table(self, n: Call) -> str:
+        """A list or lookup as a table with `valid_from` and `valid_until`."""
+        name, *rest = (a.value if isinstance(a, Const) else self.inner(a) for a in n.args)
+        when = "t >= valid_from AND (valid_until IS NULL OR t < valid_until)"
+        if n.func == "lookup":
+            return f"(SELECT {rest[0]} FROM {quoted(str(name))} WHERE key = {rest[1]} AND {when})"
+        key = str(rest[0]) if len(rest) == 1 else f"({', '.join(map(str, rest))})"
+        return f"({key} IN (SELECT key FROM {quoted(str(name))} WHERE {when}))"
 
 
 def why_no_sql(func: str) -> str:
