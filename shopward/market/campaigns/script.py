@@ -7,6 +7,7 @@ feature.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -82,6 +83,12 @@ class Kind:
     haul: float
     likeness: str
     days: float = 1.0
+
+    @property
+    def told(self) -> str:
+        """What such a campaign does, in the sentence with which its file begins."""
+        text = (sys.modules[self.plan.__module__].__doc__ or self.name).split("\n\n")[0]
+        return " ".join(text.split())
 
 
 W = TypeVar("W")
