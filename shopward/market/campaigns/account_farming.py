@@ -91,10 +91,4 @@ def _sell(script: Script, t: int, who: Fields, label: Fields) -> None:
     script.books.earn(1, PRICE)
 
 
-KIND = Kind(
-    "account_farming",
-    plan,
-    share=0.0002,
-    haul=130.0,
-    likeness="a school class that joins for one gift, and people who get a new phone",
-)
+KIND = Kind("account_farming", plan, share=0.0002, haul=130.0, likeness="a school class that joins for a gift on the library computer")

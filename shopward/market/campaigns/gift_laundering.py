@@ -79,4 +79,4 @@ def plan(script: Script) -> None:
     script.books.pay(14.0 * len(cards), "cards")
 
 
-KIND = Kind("gift_laundering", plan, share=0.0006, haul=700.0, likeness="a small creator with two generous relatives")
+KIND = Kind("gift_laundering", plan, share=0.0006, haul=700.0, likeness="a small creator with one generous fan")

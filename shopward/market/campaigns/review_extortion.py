@@ -89,11 +89,4 @@ def _squeeze(
         script.books.earn(1, amount / 100)
 
 
-KIND = Kind(
-    "review_extortion",
-    plan,
-    share=0.0002,
-    haul=180.0,
-    likeness="an unhappy buyer who says so, writes to the shop and is refunded",
-    days=7,
-)
+KIND = Kind("review_extortion", plan, share=0.0002, haul=180.0, likeness="an unhappy buyer who writes to the shop, is refunded and says so", days=7)
