@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shopward.decision import Decision
     from shopward.declare.rulebook import Rulebook
 
-SEED, DAYS, ACCOUNTS = 20, 14, 6_000
+SEED, DAYS, ACCOUNTS = 20, 14, 4_000
 FIRST_EVIDENCE = "evidence.json"  # of the events with which campaigns were first stopped
 
 

@@ -177,6 +177,8 @@ class Script:
     def finish(self) -> None:
         """Pack the rows, and name every device and address that took part."""
         rows = self.rows()
+        fraud = rows["label"] == 1
+        rows["label_t"][fraud] = np.maximum(rows["label_t"][fraud], rows["t"][fraud] + HOUR)  # nobody knows before it happened
         self.blocks = [rows]
         mine, named = rows[rows["campaign"] == self.code], {(kind, code) for kind, code, _ in self.actors}
         for kind in ("device", "ip"):
