@@ -66,14 +66,22 @@ def tell(rulebook: Rulebook, seed: int = SEED, adversary: str = "normal") -> Sto
     with tempfile.TemporaryDirectory(prefix="shopward-demo-") as folder:
         place = Path(folder)
         with progress("two weeks of a marketplace", DAYS) as done:
-            made = generate(place, seed=seed, days=DAYS, accounts=ACCOUNTS, adversary=adversary, access_log=False, on_progress=done)
+            made = generate(
+                place, seed=seed, days=DAYS, accounts=ACCOUNTS, adversary=adversary, access_log=False, on_progress=done
+            )
         out = place / "decisions.parquet"
         with progress("deciding on every event", made.events) as done:
             decisions = _decide(place, rulebook, out, done)
         story = _judge(place, out, rulebook)
         enrich(story, place, out, rulebook)
     story.events, story.decisions = made.events, decisions
-    story.market = {"accounts": ACCOUNTS, "days": DAYS, "adversary": adversary, "paid": round(made.paid, 2), "fraud_events": made.fraud_events}
+    story.market = {
+        "accounts": ACCOUNTS,
+        "days": DAYS,
+        "adversary": adversary,
+        "paid": round(made.paid, 2),
+        "fraud_events": made.fraud_events,
+    }
     story.seconds = round(time.perf_counter() - started, 2)
     return story
 

@@ -155,7 +155,14 @@ def _caught(console: Console, story: Story) -> None:
     caught = sorted((c for c in story.campaigns if c["caught"]), key=lambda c: c["start"])
     console.rule(f"[bold]What was caught: {len(caught)} of {len(story.campaigns)}", style="dim", align="left")
     table = Table(box=None, header_style="bold", pad_edge=False, expand=False)
-    for name, how in (("day", "right"), ("campaign", "left"), ("seen after", "right"), ("kept", "right"), ("of", "right"), ("by", "left")):
+    for name, how in (
+        ("day", "right"),
+        ("campaign", "left"),
+        ("seen after", "right"),
+        ("kept", "right"),
+        ("of", "right"),
+        ("by", "left"),
+    ):
         table.add_column(name, justify=how, no_wrap=name != "by", overflow="fold" if name == "by" else "ellipsis")  # type: ignore[arg-type]
     first = min((c["start"] for c in story.campaigns), default=0) // DAY_MS
     for c in caught:
@@ -169,7 +176,9 @@ def _caught(console: Console, story: Story) -> None:
 
 def _why(console: Console, story: Story) -> None:
     console.rule("[bold]Why", style="dim", align="left")
-    shown = [c for c in sorted(story.campaigns, key=lambda c: -c["loss_prevented"]) if c.get("first_stop")][:REASONS_SHOWN]
+    shown = [c for c in sorted(story.campaigns, key=lambda c: -c["loss_prevented"]) if c.get("first_stop")][
+        :REASONS_SHOWN
+    ]
     for c in shown:
         stop = c["first_stop"]
         name, _, business = c["did"].partition(":")

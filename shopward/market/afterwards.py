@@ -106,7 +106,9 @@ def is_robbed(address: np.ndarray) -> np.ndarray:
     return scatter(address) % 90 == 7
 
 
-def shipments(world: World, orders: np.ndarray, when: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+def shipments(
+    world: World, orders: np.ndarray, when: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """When each order arrives (an hour after `when` if there is nothing to ship), and the rows of its parcel."""
     physical = SHIPPED[orders["category"]]
     sent, n = orders[physical], int(physical.sum())
@@ -218,7 +220,7 @@ def _commissions(orders: np.ndarray, arrived: np.ndarray) -> np.ndarray:
     return commissions(orders, arrived + HOUR, orders["affiliate"], orders["amount"] * COMMISSION // 100, "affiliate")
 
 
-def commissions(orders: np.ndarray, when: np.ndarray, to: np.ndarray, amount: object, method: str) -> np.ndarray:
+def commissions(orders: np.ndarray, when: np.ndarray, to: np.ndarray, amount: np.ndarray, method: str) -> np.ndarray:
     """Credits to the accounts `to` for orders of others."""
     return block(
         "commission", len(orders), t=when, account=to, affiliate=to, payee=to, other=orders["account"], seller=orders["seller"], order=orders["order"],

@@ -85,7 +85,14 @@ def _ads(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
     at = np.repeat(once, times)
     product = np.repeat(demand(world, visits.clock[once], rng), times)
     cost = np.maximum(5, np.rint(rng.lognormal(np.log(42), 0.6, len(at)))).astype(np.int64)
-    return visits.rows("ad_click", at, t=visits.began[at] + rng.integers(SECOND, 9 * MINUTE, len(at)), ad=product, amount=cost, **_offer(world, product))
+    return visits.rows(
+        "ad_click",
+        at,
+        t=visits.began[at] + rng.integers(SECOND, 9 * MINUTE, len(at)),
+        ad=product,
+        amount=cost,
+        **_offer(world, product),
+    )
 
 
 def _links(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:

@@ -95,20 +95,40 @@ def test_requests_of_campaigns_are_labelled_like_their_events(market, log, judge
 
 def test_scraping_is_mostly_in_the_log(market, log, judged):
     scraped = [row for row in judged.values() if row["label"] == "scraping"]
-    sampled = [e for e in market.of("session_view", "search") if e["event_id"] in market.fraud and e.get("account") is None]
+    sampled = [
+        e for e in market.of("session_view", "search") if e["event_id"] in market.fraud and e.get("account") is None
+    ]
     assert len(scraped) > 4 * len(sampled) > 0
     urls = {row["id"]: row["url"] for row in log}
     assert all(urls[row["request_id"]].startswith(("/api/v1/products/", "/api/v1/search")) for row in scraped)
 
 
 def test_programs_are_not_attacks_and_scanners_are(judged):
-    found = {label: {row["attack"] for row in judged.values() if row["label"] == label} for label in ("good_bot", "monitor", "partner", "staff", "probing", "scraping")}
-    assert found == {"good_bot": {False}, "monitor": {False}, "partner": {False}, "staff": {False}, "probing": {True}, "scraping": {True}}
+    found = {
+        label: {row["attack"] for row in judged.values() if row["label"] == label}
+        for label in ("good_bot", "monitor", "partner", "staff", "probing", "scraping")
+    }
+    assert found == {
+        "good_bot": {False},
+        "monitor": {False},
+        "partner": {False},
+        "staff": {False},
+        "probing": {True},
+        "scraping": {True},
+    }
 
 
 def test_there_are_public_private_admin_and_forgotten_endpoints(log):
     paths = Counter("/".join(row["url"].split("?")[0].split("/")[:4]) for row in log)
-    for path in ("/api/v1/products", "/api/v1/me", "/internal/admin/users", "/partner/v2/catalogue", "/hooks/payments", "/api/v0/users", "/healthz"):
+    for path in (
+        "/api/v1/products",
+        "/api/v1/me",
+        "/internal/admin/users",
+        "/partner/v2/catalogue",
+        "/hooks/payments",
+        "/api/v0/users",
+        "/healthz",
+    ):
         assert paths[path], path
     leaky = [row for row in log if row["url"].startswith("/api/v0/users/") and row["status"] == 200]
     assert leaky and all({"email", "phone"} <= set(msgspec.json.decode(row["response_body"])) for row in leaky)

@@ -60,7 +60,9 @@ def test_who_is_denied_comes_back_more_careful_or_not_at_all(plans):
     for script in learnt:
         assert script.waves >= 2 and script.caution > 0.45
     assert not any(script.adaptations for script in plans["normal"])
-    assert any(script.waves == 1 and 0.4 < script.caution < 1 for script in plans["hard"])  # gave up, or ran out of days
+    assert any(
+        script.waves == 1 and 0.4 < script.caution < 1 for script in plans["hard"]
+    )  # gave up, or ran out of days
 
 
 def test_a_new_wave_comes_on_new_devices(plans):
@@ -76,7 +78,9 @@ def test_a_new_wave_comes_on_new_devices(plans):
 
 def test_the_careful_use_more_devices_for_less(plans):
     def per_device(scripts):
-        rows = np.concatenate([s.rows() for s in scripts if s.kind in ("coupon_ring", "brushing", "referral_farm", "account_farming")])
+        rows = np.concatenate(
+            [s.rows() for s in scripts if s.kind in ("coupon_ring", "brushing", "referral_farm", "account_farming")]
+        )
         rows = rows[(rows["campaign"] > 0) & (rows["device"] >= 0)]
         return len(rows) / len(np.unique(rows["device"]))
 

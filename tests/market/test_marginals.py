@@ -48,7 +48,10 @@ def test_parcels_arrive_days_after_they_are_sent_and_nearly_all_do(by_type, mark
     sent = {e["tracking"]: e for e in market.of("shipment")}
     there = {e["tracking"]: e for e in by_type["delivery"] if e["success"]}
     assert len(there) > 500
-    assert all(number in sent and sent[number]["ts"] < e["ts"] and sent[number]["weight"] == e["weight"] for number, e in there.items())
+    assert all(
+        number in sent and sent[number]["ts"] < e["ts"] and sent[number]["weight"] == e["weight"]
+        for number, e in there.items()
+    )
     old = [e["tracking"] for e in by_type["shipment"] if e["ts"] < "2026-01-09"]
     assert np.mean([number in there for number in old]) > 0.9
     assert 0.005 < share(by_type["delivery"], success=False) < 0.06
@@ -71,7 +74,10 @@ def test_commission_is_a_share_of_an_order_or_a_reward(by_type, market):
     for event in by_type["commission"]:
         order = orders[event["order_id"]]
         if event["method"] == "affiliate":
-            assert event["amount"] == pytest.approx(order["amount"] * 0.08, abs=0.011) and order["affiliate"] == event["affiliate"]
+            assert (
+                event["amount"] == pytest.approx(order["amount"] * 0.08, abs=0.011)
+                and order["affiliate"] == event["affiliate"]
+            )
         else:
             assert event["amount"] == 5.0 and event["buyer"] == order["account"]
 
@@ -92,7 +98,11 @@ def test_a_mistyped_price_is_put_right_within_hours(by_type, market):
     slips = [e for e in by_type["price_change"] if e["amount"] < 0.4 * e["price_before"]]
     assert slips
     for slip in slips:
-        after = [e for e in by_type["price_change"] if e["product"] == slip["product"] and e["ts"] > slip["ts"] and e["amount"] == slip["price_before"]]
+        after = [
+            e
+            for e in by_type["price_change"]
+            if e["product"] == slip["product"] and e["ts"] > slip["ts"] and e["amount"] == slip["price_before"]
+        ]
         assert after
 
 
@@ -116,15 +126,30 @@ def test_the_odd_ones_are_named_and_exist(market):
     kinds = defaultdict(set)
     for row in market.truth["lookalikes"]:
         kinds[row["kind"]].add(row["entity"].split(":", 1)[1])
-    invited = Counter(e.get("referrer") for e in market.of("register") if "referrer" in e and e["event_id"] not in market.fraud)
+    invited = Counter(
+        e.get("referrer") for e in market.of("register") if "referrer" in e and e["event_id"] not in market.fraud
+    )
     assert set(invited) & kinds["popular_inviter"]
     assert {e["product"] for e in market.of("price_change")} >= kinds["price_slip"]
     assert {e["product"] for e in market.of("affiliate_click")} & kinds["creators_choice"]
-    assert {"family_device", "library_computer", "office_nat", "campus_nat", "hand_down", "traveller", "flash_sale"} <= set(kinds)
+    assert {
+        "family_device",
+        "library_computer",
+        "office_nat",
+        "campus_nat",
+        "hand_down",
+        "traveller",
+        "flash_sale",
+    } <= set(kinds)
 
 
 def test_a_known_market_is_what_it_was(tmp_path):
     """Counts of a small market, so that no change of the market goes unseen; after a wanted change write the new ones down."""
     summary = generate(tmp_path, seed=42, days=8, accounts=600, access_log=False)
-    found = {"by_type": summary.by_type, "campaigns": summary.campaigns, "fraud_events": summary.fraud_events, "loss": round(summary.loss, 2)}
+    found = {
+        "by_type": summary.by_type,
+        "campaigns": summary.campaigns,
+        "fraud_events": summary.fraud_events,
+        "loss": round(summary.loss, 2),
+    }
     assert found == json.loads(GOLDEN.read_text())

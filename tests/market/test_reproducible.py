@@ -95,6 +95,8 @@ PEAK = "import resource, sys; from shopward.market import generate; generate(sys
 def test_three_times_as_many_days_need_hardly_more_memory(tmp_path):
     peaks = []
     for days in ("8", "24"):
-        done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path / days), days], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, str(tmp_path / days), days], check=True, capture_output=True, text=True
+        )
         peaks.append(int(done.stdout))
     assert peaks[1] < 1.35 * peaks[0]

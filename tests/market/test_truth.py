@@ -123,7 +123,9 @@ def test_fraud_is_rare_by_value_and_by_count(adversary):
             paid, stolen = paid + payments["amount"].sum(), stolen + payments["amount"][bad].sum()
             count, fraud = count + len(payments), fraud + bad.sum()
     assert 0.003 < stolen / paid < 0.015
-    assert 0.002 < fraud / count < (0.027 if adversary == "normal" else 0.035)  # the careful make smaller, more numerous payments
+    assert (
+        0.002 < fraud / count < (0.027 if adversary == "normal" else 0.035)
+    )  # the careful make smaller, more numerous payments
 
 
 def test_honest_people_make_mistakes_at_honest_rates(market):

@@ -50,4 +50,10 @@ def plan(script: Script) -> None:
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)
 
 
-KIND = Kind("chargeback_ring", plan, share=0.0004, haul=500.0, likeness="people at a door from which parcels are stolen, who dispute")
+KIND = Kind(
+    "chargeback_ring",
+    plan,
+    share=0.0004,
+    haul=500.0,
+    likeness="people at a door from which parcels are stolen, who dispute",
+)

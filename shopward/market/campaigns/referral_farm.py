@@ -76,4 +76,6 @@ def _invited(script: Script, t: int, who: Fields, inviter: int, address: int, ca
     script.books.earn(1, REFERRAL / 100)
 
 
-KIND = Kind("referral_farm", plan, share=0.0002, haul=100.0, likeness="somebody popular who really brings a dozen friends")
+KIND = Kind(
+    "referral_farm", plan, share=0.0002, haul=100.0, likeness="somebody popular who really brings a dozen friends"
+)

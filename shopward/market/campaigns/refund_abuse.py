@@ -68,4 +68,11 @@ def _claim(script: Script, price: tuple[float, float], t: int, who: Fields, addr
     script.books.earn(1, amount / 100 * RESALE)
 
 
-KIND = Kind("refund_abuse", plan, share=0.0006, haul=500.0, likeness="serial returners, and people at a door from which parcels are stolen", days=8)
+KIND = Kind(
+    "refund_abuse",
+    plan,
+    share=0.0006,
+    haul=500.0,
+    likeness="serial returners, and people at a door from which parcels are stolen",
+    days=8,
+)

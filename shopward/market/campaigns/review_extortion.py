@@ -89,4 +89,11 @@ def _squeeze(
         script.books.earn(1, amount / 100)
 
 
-KIND = Kind("review_extortion", plan, share=0.0002, haul=180.0, likeness="an unhappy buyer who writes to the shop, is refunded and says so", days=7)
+KIND = Kind(
+    "review_extortion",
+    plan,
+    share=0.0002,
+    haul=180.0,
+    likeness="an unhappy buyer who writes to the shop, is refunded and says so",
+    days=7,
+)

@@ -28,6 +28,11 @@ TECHNIQUE = {name: code for code, name in enumerate(TECHNIQUES)}
 Fields = dict[str, Any]  # some columns of a row: who acts from where, or what is known of a label
 
 
+def said(source: str, known: int) -> Fields:
+    """What a label says: who found out, and when (ms)."""
+    return {"source": source, "known": known}
+
+
 @dataclass(frozen=True, slots=True)
 class Crawl:
     """Requests of one campaign that cause no event: when, what kind of page, from where. Arrays of equal length."""
@@ -104,9 +109,10 @@ def between(loud: W, quiet: W, caution: float) -> W:
         return type(loud)(between(a, b, caution) for a, b in zip(loud, quiet, strict=True))  # type: ignore
     if isinstance(loud, (bool, str)):
         return loud if caution < 0.5 else quiet
-    low, high = loud, quiet  # type: ignore
+    low: Any = loud
+    high: Any = quiet
     mixed = low * (high / low) ** caution if low > 0 and high > 0 else low + (high - low) * caution
-    return round(mixed) if isinstance(loud, int) and isinstance(quiet, int) else mixed  # type: ignore
+    return round(mixed) if isinstance(low, int) and isinstance(high, int) else mixed  # type: ignore[return-value]
 
 
 @dataclass(slots=True)
@@ -178,7 +184,9 @@ class Script:
         """Pack the rows, and name every device and address that took part."""
         rows = self.rows()
         fraud = rows["label"] == 1
-        rows["label_t"][fraud] = np.maximum(rows["label_t"][fraud], rows["t"][fraud] + HOUR)  # nobody knows before it happened
+        rows["label_t"][fraud] = np.maximum(
+            rows["label_t"][fraud], rows["t"][fraud] + HOUR
+        )  # nobody knows before it happened
         self.blocks = [rows]
         mine, named = rows[rows["campaign"] == self.code], {(kind, code) for kind, code, _ in self.actors}
         for kind in ("device", "ip"):

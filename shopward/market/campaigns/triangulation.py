@@ -71,4 +71,11 @@ def _three_corners(
     script.books.earn(1, int(sold["amount"][0]) / 100 * 0.9)
 
 
-KIND = Kind("triangulation", plan, share=0.0003, haul=400.0, likeness="resellers, who order much and have half of it sent to others", days=5)
+KIND = Kind(
+    "triangulation",
+    plan,
+    share=0.0003,
+    haul=400.0,
+    likeness="resellers, who order much and have half of it sent to others",
+    days=5,
+)
