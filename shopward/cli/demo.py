@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from shopward.cli.talk import emit, json_option, progress, say
 
 if TYPE_CHECKING:
+    from shopward.decision import Decision
     from shopward.declare.rulebook import Rulebook
 
-SEED, DAYS, ACCOUNTS = 20, 14, 6_000
+SEED, DAYS, ACCOUNTS = 20, 14, 4_000
+FIRST_EVIDENCE = "evidence.json"  # of the events with which campaigns were first stopped
 
 
 @dataclass(slots=True)
 class Story:
-    """What the demo found; `campaigns` in the shape of the contract plus the rules that saw them and the first reason."""
+    """What the demo found; `campaigns` in the shape of the contract plus what they did, who saw them and what would have."""
 
     events: int
     seconds: float
@@ -31,42 +36,94 @@ class Story:
     net_saving: float = 0.0
     rules: list[dict] = field(default_factory=list)
     example: dict | None = None
+    market: dict = field(default_factory=dict)
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="Run once and end (the default).")
 @click.option("--seed", default=SEED, show_default=True)
+@click.option("--adversary", default="normal", show_default=True, type=click.Choice(["normal", "hard"]))
 @json_option
-def demo(once: bool, seed: int, as_json: bool) -> None:
-    """Make a small marketplace, decide on every event with the shipped rulebook, and say what was caught and why."""
+def demo(once: bool, seed: int, adversary: str, as_json: bool) -> None:
+    """Make a small marketplace, decide on every event with the shipped rulebook, and tell what was caught, why, and what was not."""
+    from shopward.cli.telling import print_story
     from shopward.declare.rulebook import Rulebook
 
-    with progress("demo", 3) as done:
-        story = tell(Rulebook.default(), seed, done)
+    story = tell(Rulebook.default(), seed, adversary)
     if as_json:
         return emit(asdict(story))
-    _print(story)
+    print_story(story)
+    say("next: shopward decide FILE --rulebook DIR   (shopward --help)")
     return None
 
 
-def tell(rulebook: Rulebook, seed: int = SEED, on_progress=lambda done: None) -> Story:
-    """Generate, decide, judge."""
+def tell(rulebook: Rulebook, seed: int = SEED, adversary: str = "normal") -> Story:
+    """Generate, decide, judge, and look at what slipped through."""
+    from shopward.cli.telling import enrich
     from shopward.market import generate
-    from shopward.runs import decide_files
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="shopward-demo-") as folder:
         place = Path(folder)
-        generate(place, seed=seed, days=DAYS, accounts=ACCOUNTS, access_log=False)
-        on_progress(1)
+        with progress("two weeks of a marketplace", DAYS) as done:
+            made = generate(
+                place, seed=seed, days=DAYS, accounts=ACCOUNTS, adversary=adversary, access_log=False, on_progress=done
+            )
         out = place / "decisions.parquet"
-        summary = decide_files([place / "events.ndjson"], rulebook, out=out)
-        on_progress(1)
+        with progress("deciding on every event", made.events) as done:
+            decisions = _decide(place, rulebook, out, done)
         story = _judge(place, out, rulebook)
-        on_progress(1)
-    story.events, story.decisions = summary.events, summary.decisions
+        enrich(story, place, out, rulebook)
+    story.events, story.decisions = made.events, decisions
+    story.market = {
+        "accounts": ACCOUNTS,
+        "days": DAYS,
+        "adversary": adversary,
+        "paid": round(made.paid, 2),
+        "fraud_events": made.fraud_events,
+    }
     story.seconds = round(time.perf_counter() - started, 2)
     return story
+
+
+def _decide(place: Path, rulebook: Rulebook, out: Path, done: Callable[[int], None]) -> dict[str, int]:
+    """Decide on every event in order; keep the evidence of each campaign's first stop. Kernels that are not compiled yet are interpreted."""
+    import numpy as np
+
+    from shopward.decide import Engine
+    from shopward.ingest import DeadLetters
+    from shopward.metrics import REVIEW
+    from shopward.runs import Rows
+
+    engine, rows, seen = Engine(rulebook, mode="auto"), Rows(out), {}
+    counts: Counter[str] = Counter()
+    campaign_of = _campaigns_of_events(place)
+    for batch in engine.read([place / "events.ndjson"], dead=DeadLetters(None)):
+        decisions = engine.decide_batch(batch)
+        rows.write(decisions.table())
+        counts.update(decisions.counts())
+        for i in np.flatnonzero(decisions.action >= REVIEW).tolist():
+            campaign = campaign_of.get(batch.event_ids[int(decisions.rows[i])])
+            if campaign and campaign not in seen:
+                seen[campaign] = _told(decisions[i])
+        done(batch.n)
+    rows.close()
+    (place / FIRST_EVIDENCE).write_bytes(msgspec.json.encode(seen))
+    return dict(counts)
+
+
+def _campaigns_of_events(place: Path) -> dict[str, str]:
+    import pyarrow.parquet as pq
+
+    steps = pq.read_table(place / "truth/steps.parquet", columns=["event_id", "campaign"])
+    return dict(zip(steps["event_id"].to_pylist(), steps["campaign"].to_pylist(), strict=True))
+
+
+def _told(decision: Decision) -> dict:
+    return {
+        "event_id": decision.event_id, "type": decision.type, "action": decision.action, "why": [e.what for e in decision.evidence],
+        "techniques": [t for e in decision.evidence for t in e.techniques],
+    }  # fmt: skip
 
 
 def _judge(place: Path, decisions: Path, rulebook: Rulebook) -> Story:
@@ -116,65 +173,11 @@ def _judge(place: Path, decisions: Path, rulebook: Rulebook) -> Story:
 
 
 def _example(place: Path, rows, action, rulebook: Rulebook) -> dict | None:
-    """The first denied event with its evidence, decided again one event at a time to show its reasons."""
-    import numpy as np
-
-    from shopward.decide import Engine
-    from shopward.ingest import DeadLetters
-
-    denied = np.flatnonzero((action == action.max()) & (action > 0))
-    if not len(denied):
-        return None
-    wanted = rows["event_id"][denied[0]]
-    engine = Engine(rulebook, mode="compiled")
-    for batch in engine.read([place / "events.ndjson"], dead=DeadLetters(None)):
-        decisions = engine.decide_batch(batch)
-        if wanted in batch.event_ids:
-            found = next(d for d in decisions if d.event_id == wanted)
-            return {"event_id": found.event_id, "type": found.type, "action": found.action,
-                    "why": [e.what for e in found.evidence], "techniques": [t for e in found.evidence for t in e.techniques]}  # fmt: skip
-    return None
+    """The first denied event of a campaign with its evidence."""
+    seen = msgspec.json.decode((place / FIRST_EVIDENCE).read_bytes())
+    denied = [found for found in seen.values() if found["action"] == "deny"]
+    return min(denied, key=lambda found: found["event_id"], default=None)
 
 
 def _rounded(values: dict) -> dict:
     return {k: round(v, 2) if isinstance(v, float) else v for k, v in values.items()}
-
-
-def _print(story: Story) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, width=None)
-    acts = "  ".join(f"{name} {n:,}" for name, n in story.decisions.items() if n)
-    console.print(
-        f"[bold]{story.events:,} events of a small marketplace, decided in {story.seconds:.1f} s[/bold]\n{acts}\n"
-    )
-    table = Table(
-        "campaign", "caught", "first seen after", "loss", "prevented", "seen by", box=None, header_style="bold"
-    )
-    for c in story.campaigns:
-        after = "never" if c["first_detection_s"] is None else _span(c["first_detection_s"])
-        table.add_row(
-            c["kind"], "yes" if c["caught"] else "no", after, f"{c['loss']:,.0f}", f"{c['loss_prevented']:,.0f}",
-            ", ".join(c["seen_by"][:3]),
-        )  # fmt: skip
-    console.print(table)
-    if story.example:
-        e = story.example
-        console.print(f"\n[bold]Why was {e['type']} {e['event_id']} answered `{e['action']}`?[/bold]")
-        for why in e["why"]:
-            console.print(f"  - {why}")
-        console.print(f"  techniques: {', '.join(dict.fromkeys(e['techniques']))}")
-    caught = sum(c["caught"] for c in story.campaigns)
-    console.print(
-        f"\n{caught} of {len(story.campaigns)} campaigns caught; {story.capture_by_value:.0%} of fraud by value stopped; "
-        f"{story.insult_rate:.2%} of legitimate events disturbed; net saving {story.net_saving:,.0f}"
-    )
-    say("next: shopward decide FILE --rulebook DIR   (shopward --help)")
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

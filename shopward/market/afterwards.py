@@ -52,9 +52,10 @@ def aftermath(
     writes = np.flatnonzero(rng.random(len(orders)) < 0.1)
     out.append(_reviews(world, orders[writes], arrived[writes], day, rng))
     rate = RETURNS[orders["category"]] * np.where(world.accounts.returner[orders["account"]] == 1, 7.0, 1.0)
-    back = np.flatnonzero(rng.random(len(orders)) < np.minimum(rate, 0.6))
+    robbed = is_robbed(orders["address"]) & SHIPPED[orders["category"]]
+    back = np.flatnonzero(rng.random(len(orders)) < np.minimum(np.where(robbed, 0.25, rate), 0.6))
     out += _returns(world, orders[back], arrived[back], day, rng)
-    unhappy = (rng.random(len(orders)) < 0.0007) & (payments["card"][paid] >= 0)
+    unhappy = (rng.random(len(orders)) < np.where(robbed, 0.03, 0.0007)) & (payments["card"][paid] >= 0)
     out.append(_disputes(payments, paid[unhappy], rng))
     out.append(_commissions(orders[orders["affiliate"] >= 0], arrived[orders["affiliate"] >= 0]))
     return out
@@ -91,8 +92,18 @@ def parcel_weight(product: np.ndarray, category: np.ndarray, pieces: np.ndarray)
     >>> parcel_weight(np.array([5, 5]), np.array([1, 1]), np.array([1, 2])).tolist()[0] > 20
     True
     """
-    one = GRAMS[category] * (0.4 + scatter(product) % 1200 / 1000)
+    one = np.where(is_light(product), 20, GRAMS[category] * (0.4 + scatter(product) % 1200 / 1000))
     return (one * np.maximum(pieces, 1) + 30).astype(np.int64)
+
+
+def is_light(product: np.ndarray) -> np.ndarray:
+    """One product in forty weighs next to nothing: stickers, screws, jewellery."""
+    return scatter(product) % 40 == 0
+
+
+def is_robbed(address: np.ndarray) -> np.ndarray:
+    """One door in ninety from which parcels are stolen."""
+    return scatter(address) % 90 == 7
 
 
 def shipments(
@@ -165,6 +176,7 @@ def _returns(
     rows["amount"] = np.maximum(1, np.rint(orders["amount"] * part)).astype(np.int64)
     rows["method"] = np.where(rng.random(n) < 0.86, METHOD["original"], METHOD["store_credit"])
     rows["why"] = rng.choice([why for why, _ in REASONS], n, p=[share for _, share in REASONS])
+    rows["why"][is_robbed(orders["address"]) & SHIPPED[orders["category"]]] = WHY["not_received"]
     sends = np.flatnonzero(SHIPPED[orders["category"]] & (rows["why"] != WHY["not_received"]) & (rng.random(n) < 0.8))
     some = orders[sends]
     goods = carried(
@@ -174,7 +186,16 @@ def _returns(
     )  # fmt: skip
     goods["t"] = np.maximum(goods["t"], arrived[sends] + HOUR)
     rows["t"][sends] = np.maximum(rows["t"][sends], goods["t"] + HOUR)
-    return [goods, rows]
+    return [goods, rows, _complaints(world, rows, rng)]
+
+
+def _complaints(world: World, refunds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Two in five write to the shop before they ask for their money back."""
+    rows = refunds[(rng.random(len(refunds)) < 0.4) & (refunds["why"] != WHY["changed_mind"])]
+    n = len(rows)
+    same = {name: rows[name] for name in ("account", "device", "ip", "session", "seller", "product")}
+    t = rows["t"] - rng.integers(60 * SECOND, 600 * SECOND, n)
+    return block("message", n, t=t, other=rows["seller"], text=6_000_000 + world.take("text", n), **same)
 
 
 def _disputes(payments: np.ndarray, at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -199,7 +220,7 @@ def _commissions(orders: np.ndarray, arrived: np.ndarray) -> np.ndarray:
     return commissions(orders, arrived + HOUR, orders["affiliate"], orders["amount"] * COMMISSION // 100, "affiliate")
 
 
-def commissions(orders: np.ndarray, when: np.ndarray, to: np.ndarray, amount: object, method: str) -> np.ndarray:
+def commissions(orders: np.ndarray, when: np.ndarray, to: np.ndarray, amount: np.ndarray, method: str) -> np.ndarray:
     """Credits to the accounts `to` for orders of others."""
     return block(
         "commission", len(orders), t=when, account=to, affiliate=to, payee=to, other=orders["account"], seller=orders["seller"], order=orders["order"],

@@ -79,12 +79,19 @@ def rooms(creator: np.ndarray, day: int) -> np.ndarray:
 
 
 def _ads(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
-    """One visit in sixteen clicks a paid placement; popular products pay more for it."""
-    at = np.flatnonzero(rng.random(visits.n) < 0.06)
-    product = demand(world, visits.clock[at], rng)
+    """One visit in sixteen clicks a paid placement; some come back to it again and again while they compare."""
+    once = np.flatnonzero(rng.random(visits.n) < 0.055)
+    times = np.where(rng.random(len(once)) < 0.03, rng.integers(3, 7, len(once)), 1)
+    at = np.repeat(once, times)
+    product = np.repeat(demand(world, visits.clock[once], rng), times)
     cost = np.maximum(5, np.rint(rng.lognormal(np.log(42), 0.6, len(at)))).astype(np.int64)
     return visits.rows(
-        "ad_click", at, t=visits.began[at] + 20 * SECOND, ad=product, amount=cost, **_offer(world, product)
+        "ad_click",
+        at,
+        t=visits.began[at] + rng.integers(SECOND, 9 * MINUTE, len(at)),
+        ad=product,
+        amount=cost,
+        **_offer(world, product),
     )
 
 

@@ -181,6 +181,9 @@ def _office_hours(world: World, day: int, rng: np.random.Generator) -> list[np.n
     asks = np.flatnonzero((rng.random(len(shop)) < 0.5) | new)
     lists = np.flatnonzero((rng.random(len(shop)) < 0.1) & ~new)
     moves = np.flatnonzero(rng.random(len(shop)) < 0.0015)
+    season = np.flatnonzero((rng.random(len(shop)) < 0.0015) & ~new)  # the whole range at once
+    lists = np.sort(np.concatenate([lists, np.repeat(season, 25)]))
+    world.lookalikes += [("account", int(who[at]), "season_listing") for at in season.tolist()]
     own = _own_product(world, shop[lists], rng)
     return [
         *_prices_and_stock(world, rng, shop, t, base),

@@ -107,6 +107,7 @@ def arrivals(world: World, day: int, rng: np.random.Generator) -> Visits:
         _fans(world, day, rng),
         *_followers(world, day, rng),
         *_bargain_hunters(world, day, rng),
+        *_friends(world, day, rng),
     ]
     account = np.concatenate([who for who, _, _ in groups])
     clock = np.concatenate([when for _, when, _ in groups])
@@ -180,6 +181,17 @@ def _bargain_hunters(world: World, day: int, rng: np.random.Generator) -> list[G
                     {"wish": slip.product},
                 )
             )
+    return out
+
+
+def _friends(world: World, day: int, rng: np.random.Generator) -> list[Group]:
+    """A new shop's friends come on its second day and look at what it has; some of them buy."""
+    start, out = START + day * DAY, []
+    opened = np.flatnonzero((world.sellers.reg >= start - DAY) & (world.sellers.reg < start) & (world.sellers.rate > 0))
+    for shop in opened.tolist():
+        products = np.flatnonzero(world.products.seller[: world.first_products] == shop)
+        who = _crowd(world, int(rng.integers(4, 16)), rng)
+        out.append((who, moments(world, who, day, rng), {"wish": int(rng.choice(products))}))
     return out
 
 
@@ -304,9 +316,14 @@ def logins(world: World, visits: Visits, rng: np.random.Generator) -> list[np.nd
         out.append(rows)
         visits.wait(rng, at[slip], 12)
     reset = (slips >= 2) & (rng.random(len(at)) < 0.35)
-    ways = rng.choice([METHOD["email"], METHOD["sms"]], int(reset.sum()), p=[0.7, 0.3])
-    out.append(visits.rows("password_reset", at[reset], email=email[reset], method=ways))
-    visits.wait(rng, at[reset], 70)
+    sms = rng.random(len(at)) < 0.3
+    pressing = reset.copy()
+    for _ in range(5):  # a code that does not come is asked for again, by some again and again
+        ways = np.where(sms[pressing], METHOD["sms"], METHOD["email"])
+        phone = np.where(sms[pressing], world.accounts.phone[who[pressing]], -1)
+        out.append(visits.rows("password_reset", at[pressing], email=email[pressing], phone=phone, method=ways))
+        visits.wait(rng, at[pressing], 70)
+        pressing &= rng.random(len(at)) < 0.25
     gave_up = (slips >= 1) & ~reset & (rng.random(len(at)) < 0.1)
     fine = ~gave_up
     visits.inside[at[gave_up]] = False
@@ -329,7 +346,7 @@ def _challenges(visits: Visits, at: np.ndarray, new: np.ndarray, rng: np.random.
 
 def views(world: World, visits: Visits, rng: np.random.Generator) -> np.ndarray:
     """Product views, sampled; a share of people look on without logging in."""
-    looked = rng.geometric(0.2, visits.n)
+    looked = rng.geometric(0.2, visits.n) * np.where(rng.random(visits.n) < 0.002, 20, 1)  # some look for hours
     sampled = rng.binomial(looked, VIEWS_SAMPLED)
     at = np.repeat(np.arange(visits.n), sampled)
     product = demand(world, visits.clock[at], rng)
@@ -413,6 +430,7 @@ def purchases(world: World, visits: Visits, coupon: np.ndarray, day: int, rng: n
         * np.where(visits.wish >= 0, 3.0, 1.0)
     )
     baskets = np.minimum(rng.poisson(np.minimum(chance, 0.9)), 3) * (visits.inside & (visits.live < 0))
+    _move(world, visits, rng)
     out = []
     for turn in range(int(baskets.max(initial=0))):
         at = np.flatnonzero(baskets > turn)
@@ -444,6 +462,14 @@ def _orders(
         "order", at, order=world.take("order", n), seller=world.sellers.account[seller], product=product, category=category,
         items=1 + rng.binomial(items - 1, 0.3), quantity=items, promotion=visits.sale[at], affiliate=visits.via[at], amount=gross - off, discount=np.where(off > 0, off, -1), coupon=np.where(off > 0, held, -1), address=address,
     )  # fmt: skip
+
+
+def _move(world: World, visits: Visits, rng: np.random.Generator) -> None:
+    """In the middle of one visit in fifty the address changes: the train leaves the station, a VPN is turned on."""
+    at = np.flatnonzero(rng.random(visits.n) < 0.02)
+    country = world.accounts.country[visits.account[at]].astype(np.int64)
+    tunnel = rng.random(len(at)) < 0.2
+    visits.ip[at] = np.where(tunnel, world.net.pick_hosting(rng, len(at), 300), world.net.pick_mobile(rng, country))
 
 
 def prices(world: World, product: np.ndarray, clock: np.ndarray) -> np.ndarray:
@@ -548,7 +574,7 @@ def _payments(
     card = np.where(method == METHOD["card"], np.where(spare, world.accounts.card2[who], world.accounts.card[who]), -1)
     shared = {name: orders[name] for name in ("order", "seller", "amount", "address")}
     shared["payer"] = np.where(rng.random(n) < 0.25, world.accounts.purse[who], -1)
-    attempting = rng.random(n) < 0.985
+    attempting = rng.random(n) < np.where(world.accounts.reseller[who] == 1, 0.85, 0.985)
     failing = attempting & (rng.random(n) < 0.05)
     out = []
     for _ in range(3):

@@ -225,8 +225,18 @@ def _buyers(world: World, rng: np.random.Generator, country: np.ndarray, househo
         spend=rng.lognormal(-0.04, 0.28, n), convert=rng.gamma(2.2, 1 / 2.2, n), email=emails, phone=np.arange(n), upgrade=NEVER, next=-1,
         gift_day=NEVER, gift=-1, trip=NEVER, trip_end=NEVER, trip_country=-1, returner=0, gifter=0.0, vpn=rng.random(n) < 0.03,
         reseller=0, known=np.where(newcomer, 0, np.where(rng.random(n) < 0.93, 0b111, 0b001)), favourite=-1, purse=-1,
-        referrer=np.where(newcomer & (rng.random(n) < 0.1), rng.integers(0, n, n), -1),
+        referrer=_inviters(world, rng, newcomer),
     )  # fmt: skip
+
+
+def _inviters(world: World, rng: np.random.Generator, newcomer: np.ndarray) -> np.ndarray:
+    """One newcomer in ten was invited; a third of those by somebody popular, who brings a dozen."""
+    n = len(newcomer)
+    invited = newcomer & (rng.random(n) < 0.1)
+    popular = rng.integers(0, n, max(1, round(invited.sum() / 36)))
+    by = np.where(rng.random(n) < 0.33, rng.choice(popular, n), rng.integers(0, n, n))
+    world.lookalikes += [("account", who, "popular_inviter") for who in np.unique(popular).tolist()]
+    return np.where(invited, by, -1)
 
 
 def _families(world: World, rng: np.random.Generator, household: np.ndarray) -> None:
@@ -262,11 +272,25 @@ def _campuses_and_offices(world: World, rng: np.random.Generator, offices: np.nd
     world.kiosks = world.new_devices(rng, campuses, DESK_AGENTS, old=0.8)
     users = rng.random(len(student)) < 0.3
     accounts.kiosk[student[users]] = world.kiosks[campus[users]]
+    _school_class(world, rng, student, campus)
     used = np.unique(campus)
     world.lookalikes += [("device", int(world.kiosks[c]), "library_computer") for c in used.tolist()]
     world.lookalikes += [("ip", ip, "campus_nat") for ip in np.unique(address).tolist()]
     busy, count = np.unique(accounts.work[employed], return_counts=True)
     world.lookalikes += [("ip", ip, "office_nat") for ip in busy[count >= 8].tolist()]
+
+
+def _school_class(world: World, rng: np.random.Generator, student: np.ndarray, campus: np.ndarray) -> None:
+    """On each campus a class signs up in one hour, on the library computer, for a gift."""
+    accounts = world.accounts
+    new = accounts.reg[student] >= START
+    for place in np.unique(campus).tolist():
+        some = student[new & (campus == place)][:12]
+        if len(some) >= 3:
+            hour = int(accounts.reg[some].min())
+            accounts.reg[some] = hour + rng.integers(0, HOUR, len(some))
+            accounts.kiosk[some] = world.kiosks[place]
+            world.lookalikes += [("account", who, "school_class") for who in some.tolist()]
 
 
 def _hand_downs(world: World, rng: np.random.Generator) -> None:
@@ -322,6 +346,7 @@ def _sellers(world: World, rng: np.random.Generator, visits: float) -> None:
         automatic=rng.random(n) < 0.65, rate=rng.gamma(2, 0.45, n), weekly=0.0,
         document=world.take("document", n), brand=np.where(rng.random(n) < 0.35, rng.integers(0, len(BRANDS), n), -1),
     )  # fmt: skip
+    _sister_shops(world, rng, opens)
     size = np.minimum(rng.zipf(1.6, n) + 3, 400)
     owner = np.repeat(np.arange(n), size)
     main = rng.choice(len(CATEGORIES), n, p=[share for share, _, _ in PRICES.values()])
@@ -338,6 +363,16 @@ def _sellers(world: World, rng: np.random.Generator, visits: float) -> None:
     world.sellers.weekly[:] = np.bincount(owner, revenue, minlength=n) * scale
     favourite = np.searchsorted(world.popularity, rng.random(world.accounts.n) * 0.999999)
     world.accounts.favourite[:] = favourite
+
+
+def _sister_shops(world: World, rng: np.random.Generator, opens: np.ndarray) -> None:
+    """A firm opens a shop for another of its brands: same papers, same bank account, same computer."""
+    sisters = np.flatnonzero((opens > 0) & (rng.random(len(opens)) < 0.15))
+    elder = rng.choice(np.flatnonzero(opens == 0), len(sisters))
+    sellers, accounts = world.sellers, world.accounts
+    sellers.document[sisters], sellers.bank[sisters] = sellers.document[elder], sellers.bank[elder]
+    accounts.first[sellers.account[sisters]] = accounts.first[sellers.account[elder]]
+    world.lookalikes += [("account", who, "sister_shop") for who in sellers.account[sisters].tolist()]
 
 
 def sell_accounts(world: World, rng: np.random.Generator, n: int, **columns: object) -> np.ndarray:

@@ -240,4 +240,4 @@ def test_honest_people_are_left_alone(ten_days):
 
 def test_each_of_the_four_campaigns_meets_a_person_or_a_closed_door(ten_days):
     met = ten_days[ten_days.fraud & ten_days.action.isin(("review", "hold", "deny"))]
-    assert set(met.kind) == {"account_takeover", "card_testing", "coupon_ring", "seller_payout_fraud"}
+    assert set(met.kind) >= {"account_takeover", "card_testing", "coupon_ring", "seller_payout_fraud"}

@@ -76,3 +76,67 @@ def test_the_log_is_in_order_within_a_day(log):
     for before, after in zip(log, log[1:], strict=False):
         days[after["ts"] < before["ts"]] += 1
     assert days[True] <= 14
+
+
+@pytest.fixture(scope="module")
+def judged(market):
+    return {row["request_id"]: row for row in market.truth["request_labels"]}
+
+
+def test_requests_of_campaigns_are_labelled_like_their_events(market, log, judged):
+    assert set(judged) <= {row["id"] for row in log}
+    for event in market.events:
+        if "request_id" in event:
+            label = judged.get(event["request_id"])
+            assert (label is not None and label["label"] == "fraud") == (event["event_id"] in market.fraud)
+    campaigns = {row["campaign"] for row in market.fraud.values()}
+    assert {row["campaign"] for row in judged.values() if row["campaign"]} <= campaigns
+
+
+def test_scraping_is_mostly_in_the_log(market, log, judged):
+    scraped = [row for row in judged.values() if row["label"] == "scraping"]
+    sampled = [
+        e for e in market.of("session_view", "search") if e["event_id"] in market.fraud and e.get("account") is None
+    ]
+    assert len(scraped) > 4 * len(sampled) > 0
+    urls = {row["id"]: row["url"] for row in log}
+    assert all(urls[row["request_id"]].startswith(("/api/v1/products/", "/api/v1/search")) for row in scraped)
+
+
+def test_programs_are_not_attacks_and_scanners_are(judged):
+    found = {
+        label: {row["attack"] for row in judged.values() if row["label"] == label}
+        for label in ("good_bot", "monitor", "partner", "staff", "probing", "scraping")
+    }
+    assert found == {
+        "good_bot": {False},
+        "monitor": {False},
+        "partner": {False},
+        "staff": {False},
+        "probing": {True},
+        "scraping": {True},
+    }
+
+
+def test_there_are_public_private_admin_and_forgotten_endpoints(log):
+    paths = Counter("/".join(row["url"].split("?")[0].split("/")[:4]) for row in log)
+    for path in (
+        "/api/v1/products",
+        "/api/v1/me",
+        "/internal/admin/users",
+        "/partner/v2/catalogue",
+        "/hooks/payments",
+        "/api/v0/users",
+        "/healthz",
+    ):
+        assert paths[path], path
+    leaky = [row for row in log if row["url"].startswith("/api/v0/users/") and row["status"] == 200]
+    assert leaky and all({"email", "phone"} <= set(msgspec.json.decode(row["response_body"])) for row in leaky)
+
+
+def test_bodies_are_json_and_scripts_keep_the_fingerprint_of_their_library(log, judged):
+    bodies = [msgspec.json.decode(row["body"]) for row in log if "body" in row]
+    assert len(bodies) > 1000
+    claims = [row for row in log if row["headers"]["user-agent"].startswith("Mozilla/5.0 (Linux; Android")]
+    mixed = [row for row in claims if row["ja4"] != "t13d1516h2_8daaf6152771_02713d6af862"]
+    assert mixed and all(judged[row["id"]]["attack"] for row in mixed)

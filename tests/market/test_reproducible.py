@@ -86,3 +86,17 @@ def test_every_home_has_its_own_address_and_its_country():
         assert 0.3 < np.mean(ips != moved) < 0.9
     six = net.home_ip6(np.array([3]), np.array([17]), 4, np.array([9]))
     assert net.country(six).tolist() == [3]
+
+
+PEAK = "import resource, sys; from shopward.market import generate; generate(sys.argv[1], seed=3, days=int(sys.argv[2]), accounts=4000, access_log=False, " \
+    "events=int(sys.argv[2]) * 8000); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"  # fmt: skip
+
+
+def test_three_times_as_many_days_need_hardly_more_memory(tmp_path):
+    peaks = []
+    for days in ("8", "24"):
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, str(tmp_path / days), days], check=True, capture_output=True, text=True
+        )
+        peaks.append(int(done.stdout))
+    assert peaks[1] < 1.35 * peaks[0]

@@ -60,7 +60,7 @@ def _taps(script: Script, way: Way, t: int, who: Fields, label: Fields) -> int:
         product = int(rng.integers(0, world.first_products))
         shop = int(world.sellers.account[world.products.seller[product]])
         kind = str(rng.choice(["like", "follow", "session_view"], p=[0.45, 0.3, 0.25]))
-        more = {"like": {"product": product, "other": shop}, "follow": {"other": shop}}.get(kind) or {
+        more: Fields = {"like": {"product": product, "other": shop}, "follow": {"other": shop}}.get(kind) or {
             "product": product, "seller": shop, "category": int(world.products.category[product]),
         }  # fmt: skip
         script.add(kind, t, "SW-1001", **more, **who, **label)
@@ -96,5 +96,5 @@ KIND = Kind(
     plan,
     share=0.0002,
     haul=130.0,
-    likeness="a school class that joins for one gift, and people who get a new phone",
+    likeness="a school class that joins for a gift on the library computer",
 )

@@ -12,7 +12,7 @@ import numpy as np
 
 from shopward.market.afterwards import COMMISSION
 from shopward.market.campaigns.identities import crew, drops, enter, moments, raise_accounts
-from shopward.market.campaigns.script import Fields, Kind, Script
+from shopward.market.campaigns.script import Fields, Kind, Script, said
 from shopward.market.rows import CATEGORY, DAY, HOUR, METHOD
 
 GOODS = (CATEGORY["electronics"], CATEGORY["fashion"], CATEGORY["home"])
@@ -51,7 +51,7 @@ def _self_refer(script: Script, way: Way, affiliate: int) -> None:
     people = crew(script, -(-n // way.orders), way.per_device, 1, role="own_customer")
     homes, cards = drops(script, len(people), "own_customer"), world.new_cards(rng, script.countries(len(people)))
     for i, t in enumerate(moments(script, n, way.hours)):
-        k, label = i % len(people), {"source": "payout_audit", "known": t + int(rng.uniform(8, 30) * DAY)}
+        k, label = i % len(people), said("payout_audit", t + int(rng.uniform(8, 30) * DAY))
         who = people[k]
         t = enter(script, t, who, "SW-1018.002", **label)
         product = int(script.goods(50, 160, GOODS, 1)[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shopward.market.campaigns.identities import crew, drops, enter, moments
-from shopward.market.campaigns.script import Kind, Script
+from shopward.market.campaigns.script import Fields, Kind, Script, said
 from shopward.market.rows import CATEGORY, DAY, WHY
 from shopward.market.sessions import WELCOME, WELCOME_OFF
 
@@ -48,7 +48,7 @@ def plan(script: Script) -> None:
     )
     script.uses("SW-1006", "SW-1003")
     for i, t in enumerate(moments(script, n, way.hours)):
-        who, label = people[i], {"source": "promo_audit", "known": t + int(rng.uniform(5, 25) * DAY)}
+        who, label = people[i], said("promo_audit", t + int(rng.uniform(5, 25) * DAY))
         t = enter(script, t, who, "SW-1013", **label)
         script.add("coupon_claim", t, "SW-1013", coupon=WELCOME, discount=WELCOME_OFF, **who, **label)
         product = int(script.goods(25, 40, GOODS, 1)[0])
@@ -59,7 +59,7 @@ def plan(script: Script) -> None:
         order["loss"] = WELCOME_OFF
         payment = script.pay(t, order, int(cards[i // way.rounds_per_card]), "SW-1013", loss=0, **label)
         if rng.random() < way.returns:
-            what = {
+            what: Fields = {
                 "seller": int(order["seller"][0]),
                 "order": int(order["order"][0]),
                 "product": product,

@@ -55,5 +55,5 @@ KIND = Kind(
     plan,
     share=0.0004,
     haul=500.0,
-    likeness="neighbours whose parcels were stolen from one staircase",
+    likeness="people at a door from which parcels are stolen, who dispute",
 )

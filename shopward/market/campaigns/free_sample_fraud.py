@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shopward.market.campaigns.identities import crew, drops, enter, moments
-from shopward.market.campaigns.script import Kind, Script
+from shopward.market.campaigns.script import Kind, Script, said
 from shopward.market.rows import CATEGORY, DAY
 
 GOODS = (CATEGORY["beauty"], CATEGORY["grocery"], CATEGORY["toys"], CATEGORY["books"])
@@ -43,7 +43,7 @@ def plan(script: Script) -> None:
     homes = drops(script, -(-len(people) // way.per_address), "sampler")
     products = script.goods(7, 15, GOODS, n)
     for i, t in enumerate(moments(script, n, way.hours)):
-        k, label = i % len(people), {"source": "promo_audit", "known": t + int(rng.uniform(5, 30) * DAY)}
+        k, label = i % len(people), said("promo_audit", t + int(rng.uniform(5, 30) * DAY))
         who, product = people[k], int(products[i])
         t = enter(script, t, who, "SW-1014", **label)
         worth = int(min(1500, world.products.price[product]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shopward.market.campaigns.identities import crew, enter, log_in, moments
-from shopward.market.campaigns.script import Fields, Kind, Script
+from shopward.market.campaigns.script import Fields, Kind, Script, said
 from shopward.market.payouts import HOLD_DAYS
 from shopward.market.rows import DAY, DRAIN, HOUR, METHOD
 from shopward.market.world import sell_accounts
@@ -62,7 +62,7 @@ def plan(script: Script) -> None:
         "session": script.session(),
     }  # fmt: skip
     payday = max(script.last, script.start) + HOLD_DAYS * DAY + int(rng.uniform(3, 30) * HOUR)
-    label = {"source": "payout_audit", "known": payday + int(rng.uniform(4, 25) * DAY)}
+    label = said("payout_audit", payday + int(rng.uniform(4, 25) * DAY))
     t = log_in(script, payday, seat, "SW-1050", **label)
     script.add(
         "creator_payout",
@@ -79,4 +79,4 @@ def plan(script: Script) -> None:
     script.books.pay(14.0 * len(cards), "cards")
 
 
-KIND = Kind("gift_laundering", plan, share=0.0006, haul=700.0, likeness="a small creator with two generous relatives")
+KIND = Kind("gift_laundering", plan, share=0.0006, haul=700.0, likeness="a small creator with one generous fan")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shopward.market.campaigns.identities import crew, enter, moments
-from shopward.market.campaigns.script import Fields, Kind, Script
+from shopward.market.campaigns.script import Fields, Kind, Script, said
 from shopward.market.rows import DAY
 
 BELIEVED = (1500, 9000)  # minor units a victim sends
@@ -41,7 +41,7 @@ def plan(script: Script) -> None:
     believed = rng.random(n) < way.fit
     believed[int(rng.integers(0, n))] = True
     for i, t in enumerate(moments(script, n, way.hours)):
-        who, label = people[i // way.messages], {"source": "buyer_report", "known": t + int(rng.uniform(0.3, 9) * DAY)}
+        who, label = people[i // way.messages], said("buyer_report", t + int(rng.uniform(0.3, 9) * DAY))
         if i % way.messages == 0 or script.careful:
             t = enter(script, t, who, "SW-1035", **label)
         loss = int(rng.integers(*BELIEVED)) if believed[i] else 0

@@ -77,9 +77,5 @@ def _invited(script: Script, t: int, who: Fields, inviter: int, address: int, ca
 
 
 KIND = Kind(
-    "referral_farm",
-    plan,
-    share=0.0002,
-    haul=100.0,
-    likeness="somebody popular who really brings ten friends, one dormitory after another",
+    "referral_farm", plan, share=0.0002, haul=100.0, likeness="somebody popular who really brings a dozen friends"
 )

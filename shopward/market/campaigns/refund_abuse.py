@@ -73,6 +73,6 @@ KIND = Kind(
     plan,
     share=0.0006,
     haul=500.0,
-    likeness="serial returners, and people whose parcels are stolen from the porch",
+    likeness="serial returners, and people at a door from which parcels are stolen",
     days=8,
 )

@@ -94,6 +94,6 @@ KIND = Kind(
     plan,
     share=0.0002,
     haul=180.0,
-    likeness="an unhappy buyer who says so, writes to the shop and is refunded",
+    likeness="an unhappy buyer who writes to the shop, is refunded and says so",
     days=7,
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shopward.market.campaigns.script import Crawl, Kind, Script
+from shopward.market.campaigns.script import Crawl, Fields, Kind, Script
 from shopward.market.rows import HOUR
 from shopward.market.sessions import VIEWS_SAMPLED
 from shopward.market.texts import QUERIES
@@ -81,7 +81,7 @@ def _seats(script: Script, way: Way, n: int) -> tuple[np.ndarray, np.ndarray, np
 
 def _views(script: Script, t: np.ndarray, session: np.ndarray, device: np.ndarray, ip: np.ndarray, kind: np.ndarray, product: np.ndarray, sampled: np.ndarray) -> None:  # fmt: skip
     world, at = script.world, np.flatnonzero(sampled & (kind == 0))
-    seats = {"device": device[at], "ip": ip[at], "session": session[at]}
+    seats: Fields = {"device": device[at], "ip": ip[at], "session": session[at]}
     script.add(
         "session_view", t[at], "SW-1061", n=len(at), product=product[at], seller=world.sellers.account[world.products.seller[product[at]]],
         category=world.products.category[product[at]], loss=LOSS, **seats,

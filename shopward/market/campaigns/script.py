@@ -7,6 +7,7 @@ feature.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -25,6 +26,11 @@ TECHNIQUES = tuple(t.id for t in techniques.all())
 TECHNIQUE = {name: code for code, name in enumerate(TECHNIQUES)}
 
 Fields = dict[str, Any]  # some columns of a row: who acts from where, or what is known of a label
+
+
+def said(source: str, known: int) -> Fields:
+    """What a label says: who found out, and when (ms)."""
+    return {"source": source, "known": known}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,12 @@ class Kind:
     likeness: str
     days: float = 1.0
 
+    @property
+    def told(self) -> str:
+        """What such a campaign does, in the sentence with which its file begins."""
+        text = (sys.modules[self.plan.__module__].__doc__ or self.name).split("\n\n")[0]
+        return " ".join(text.split())
+
 
 W = TypeVar("W")
 
@@ -97,9 +109,10 @@ def between(loud: W, quiet: W, caution: float) -> W:
         return type(loud)(between(a, b, caution) for a, b in zip(loud, quiet, strict=True))  # type: ignore
     if isinstance(loud, (bool, str)):
         return loud if caution < 0.5 else quiet
-    low, high = loud, quiet  # type: ignore
+    low: Any = loud
+    high: Any = quiet
     mixed = low * (high / low) ** caution if low > 0 and high > 0 else low + (high - low) * caution
-    return round(mixed) if isinstance(loud, int) and isinstance(quiet, int) else mixed  # type: ignore
+    return round(mixed) if isinstance(low, int) and isinstance(high, int) else mixed  # type: ignore[return-value]
 
 
 @dataclass(slots=True)
@@ -170,6 +183,10 @@ class Script:
     def finish(self) -> None:
         """Pack the rows, and name every device and address that took part."""
         rows = self.rows()
+        fraud = rows["label"] == 1
+        rows["label_t"][fraud] = np.maximum(
+            rows["label_t"][fraud], rows["t"][fraud] + HOUR
+        )  # nobody knows before it happened
         self.blocks = [rows]
         mine, named = rows[rows["campaign"] == self.code], {(kind, code) for kind, code, _ in self.actors}
         for kind in ("device", "ip"):

@@ -65,7 +65,7 @@ def open_shop(
 
 def _papers(script: Script, t: int, who: Fields, bank: int, document: int | None, label: Fields) -> None:
     world, account = script.world, who["account"]
-    contact = {name: int(getattr(world.accounts, name)[account]) for name in ("email", "phone", "address")}
+    contact: Fields = {name: int(getattr(world.accounts, name)[account]) for name in ("email", "phone", "address")}
     paper = int(world.take("document", 1)[0]) if document is None else document
     script.add("seller_onboard", t, "F1021", seller=account, bank=bank, document=paper, **contact, **who, **label)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shopward.market.campaigns.identities import crew, moments, sign_up
-from shopward.market.campaigns.script import Fields, Kind, Script
+from shopward.market.campaigns.script import Fields, Kind, Script, said
 from shopward.market.rows import DAY, METHOD
 
 PER_CODE, SHARE = 9, 0.25  # minor units the platform pays per message abroad; what comes back to the attacker
@@ -44,7 +44,7 @@ def plan(script: Script) -> None:
     )
     first = int(rng.integers(5_000_000, 9_000_000))
     for i, t in enumerate(moments(script, n, way.hours)):
-        who, label = people[i], {"source": "security", "known": t + int(rng.uniform(1, 20) * DAY)}
+        who, label = people[i], said("security", t + int(rng.uniform(1, 20) * DAY))
         phone = first + i if way.neighbours else int(rng.integers(5_000_000, 9_900_000))
         world.accounts.phone[who["account"]] = phone
         who["session"] = script.session()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shopward.market.campaigns.script import Fields, Kind, Script
+from shopward.market.campaigns.script import Fields, Kind, Script, said
 from shopward.market.rows import CATEGORY, CHANGE, HOUR, METHOD, REASON
 
 RESALE = 0.52  # of the shop price, after the reshipper's share
@@ -180,7 +180,7 @@ def _buy(script: Script, way: Way, t: int, who: Fields, drops: np.ndarray, repor
             order,
             card,
             "F1028",
-            **({"source": "chargeback", "known": script.chargeback_at(t)} if by_bank else label),
+            **(said("chargeback", script.chargeback_at(t)) if by_bank else label),
         )
         script.consequences(order, payment)
         script.books.earn(1, int(payment["amount"][0]) / 100 * RESALE)

@@ -76,6 +76,6 @@ KIND = Kind(
     plan,
     share=0.0003,
     haul=400.0,
-    likeness="drop shippers, who buy elsewhere and send to their customers",
+    likeness="resellers, who order much and have half of it sent to others",
     days=5,
 )
