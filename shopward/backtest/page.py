@@ -147,7 +147,7 @@ def _rules(found: Mapping, money) -> Section:
         width=760,
     )
     costly = [r["id"] for r in rules if (r["intervals"]["marginal_net_saving"][1] or 0) < 0]
-    said = (
+    said: list[str] = (
         [charts.warning(f"These rules cost more than they save, beyond chance: {', '.join(costly)}.")] if costly else []
     )
     quiet = [r["id"] for r in rules if r["status"] in ("dead", "covered")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from shopward.cli.mine import mine
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, say
 from shopward.errors import RulebookError, UsageError
 
@@ -98,3 +99,6 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
         say(f"{len(found)} difference{'' if len(found) == 1 else 's'}")
     if found:
         raise SystemExit(1)
+
+
+rules.add_command(mine)
