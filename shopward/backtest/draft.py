@@ -43,6 +43,8 @@ def drafts(
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, str]:
     """Relative path -> YAML text of every rule found; each parses, checks, and passes the tests it carries."""
+    if not result.found:
+        return {}
     books = {m.id: _alone(rulebook, m) for m in result.found}
     cases = {m.id: _cases(m, result) for m in result.found}
     stories = _stories(result, books, cases, events, labels, on_progress)
