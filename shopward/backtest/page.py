@@ -135,7 +135,7 @@ def _rules(found: Mapping, money) -> Section:
             _range(r["intervals"]["marginal_net_saving"]),
             charts.sparkline(r["per_day"], title=f"{r['id']} a day"), _status(r),
         ]
-        for r in rules
+        for r in rules if r["fired"]
     ]  # fmt: skip
     alive = [r for r in rules if r["marginal_net_saving"]]
     bars = charts.bars(

@@ -109,10 +109,13 @@ def _tell(found: dict[str, Any]) -> None:
         f"net saving {cash(policy['net_saving'])}  captured {share(policy['capture_by_value'])} by value  insult rate {share(policy['insult_rate'])}  precision {share(policy['precision'])}"
     )
     click.echo(f"{'rule':28} {'fired':>9} {'precision':>10} {'captured':>9} {'alone':>14} {'marginal':>14}  status")
-    for r in sorted(found["rules"], key=lambda r: -(r["marginal_net_saving"] or 0)):
+    fired = [r for r in found["rules"] if r["fired"]]
+    for r in sorted(fired, key=lambda r: -(r["marginal_net_saving"] or 0)):
         click.echo(
             f"{r['id'][:28]:28} {r['fired']:>9,} {share(r['precision']):>10} {share(r['capture_by_value']):>9} {cash(r['net_saving'] or 0):>14} {cash(r['marginal_net_saving'] or 0):>14}  {r['status']}"
         )
+    if len(fired) < len(found["rules"]):
+        click.echo(f"{len(found['rules']) - len(fired):,} of {len(found['rules']):,} rules never fired")
     if "against" in found:
         d = found["against"]["difference"]
         click.echo(
