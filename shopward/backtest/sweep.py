@@ -69,13 +69,14 @@ def sweep(
     which: str = "auto",
     *,
     labels: Path | None = None,
+    skip_bad_files: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Curves of the policy over every threshold of the rules in `which` (`auto`: all live ones), and the best set of changes."""
     rules, skipped = _wanted(rulebook, which)
     found = _most_active([t for rule in rules for t in thresholds(rule, rulebook, skipped)], history, judged, skipped)
     if found:
-        observe(found, events, rulebook, judged, labels=labels, on_progress=on_progress)
+        observe(found, events, rulebook, judged, labels=labels, skip_bad_files=skip_bad_files, on_progress=on_progress)
     state = _State(history, judged)
     split = judged.first_day + int(judged.days * SEARCHED) if judged.days >= 3 else judged.first_day + judged.days
     early = judged.day < split
@@ -172,6 +173,7 @@ def observe(
     judged: Judged,
     *,
     labels: Path | None = None,
+    skip_bad_files: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Replay with a shadow rule for `high` and one for `low` of every threshold, and note what they saw."""
@@ -201,7 +203,7 @@ def observe(
                 low = _bits(decisions.hits, bit[name])[mine] if name in bit else np.zeros(len(mine), bool)
                 notes[i].append((place[first + mine], _values(decisions, t.name, mine), low))
 
-    replay(events, book, labels=labels, tap=tap, named=False, on_progress=on_progress)
+    replay(events, book, labels=labels, tap=tap, named=False, skip_bad_files=skip_bad_files, on_progress=on_progress)
     for t, seen in zip(found, notes, strict=True):
         if seen:
             t.rows, t.x, t.low = (np.concatenate(parts) for parts in zip(*seen, strict=True))
