@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.report import commit, machine, options
 
-ALL = ("features", "ingest", "call", "rules", "wide", "market")
+ALL = ("features", "ingest", "call", "rules", "wide", "market", "backtest")
 SLOW = ("spark",)
 
 

@@ -50,7 +50,7 @@ CSS = """
 
 _PAGE_CSS = """
 body { margin:0; background:var(--page-back); color:var(--chart-ink); font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif; }
-main { max-width:1080px; margin:0 auto; padding:24px 20px 64px; }
+main { max-width:1200px; margin:0 auto; padding:24px 20px 64px; }
 h1 { font-size:26px; margin:0 0 4px; } h2 { font-size:19px; margin:0 0 6px; } h3 { font-size:15px; margin:14px 0 4px; }
 p { margin:6px 0; max-width:80ch; } .lead { color:var(--chart-soft); margin-bottom:18px; }
 section { background:var(--chart-paper); border:1px solid var(--page-line); border-radius:8px; padding:16px 20px; margin:14px 0; }
@@ -60,7 +60,8 @@ figure { margin:10px 0; display:inline-block; vertical-align:top; max-width:100%
 .tile b { display:block; font-size:22px; font-variant-numeric:tabular-nums; } .tile span, .tile small { color:var(--chart-soft); }
 .scroll { overflow-x:auto; } table { border-collapse:collapse; font-variant-numeric:tabular-nums; font-size:14px; margin:8px 0; }
 th, td { padding:4px 10px; border-bottom:1px solid var(--page-line); text-align:left; vertical-align:top; }
-th { color:var(--chart-soft); font-weight:600; } .n { text-align:right; white-space:nowrap; }
+th { color:var(--chart-soft); font-weight:600; } .n { text-align:right; white-space:nowrap; } td svg { max-width:none; } td { max-width:60ch; }
+details { margin:6px 0; max-width:90ch; } summary { cursor:pointer; }
 .warn { border-left:4px solid var(--chart-1); padding-left:10px; } code { font-size:13px; }
 @media print { body { background:none; } section { break-inside:avoid; border:none; padding:0; } }
 """
@@ -83,7 +84,7 @@ def number(value: float) -> str:
             size, unit = size / step, name
             break
     digits = 0 if size == 0 or size >= 99.95 else 1 if size >= 9.995 else 2 if size >= 0.995 else 3
-    text = f"{size:.{digits}f}" if size == 0 or size >= 0.001 else f"{size:.1e}"
+    text = f"{size:.{digits}f}" if size == 0 or size >= 0.001 else f"{size:.2g}"
     text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
     return ("-" if value < 0 and float(text) else "") + text + unit
 
@@ -783,6 +784,15 @@ def _cell(value: Any) -> Markup:
         and words[4:5].lstrip("-").isdigit()
     )
     return Markup('<td class="n">{}</td>' if numeric else "<td>{}</td>").format(words)
+
+
+def folded(title: str, words: str) -> Markup:
+    """Text that opens when its title is clicked.
+
+    >>> print(folded("3 rules", "a, b, c"))
+    <details><summary>3 rules</summary>a, b, c</details>
+    """
+    return Markup("<details><summary>{}</summary>{}</details>").format(title, words)
 
 
 def warning(words: str) -> Markup:

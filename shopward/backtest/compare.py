@@ -16,7 +16,7 @@ from shopward.backtest.replay import History, Segments, replay
 from shopward.backtest.report import day_text, policy_part
 from shopward.backtest.worth import worth
 from shopward.declare.types import ACTIONS
-from shopward.errors import BadData, UsageError
+from shopward.errors import BadData
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,18 +46,24 @@ def both(
     labels: Path | None = None,
     lists: Sequence[Entry] = (),
     by: Sequence[str] = (),
+    skip_bad_files: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[History, History]:
     """Replay two rulebooks over the same files, side by side in two processes where that is worth it; `lists` hold for the second."""
     if sum(p.stat().st_size for p in _files(paths)) < PARALLEL_BYTES:
-        first = replay(paths, before, labels=labels, by=by, on_progress=on_progress)
-        return aligned(first, replay(paths, after, labels=labels, lists=lists, by=by, on_progress=on_progress))
+        first = replay(paths, before, labels=labels, by=by, skip_bad_files=skip_bad_files, on_progress=on_progress)
+        return aligned(
+            first,
+            replay(
+                paths, after, labels=labels, lists=lists, by=by, skip_bad_files=skip_bad_files, on_progress=on_progress
+            ),
+        )
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
-        second = other.submit(_replay_texts, list(paths), after.files, labels, list(lists), list(by))
-        first = replay(paths, before, labels=labels, by=by, on_progress=on_progress)
+        second = other.submit(_replay_texts, list(paths), after.files, labels, list(lists), list(by), skip_bad_files)
+        first = replay(paths, before, labels=labels, by=by, skip_bad_files=skip_bad_files, on_progress=on_progress)
         return aligned(first, second.result())
 
 
@@ -65,23 +71,10 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return [f for p in paths for f in (p.rglob("*") if p.is_dir() else [p]) if f.is_file()]
 
 
-def _replay_texts(paths, texts, labels, lists, by) -> History:
+def _replay_texts(paths, texts, labels, lists, by, skip_bad_files) -> History:
     from shopward.declare.rulebook import Rulebook
 
-    return replay(paths, Rulebook.from_files(texts), labels=labels, lists=lists, by=by)
-
-
-def without(rulebook: Rulebook, rule: str) -> Rulebook:
-    """The rulebook less one rule: replaying it shows what the rule does through lists as well."""
-    if rule not in rulebook.rules:
-        from shopward.expr.place import suggest
-
-        raise UsageError(f"unknown rule `{rule}`; {suggest(rule, rulebook.rules, 'a rule')}".rstrip("; "))
-    from shopward.declare.rulebook import Rulebook
-
-    return Rulebook.from_files(
-        {name: text for name, text in rulebook.files.items() if name != rulebook.rules[rule].file}
-    )
+    return replay(paths, Rulebook.from_files(texts), labels=labels, lists=lists, by=by, skip_bad_files=skip_bad_files)
 
 
 def aligned(before: History, after: History) -> tuple[History, History]:

@@ -16,11 +16,16 @@ MOST_MATRIX = 24
 MOST_ROWS = 40
 STATUS = {
     "alive": "decides",
-    "covered": "never decides: other rules lead to the same action",
-    "silent": "has not fired in the last week",
+    "covered": "never decides",
+    "silent": "silent for a week",
     "dead": "never fired",
-    "unjudged": "fired, but nothing of it can be judged yet",
-    "shadow": "in shadow: watched, without a say",
+    "unjudged": "nothing to judge yet",
+    "shadow": "in shadow",
+}
+
+QUIET = {
+    "dead": "never fired on this history. They may wait for an attack that did not come",
+    "covered": "fired, but never decided: others always led to the same action",
 }
 
 
@@ -133,9 +138,9 @@ def _rules(found: Mapping, money) -> Section:
             Markup("<b>{}</b><br><small>{}</small>").format(r["id"], r["title"]), r["then"], r["fired"], percent(_no(r["precision"])),
             percent(_no(r["capture_by_value"])), percent(_no(r["insult_rate"])), money(_no(r["net_saving"])), money(_no(r["marginal_net_saving"])),
             _range(r["intervals"]["marginal_net_saving"]),
-            charts.sparkline(r["per_day"], title=f"{r['id']} a day"), _status(r),
+            charts.sparkline(r["per_day"], title=f"{r['id']} a day", width=90), _status(r),
         ]
-        for r in rules
+        for r in rules if r["fired"]
     ]  # fmt: skip
     alive = [r for r in rules if r["marginal_net_saving"]]
     bars = charts.bars(
@@ -147,15 +152,13 @@ def _rules(found: Mapping, money) -> Section:
         width=760,
     )
     costly = [r["id"] for r in rules if (r["intervals"]["marginal_net_saving"][1] or 0) < 0]
-    said = (
+    said: list[str] = (
         [charts.warning(f"These rules cost more than they save, beyond chance: {', '.join(costly)}.")] if costly else []
     )
-    quiet = [r["id"] for r in rules if r["status"] in ("dead", "covered")]
-    said += (
-        [f"Without effect on this history: {', '.join(quiet)}. A rule may still wait for an attack that did not come."]
-        if quiet
-        else []
-    )
+    for status, words in QUIET.items():
+        quiet = [r["id"] for r in rules if r["status"] == status]
+        if quiet:
+            said.append(charts.folded(f"{len(quiet):,} of {len(rules):,} rules {words}", ", ".join(quiet)))
     return Section(
         "Rule by rule",
         *said,
@@ -176,11 +179,11 @@ def _status(rule: Mapping) -> str:
     if drift["drifts"]:
         factor = drift["factor"]
         words += (
-            "; new in the last week"
+            "; since last week"
             if factor is None
-            else f"; fires {charts.number(factor)} times as often as before"
+            else f"; lately {charts.number(factor)} times as often"
             if factor >= 1
-            else f"; fires {percent(factor)} as often as before"
+            else f"; lately {percent(factor)} as often"
         )
     return words
 

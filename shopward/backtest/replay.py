@@ -20,6 +20,7 @@ from shopward.decide import Decisions, Engine
 from shopward.declare.types import Policy, Rule, Schema
 from shopward.errors import BadData, UsageError
 from shopward.ingest import DeadLetters
+from shopward.ingest.unique import Unique
 from shopward.rules.subject import subject_roles
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def replay(
     watch: Sequence[str] = (),
     tap: Callable[[Decisions, int], None] = lambda decisions, first: None,
     named: bool = True,
+    skip_bad_files: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> History:
     """Run the events of the files through a rulebook.
@@ -100,7 +102,8 @@ def replay(
     by      fields whose values become segments
     tap     sees the decisions of every batch, and the row of the first of them; `watch` fields are there for it as numbers
     named   keep the ids of events where a rule fired
-    Raises BadData when no event is usable, UsageError for a field that cannot be a segment.
+    skip_bad_files  go on where a whole file cannot be read; it is counted and named
+    Raises BadData when no event is usable or a file cannot be read, UsageError for a field that cannot be a segment.
     """
     schema = rulebook.schema
     role = next((r for r, _ in subject_roles(schema) if schema.fields[r].type == "string"), None)
@@ -109,10 +112,15 @@ def replay(
     engine.write_lists(lists)
     dead = DeadLetters()
     seen = _Seen(role, [_Segment(schema, name) for name in by], schema.money, tap, named)
-    for batch in _ahead(engine.read(paths, labels=labels, dead=dead)):
-        seen.add(engine, batch)
-        on_progress(batch.n)
+    with Unique(engine.seed) as unique:
+        for batch in _ahead(engine.read(paths, labels=labels, dead=dead, unique=unique)):
+            seen.add(engine, batch)
+            on_progress(batch.n)
+        if unique.repeated:
+            dead.noted["repeated event ids, left out"] += unique.repeated
     dead.close()
+    if dead.files and not skip_bad_files:
+        raise BadData(f"{dead.files[0]}; a history with a hole is not judged unless asked for (--skip-bad-files)")
     if not seen.n:
         raise BadData(f"no usable event in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
     history = seen.history(engine, role)
@@ -242,9 +250,8 @@ class _Seen:
             "entity",
             np.full(n, -1) if role_ids is None else np.where(role_ids.any(axis=1), role_ids[:, 0] & _POSITIVE, -1),
         )
-        score = getattr(decisions, "score", None)
-        if score is not None:
-            self._put("score", np.asarray(score, np.float64))
+        if decisions.scored is not None:
+            self._put("score", decisions.scored.columns()["score"][rows])
         for segment in self.segments:
             self._put(f"by {segment.name}", segment.of(batch, rows))
         if self.named:

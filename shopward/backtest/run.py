@@ -39,6 +39,7 @@ class Question:
     as_of: int | None = None
     maturity_ms: int | None = None
     unlabelled: str = "legitimate"
+    skip_bad_files: bool = False
     on_progress: Callable[[int], None] = field(default=lambda done: None)
 
 
@@ -61,13 +62,14 @@ def run(question: Question) -> Answer:
                 question.rulebook,
                 labels=question.labels,
                 by=question.by,
+                skip_bad_files=question.skip_bad_files,
                 on_progress=question.on_progress,
             ),
             None,
         )
     else:
         history, second = compare.both(
-            question.events, question.rulebook, other, labels=question.labels, lists=question.lists, by=question.by, on_progress=question.on_progress
+            question.events, question.rulebook, other, labels=question.labels, lists=question.lists, by=question.by, skip_bad_files=question.skip_bad_files, on_progress=question.on_progress
         )  # fmt: skip
     judged = _judged(question, history)
     found = report(history, judged)
@@ -111,7 +113,7 @@ def _other(question: Question) -> Rulebook | None:
     """The rulebook of the second run, None when there is none."""
     book = question.against or question.rulebook
     if question.leave_out:
-        return compare.without(book, question.leave_out)
+        return book.without([question.leave_out])
     return book if question.against or question.lists else None
 
 

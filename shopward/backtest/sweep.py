@@ -19,6 +19,7 @@ from shopward import metrics
 from shopward.backtest.judge import Judged
 from shopward.backtest.replay import History, replay
 from shopward.backtest.report import day_text
+from shopward.backtest.worth import worth
 from shopward.declare.types import ACTIONS, Policy, Rule
 from shopward.errors import UsageError
 from shopward.expr.nodes import Arith, Bool, Compare, Const, IsNull, Name, Neg, Node, Not
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 CANDIDATES = 48  # thresholds tried for one comparison
 SEARCHED = 2 / 3  # share of the days on which thresholds are chosen
+MOST_THRESHOLDS = 48  # swept at once: each is compiled as one or two shadow rules
 STEPS = 12  # changes made at most
 WORTHWHILE = 0.002  # of the net saving now; smaller gains are noise
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -44,6 +46,7 @@ class Threshold:
     name: str
     op: str
     value: float
+    under_or: bool  # then `low` may hold
     rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     x: np.ndarray = field(default_factory=lambda: np.empty(0))
     low: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
@@ -66,13 +69,14 @@ def sweep(
     which: str = "auto",
     *,
     labels: Path | None = None,
+    skip_bad_files: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Curves of the policy over every threshold of the rules in `which` (`auto`: all live ones), and the best set of changes."""
     rules, skipped = _wanted(rulebook, which)
-    found = [t for rule in rules for t in thresholds(rule, rulebook, skipped)]
+    found = _most_active([t for rule in rules for t in thresholds(rule, rulebook, skipped)], history, judged, skipped)
     if found:
-        observe(found, events, rulebook, judged, labels=labels, on_progress=on_progress)
+        observe(found, events, rulebook, judged, labels=labels, skip_bad_files=skip_bad_files, on_progress=on_progress)
     state = _State(history, judged)
     split = judged.first_day + int(judged.days * SEARCHED) if judged.days >= 3 else judged.first_day + judged.days
     early = judged.day < split
@@ -97,25 +101,48 @@ def _wanted(rulebook: Rulebook, which: str) -> tuple[list[Rule], list[dict[str, 
     return [r for r in rules if r.percent >= 100], skipped
 
 
+def _most_active(
+    found: list[Threshold], history: History, judged: Judged, skipped: list[dict[str, str]]
+) -> list[Threshold]:
+    """As many thresholds as can be compiled at once, those of the rules first that decide on most events."""
+    if len(found) <= MOST_THRESHOLDS:
+        return found
+    changed = worth(history, judged).margin[:, :, 0].sum(axis=1)
+    decides = {r.id: float(n) for r, n in zip(history.rules, changed, strict=True)}
+    kept: list[Threshold] = []
+    for rule in sorted({t.rule.id for t in found}, key=lambda r: (-decides[r], r)):
+        mine = [t for t in found if t.rule.id == rule]
+        if decides[rule] and len(kept) + len(mine) <= MOST_THRESHOLDS:
+            kept += mine
+        else:
+            skipped.append(
+                {
+                    "rule": rule,
+                    "why": "others decide more; ask for it by name" if decides[rule] else "decides on nothing here",
+                }
+            )
+    return kept
+
+
 def thresholds(rule: Rule, rulebook: Rulebook, skipped: list[dict[str, str]]) -> list[Threshold]:
     """The comparisons of a number with a constant in a rule, except below a `not`, where more would mean less."""
     out: list[Threshold] = []
-    _collect(rule, rule.when.root, rulebook, out)
+    _collect(rule, rule.when.root, rulebook, out, False)
     if not out:
         skipped.append({"rule": rule.id, "why": "compares no number with a constant"})
     return out
 
 
-def _collect(rule: Rule, node: Node, rulebook: Rulebook, out: list[Threshold]) -> None:
+def _collect(rule: Rule, node: Node, rulebook: Rulebook, out: list[Threshold], under_or: bool) -> None:
     if isinstance(node, Bool):
         for arg in node.args:
-            _collect(rule, arg, rulebook, out)
+            _collect(rule, arg, rulebook, out, under_or or node.op == "or")
     if not isinstance(node, Compare) or node.op not in _TURNED:
         return
     if isinstance(node.a, Name) and isinstance(node.b, Const) and _number(node.a, node.b, rulebook):
-        out.append(Threshold(rule, node, node.a.name, node.op, float(node.b.value)))  # type: ignore[arg-type]
+        out.append(Threshold(rule, node, node.a.name, node.op, float(node.b.value), under_or))  # type: ignore[arg-type]
     elif isinstance(node.b, Name) and isinstance(node.a, Const) and _number(node.b, node.a, rulebook):
-        out.append(Threshold(rule, node, node.b.name, _TURNED[node.op], float(node.a.value)))  # type: ignore[arg-type]
+        out.append(Threshold(rule, node, node.b.name, _TURNED[node.op], float(node.a.value), under_or))  # type: ignore[arg-type]
 
 
 def _number(name: Name, const: Const, rulebook: Rulebook) -> bool:
@@ -146,13 +173,17 @@ def observe(
     judged: Judged,
     *,
     labels: Path | None = None,
+    skip_bad_files: bool = False,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Replay with a shadow rule for `high` and one for `low` of every threshold, and note what they saw."""
     book = copy(rulebook)
-    book.rules = dict(rulebook.rules)
+    book.rules = {
+        name: rule for name, rule in rulebook.rules.items() if rule.writes
+    }  # what others may read must be written
     for i, t in enumerate(found):
-        for side, value in (("high", True), ("low", False)):
+        sides = (("high", True), ("low", False)) if t.under_or else (("high", True),)
+        for side, value in sides:
             root = changed(t.rule.when.root, t.node, Const(t.node.start, t.node.end, "bool", value))
             name = f"{t.rule.id}__{side}_{i}"
             book.rules[name] = replace(
@@ -168,10 +199,11 @@ def observe(
             high = _bits(decisions.hits, bit[f"{t.rule.id}__high_{i}"])
             mine = np.flatnonzero(high & (place[first : first + len(decisions)] >= 0))
             if len(mine):
-                low = _bits(decisions.hits, bit[f"{t.rule.id}__low_{i}"])[mine]
+                name = f"{t.rule.id}__low_{i}"
+                low = _bits(decisions.hits, bit[name])[mine] if name in bit else np.zeros(len(mine), bool)
                 notes[i].append((place[first + mine], _values(decisions, t.name, mine), low))
 
-    replay(events, book, labels=labels, tap=tap, named=False, on_progress=on_progress)
+    replay(events, book, labels=labels, tap=tap, named=False, skip_bad_files=skip_bad_files, on_progress=on_progress)
     for t, seen in zip(found, notes, strict=True):
         if seen:
             t.rows, t.x, t.low = (np.concatenate(parts) for parts in zip(*seen, strict=True))

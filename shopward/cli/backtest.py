@@ -39,9 +39,10 @@ folder = click.Path(path_type=Path, file_okay=False)
     show_default=True,
     help="What old events without a label are.",
 )
+@click.option("--skip-bad-files", is_flag=True, help="Go on where a whole file cannot be read; it is named.")
 @click.option("--out", type=folder, metavar="DIR", help="Write report.html, report.json and changes.parquet here.")
 @json_option
-def backtest(events, labels, rulebook_dir, against, lists_file, leave_out, sweep, by, as_of, maturity, unlabelled, out, as_json) -> None:  # fmt: skip
+def backtest(events, labels, rulebook_dir, against, lists_file, leave_out, sweep, by, as_of, maturity, unlabelled, skip_bad_files, out, as_json) -> None:  # fmt: skip
     """Run history (EVENTS) again through a rulebook and judge it by what turned out to be true.
 
     Labels come from --labels (rows event_id, label, label_ts) or from the schema's label column, and are known from when they
@@ -51,7 +52,7 @@ def backtest(events, labels, rulebook_dir, against, lists_file, leave_out, sweep
 
     question = Question(
         events, load_rulebook(rulebook_dir), labels, load_rulebook(against) if against else None, against.name if against else "",
-        read_lists(lists_file) if lists_file else (), leave_out, by, sweep, _time(as_of), _duration(maturity), unlabelled,
+        read_lists(lists_file) if lists_file else (), leave_out, by, sweep, _time(as_of), _duration(maturity), unlabelled, skip_bad_files,
     )  # fmt: skip
     with progress("replaying") as question.on_progress:
         answer = run(question)
@@ -109,10 +110,13 @@ def _tell(found: dict[str, Any]) -> None:
         f"net saving {cash(policy['net_saving'])}  captured {share(policy['capture_by_value'])} by value  insult rate {share(policy['insult_rate'])}  precision {share(policy['precision'])}"
     )
     click.echo(f"{'rule':28} {'fired':>9} {'precision':>10} {'captured':>9} {'alone':>14} {'marginal':>14}  status")
-    for r in sorted(found["rules"], key=lambda r: -(r["marginal_net_saving"] or 0)):
+    fired = [r for r in found["rules"] if r["fired"]]
+    for r in sorted(fired, key=lambda r: -(r["marginal_net_saving"] or 0)):
         click.echo(
             f"{r['id'][:28]:28} {r['fired']:>9,} {share(r['precision']):>10} {share(r['capture_by_value']):>9} {cash(r['net_saving'] or 0):>14} {cash(r['marginal_net_saving'] or 0):>14}  {r['status']}"
         )
+    if len(fired) < len(found["rules"]):
+        click.echo(f"{len(found['rules']) - len(fired):,} of {len(found['rules']):,} rules never fired")
     if "against" in found:
         d = found["against"]["difference"]
         click.echo(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from shopward.cli.mine import mine
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, say
 from shopward.errors import RulebookError, UsageError
 
@@ -119,6 +120,11 @@ def coverage(rulebook_dir: Path | None, as_json: bool) -> None:
 
     rulebook = load_rulebook(rulebook_dir)
     if as_json:
-        emit({"techniques": [{"technique": c.technique.id, "state": c.state, "rules": c.rules} for c in found(rulebook)]})
+        emit(
+            {"techniques": [{"technique": c.technique.id, "state": c.state, "rules": c.rules} for c in found(rulebook)]}
+        )
     else:
         click.echo(markdown(rulebook), nl=False)
+
+
+rules.add_command(mine)

@@ -35,6 +35,7 @@ class DeadLetters:
         self.count = 0
         self.reasons: Counter[str] = Counter()
         self.noted: Counter[str] = Counter()
+        self.files: list[str] = []  # files that could not be read (on): name and reason
         self._first: dict[str, str] = {}
         self._file: Any = None
 
@@ -42,6 +43,8 @@ class DeadLetters:
         """One record that is out; `record` must be masked already."""
         reason = str(why)
         self.count += 1
+        if not line and len(self.files) < KINDS_OF_REASON:
+            self.files.append(f"{file}: {reason}")
         if reason in self.reasons or len(self.reasons) < KINDS_OF_REASON:
             self.reasons[reason] += 1
             self._first.setdefault(reason, f"{file}:{line}")

@@ -244,7 +244,7 @@ def test_leaving_a_rule_out_is_its_marginal_value_when_it_writes_no_list(paths):
     found = run(Question([paths[0]], shop.rulebook(), paths[1], leave_out="shared")).found
     marginal = next(r for r in found["rules"] if r["id"] == "shared")["marginal_net_saving"]
     assert found["against"]["difference"]["net_saving"]["change"] == pytest.approx(-marginal)
-    with pytest.raises(UsageError, match="unknown rule `shard`.*shared"):
+    with pytest.raises(UsageError, match="no rule `shard`.*shared"):
         run(Question([paths[0]], shop.rulebook(), paths[1], leave_out="shard"))
 
 
@@ -349,3 +349,14 @@ def test_corrupt_parquet_is_named(place, paths):
     bad.write_bytes(b"PAR1 this is not a table PAR1")
     with pytest.raises(BadData, match="corrupt.parquet"):
         run(Question([bad], shop.rulebook(), paths[1]))
+    with pytest.raises(BadData, match="corrupt.parquet: .*--skip-bad-files"):
+        run(Question([bad, paths[0]], shop.rulebook(), paths[1]))
+    found = run(Question([bad, paths[0]], shop.rulebook(), paths[1], skip_bad_files=True)).found
+    assert found["policy"]["events"] == 3000 and "corrupt.parquet" in found["dead_reasons"]
+
+
+def test_an_event_that_comes_twice_is_judged_once(place, paths):
+    twice = place / "twice.ndjson"
+    twice.write_text(paths[0].read_text() + "\n" + paths[0].read_text().splitlines()[-1])
+    found = run(Question([twice], shop.rulebook(), paths[1])).found
+    assert found["policy"]["events"] == 3000 and found["notes"]["repeated event ids, left out"] == 1
