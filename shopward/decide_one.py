@@ -183,7 +183,9 @@ class _Builder:
                 "F": bound.values,
             },
         )
-        return self._decide(step)
+        decide = self._decide(step)
+        decide.stamped = batch.t  # type: ignore[attr-defined]  # of the event decided on last
+        return decide
 
     def _batch(self) -> tuple[Batch, memoryview, Callable]:
         """A batch of one whose columns all lie in one buffer, and the struct that fills it."""
@@ -539,13 +541,13 @@ class _Builder:
                 raise found
             return found
 
-        def decide(event: dict) -> Decision | None:
+        def decide(event: dict, settled: bool = False) -> Decision | None:
             try:
-                found = None if odd or event.__class__ is not dict else step(event, False)
+                found = None if settled or odd or event.__class__ is not dict else step(event, False)
             except BadEvent:  # the long way says which field it is
                 found = None
             if found is None:
-                event = usual(event)
+                event = event if settled else usual(event)
                 found = step(event, True)
                 if found is None:
                     raise BadEvent("the event cannot be used")
