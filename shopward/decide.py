@@ -230,8 +230,14 @@ class Engine:
         decide = self._deciding_one()
         found, times = [], []
         for event in events:
-            found.append(decide(event, True))
-            times.append(int(decide.stamped[0]))  # type: ignore[attr-defined]
+            answer = decide(event, True)
+            if answer is NotImplemented:
+                batch = self.batch([event])
+                found += list(self.judge(batch)) or [None]
+                times.append(int(batch.t[0]))
+            else:
+                found.append(answer)
+                times.append(int(decide.stamped[0]))  # type: ignore[attr-defined]
         return found, times
 
     def compute(self, batch: Batch):

@@ -550,6 +550,8 @@ class _Builder:
                 event = event if settled else usual(event)
                 found = step(event, True)
                 if found is None:
+                    if settled:
+                        return NotImplemented  # as columns it can be
                     raise BadEvent("the event cannot be used")
             hits, code, event_id, ts, t, seen, said = found
             engine.seq += 1
