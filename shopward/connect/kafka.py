@@ -87,8 +87,7 @@ class Stream:
             }
         )
         self.producer: Producer = Producer(
-            shared
-            | {"acks": "all", "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": int(DELIVERY_S * 1000)}
+            shared | {"acks": "all", "linger.ms": 5, "message.timeout.ms": int(DELIVERY_S * 1000)}
         )
         self._undelivered = 0
 
