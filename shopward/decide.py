@@ -227,7 +227,7 @@ class Engine:
 
     def judge_each(self, events: list[dict[str, Any]]) -> tuple[list[Any], list[int]]:
         """Decisions on checked events, one after the other, and their stamped times: cheaper than a batch of a few hundred."""
-        decide = self._deciding_one()
+        decide: Any = self._deciding_one()
         found, times = [], []
         for event in events:
             answer = decide(event, True)
@@ -237,7 +237,8 @@ class Engine:
                 times.append(int(batch.t[0]))
             else:
                 found.append(answer)
-                times.append(int(decide.stamped[0]))  # type: ignore[attr-defined]
+                times.append(int(decide.batch.t[0]))
+                self.usual.watch(decide.batch, decide.values)
         return found, times
 
     def compute(self, batch: Batch):

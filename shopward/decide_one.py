@@ -184,7 +184,7 @@ class _Builder:
             },
         )
         decide = self._decide(step)
-        decide.stamped = batch.t  # type: ignore[attr-defined]  # of the event decided on last
+        decide.batch, decide.values = batch, bound.block.values  # type: ignore[attr-defined]  # of the event decided on last
         return decide
 
     def _batch(self) -> tuple[Batch, memoryview, Callable]:

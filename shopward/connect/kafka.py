@@ -107,12 +107,13 @@ class Stream:
     def _usable(self, messages: Sequence[Message]) -> list[Message]:
         found = []
         for message in messages:
-            if message.error() is None:
+            error = message.error()
+            if error is None:
                 found.append(message)
-            elif message.error().fatal():
-                raise Undelivered(f"kafka: {message.error().str()}")
+            elif error.fatal():
+                raise Undelivered(f"kafka: {error.str()}")
             else:
-                logger.warning("kafka: %s", message.error().str())
+                logger.warning("kafka: %s", error.str())
         return found
 
     def _carry(self, messages: list[Message], stop: threading.Event) -> bool:
@@ -180,7 +181,7 @@ class Stream:
 
         first: dict[tuple[str, int], int] = {}
         for message in messages:
-            first.setdefault((message.topic(), message.partition()), message.offset())
+            first.setdefault((message.topic() or "", message.partition() or 0), message.offset() or 0)
         for (topic, partition), offset in first.items():
             try:
                 self.consumer.seek(TopicPartition(topic, partition, offset))
@@ -211,5 +212,5 @@ def _after(messages: list[Message]) -> list:
     """The offsets to go on from."""
     from confluent_kafka import TopicPartition
 
-    last = {(m.topic(), m.partition()): m.offset() + 1 for m in messages}
+    last = {(m.topic() or "", m.partition() or 0): (m.offset() or 0) + 1 for m in messages}
     return [TopicPartition(topic, partition, offset) for (topic, partition), offset in last.items()]
