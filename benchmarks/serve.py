@@ -63,14 +63,14 @@ def free_port() -> int:
 class Server:
     """A server process on a free port, there when this returns."""
 
-    def __init__(self, command: list, cwd: Path, path: str):
+    def __init__(self, command: list, cwd: Path, path: str, wanted: bytes = b""):
         self.port = free_port()
         self.process = subprocess.Popen(
             [str(part).replace("PORT", str(self.port)) for part in command], cwd=cwd, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             env=os.environ | {"SHOPWARD_TOKEN": TOKEN},
         )  # fmt: skip
         until = time.monotonic() + 120
-        while b" 200 " not in self.get(path).split(b"\r\n")[0]:
+        while b" 200 " not in (answer := self.get(path)).split(b"\r\n")[0] or wanted not in answer:
             if time.monotonic() > until or self.process.poll() is not None:
                 raise RuntimeError(f"{command} did not come up")
             time.sleep(0.1)
@@ -109,7 +109,9 @@ def shopward(data: Path, *more: object) -> Server:
         *([] if "--follow" in more else ["--data", data]),
         *more,
     ]
-    return Server(command, Path.cwd(), "/healthz" if "--follow" in more else "/readyz")
+    if "--follow" in more:
+        return Server(command, Path.cwd(), "/healthz")
+    return Server(command, Path.cwd(), "/readyz", b"compiled")
 
 
 def peer(folder: Path) -> Server:

@@ -76,17 +76,22 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client {', '.join(self.urls)}>"
 
-    def decide(self, event: Mapping[str, Any]) -> Decision:
-        """The decision on one event. Raises BadEvent when it cannot be used, Unreachable when no server answers."""
+    def decide(self, event: Mapping[str, Any]) -> Decision | None:
+        """The decision on one event (None for one that is only observed). Raises BadEvent when it cannot be used, Unreachable when no server answers."""
         try:
             answer = self._ask("POST", "/v1/decide", msgspec.json.encode(_named(event)))
         except Refused as no:
             if no.status in (400, 422):
                 raise BadEvent(no.told.get("error", "refused")) from None
             raise
-        return msgspec.json.decode(answer, type=Decision)
+        found = _answer(msgspec.json.decode(answer))
+        if isinstance(found, BadEvent):
+            raise found
+        return found
 
-    def decide_many(self, events: Iterable[Mapping[str, Any]], lines: int = LINES) -> Iterator[Decision | BadEvent]:
+    def decide_many(
+        self, events: Iterable[Mapping[str, Any]], lines: int = LINES
+    ) -> Iterator[Decision | BadEvent | None]:
         """A Decision, or the BadEvent that says what is wrong, for each event in order; `lines` events travel together."""
         source = iter(events)
         while part := [_named(event) for event in islice(source, lines)]:
@@ -131,7 +136,7 @@ class Client:
 
     # ---- inside
 
-    def _batch(self, part: list[dict[str, Any]]) -> Iterator[Decision | BadEvent]:
+    def _batch(self, part: list[dict[str, Any]]) -> Iterator[Decision | BadEvent | None]:
         for _ in range(self.tries):
             rows = [
                 msgspec.json.decode(line) for line in self._ask("POST", "/v1/decide/batch", _lines(part)).splitlines()
@@ -208,7 +213,9 @@ def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return b"\n".join(msgspec.json.encode(dict(row)) for row in rows)
 
 
-def _answer(row: dict[str, Any]) -> Decision | BadEvent:
+def _answer(row: dict[str, Any]) -> Decision | BadEvent | None:
+    if row.get("observed"):
+        return None
     return BadEvent(row["error"]) if "error" in row else msgspec.convert(row, Decision)
 
 

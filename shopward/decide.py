@@ -162,11 +162,15 @@ class Engine:
             if isinstance(answer, BadEvent):
                 raise answer
             return answer
+        return self._deciding_one()(event)
+
+    def _deciding_one(self) -> Callable[..., Any]:
+        """The function that decides on one event with the least to do."""
         if self._one is None:
             from shopward.decide_one import build
 
             self._one = build(self)
-        return self._one(event)
+        return self._one
 
     def decide_events(self, events: list[dict[str, Any]]) -> list[Decision | BadEvent | None]:
         """One Decision, or the BadEvent that says what is wrong, for each event; they share one micro-batch and one disk flush.
@@ -220,6 +224,22 @@ class Engine:
         rules = self.rules
         act(hits, rules.live, rules.strength, rules.mandatory, rules.override, control, action)
         return Decisions(batch, block, rules, rows, action, hits, control, told, scored, self.voices)
+
+    def judge_each(self, events: list[dict[str, Any]]) -> tuple[list[Any], list[int]]:
+        """Decisions on checked events, one after the other, and their stamped times: cheaper than a batch of a few hundred."""
+        decide: Any = self._deciding_one()
+        found, times = [], []
+        for event in events:
+            answer = decide(event, True)
+            if answer is NotImplemented:
+                batch = self.batch([event])
+                found += list(self.judge(batch)) or [None]
+                times.append(int(batch.t[0]))
+            else:
+                found.append(answer)
+                times.append(int(decide.batch.t[0]))
+                self.usual.watch(decide.batch, decide.values)
+        return found, times
 
     def compute(self, batch: Batch):
         """The features of a batch, as of each of its events; state moves on."""

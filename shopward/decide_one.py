@@ -183,7 +183,9 @@ class _Builder:
                 "F": bound.values,
             },
         )
-        return self._decide(step)
+        decide = self._decide(step)
+        decide.batch, decide.values = batch, bound.block.values  # type: ignore[attr-defined]  # of the event decided on last
+        return decide
 
     def _batch(self) -> tuple[Batch, memoryview, Callable]:
         """A batch of one whose columns all lie in one buffer, and the struct that fills it."""
@@ -539,15 +541,17 @@ class _Builder:
                 raise found
             return found
 
-        def decide(event: dict) -> Decision | None:
+        def decide(event: dict, settled: bool = False) -> Decision | None:
             try:
-                found = None if odd or event.__class__ is not dict else step(event, False)
+                found = None if settled or odd or event.__class__ is not dict else step(event, False)
             except BadEvent:  # the long way says which field it is
                 found = None
             if found is None:
-                event = usual(event)
+                event = event if settled else usual(event)
                 found = step(event, True)
                 if found is None:
+                    if settled:
+                        return NotImplemented  # as columns it can be
                     raise BadEvent("the event cannot be used")
             hits, code, event_id, ts, t, seen, said = found
             engine.seq += 1

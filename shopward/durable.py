@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 SNAPSHOT_EVERY = 2_000_000  # events between two snapshots
 SNAPSHOT_AGAIN = 100_000  # events until the next try when there was no room for one
 WRITE_EVERY = 4 << 20  # bytes of frames that one call gathers before it writes them
-POISON_IN_A_ROW = (
-    8  # so many events that cannot be decided on, without one between that can, are a fault of something else
-)
+EACH = 512  # events up to which deciding on each is cheaper than columns for all
+LABEL_TYPE = "label"
+POISON_IN_A_ROW = 8  # events that cannot be decided on, one after the other: then it is a fault of something else
 DEAD_BYTES = 64 << 20  # of dead letters in one file; the file before is kept
 TAIL_BYTES = 64 << 20  # of frames kept for an engine that is catching up
 logger = logging.getLogger("shopward.durable")
@@ -342,17 +342,10 @@ class Journal:
                 self.log.sync()
                 size = 0
             part = events[start : start + step]
-            self._judging = True
-            if whole is not None and len(part) == whole.n:
-                batch = replace(whole, seq0=engine.seq, t=engine.clock.stamp(whole.ts))
-            else:
-                batch = engine.batch(part)
-            decisions = engine.judge(batch)
-            found: list[Decision | None] = [None] * batch.n
-            for row, decision in zip(decisions.rows.tolist(), decisions, strict=True):
-                found[row] = decision
+            seq0, self._judging = engine.seq, True
+            found, times = self._judged(engine, part, whole)
             frame = Frame.of_events(
-                batch.seq0, int(engine.clock.value), b"".join(lines[start : start + step]), batch.t, [e["event_id"] for e in part],
+                seq0, int(engine.clock.value), b"".join(lines[start : start + step]), times, [e["event_id"] for e in part],
                 found, content[start : start + step], self._writes,
             )  # fmt: skip
             self._writes = []
@@ -361,6 +354,20 @@ class Journal:
             size += frame.size
             decided += found
         return decided
+
+    def _judged(self, engine: Engine, part: list[dict], whole: Batch | None) -> tuple[list[Decision | None], Any]:
+        """What is decided on each event (None for labels), and their stamped times."""
+        if whole is not None and len(part) == whole.n:
+            batch = replace(whole, seq0=engine.seq, t=engine.clock.stamp(whole.ts))
+        elif len(part) <= EACH and part[0]["type"] != LABEL_TYPE:
+            return engine.judge_each(part)
+        else:
+            batch = engine.batch(part)
+        decisions = engine.judge(batch)
+        found: list[Decision | None] = [None] * batch.n
+        for row, decision in zip(decisions.rows.tolist(), decisions, strict=True):
+            found[row] = decision
+        return found, batch.t
 
     def _log(self, frame: Frame) -> int:
         """Append a frame, and hand it to the engines that are catching up."""

@@ -57,3 +57,22 @@ def _kept(older_than: str | None, rulebook_dir: Path | None) -> int:
         return parse_duration(older_than)
     except ValueError as error:
         raise UsageError(f"--older-than: {error}") from None
+
+
+@lake.command()
+@click.option(
+    "--entity", required=True, metavar="KIND:ID", help="Whose personal values to forget, for example account:42."
+)
+@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@json_option
+def erase(entity: str, data: Path, as_json: bool) -> None:
+    """Forget a person: the personal values seen with an entity, and the keys to their pseudonyms, leave the vault for good."""
+    import getpass
+
+    from shopward.erase import erase as run
+
+    done = run(data, entity, f"user:{getpass.getuser()}")
+    if as_json:
+        return emit(done)
+    say(f"{done.values:,} personal values forgotten; {done.events:,} events keep pseudonyms that nobody can resolve")
+    return None

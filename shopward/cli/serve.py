@@ -201,3 +201,47 @@ def _me() -> str:
         return f"user:{getpass.getuser()}"
     except (KeyError, OSError):
         return f"user:{os.getuid()}"
+
+
+@serve.command()
+@click.option("--brokers", required=True, metavar="HOST:PORT,...", help="Where to begin with the cluster.")
+@click.option("--events", default="events", show_default=True, help="The topic that events come from.")
+@click.option("--decisions", default="decisions", show_default=True, help="The topic that decisions go to.")
+@click.option(
+    "--dead-letters", "dead", default="dead-letters", show_default=True, help="The topic of what cannot be used."
+)
+@click.option("--group", default="shopward", show_default=True)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting of librdkafka, such as security.protocol=SSL.",
+)
+@data_option
+@rulebook_option
+def kafka(
+    brokers: str,
+    events: str,
+    decisions: str,
+    dead: str,
+    group: str,
+    settings: tuple[str, ...],
+    data: Path,
+    rulebook_dir: Path | None,
+):
+    """Decide on the events of a Kafka topic; offsets are committed after decisions are on disk and delivered."""
+    import signal
+    import threading
+
+    from shopward.connect.kafka import Stream, Topics
+
+    more = dict(setting.partition("=")[::2] for setting in settings)
+    stop = threading.Event()
+    with _engine(data, rulebook_dir, None) as engine:
+        stream = Stream(engine, brokers, Topics(events, decisions, dead), group, more)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: stop.set())
+        say(f"shopward serve kafka  {brokers}  {events} -> {decisions}  rulebook {engine.rulebook.version}")
+        counts = stream.run(stop)
+    say(f"{counts.events:,} events, {counts.decisions:,} decisions, {counts.dead:,} dead letters")

@@ -85,11 +85,12 @@ class Columns:
         self.windows, self.batch, self.out = windows, batch, out
         self.found: dict[tuple, Any] = {}
         self.row = {name: k for k, name in enumerate(windows.names)}
+        self._moving: tuple[list[tuple], list[tuple]] | None = None
 
     def place(self) -> None:
         """Set every block, and copy in the features that the caller computed."""
         windows = self.windows
-        windows.fresh = {}
+        windows.fresh, self._moving = {}, None
         for name in windows.row_features:
             self.copy_feature(name)
         for what in windows.wanted:
@@ -189,16 +190,26 @@ class Columns:
 
     def refresh(self) -> None:
         """What has to be set anew for every event of a bound batch."""
-        lists = {d for d, domain in enumerate(self.windows.plan.domains) if domain.kind == "list"}
-        for what in self.windows.wanted:
-            if what[0] in MOVING or (what[0] in ("ids", "value ids") and what[1] in lists):
-                self.found[what] = (
-                    getattr(self, "get_" + what[0])(*what[1:]) if what[0] in MOVING else self.get_ids(what[1])
-                )
-        for stage in self.windows.stages:
-            for slot, what in stage.columns:
-                if what[0] in MOVING or (what[0] in ("ids", "value ids") and what[1] in lists):
-                    stage.block.set(slot, self.found[what])
+        if self._moving is None:
+            self._moving = self._what_moves()
+        columns, slots = self._moving
+        for what, get in columns:
+            self.found[what] = get(*what[1:])
+        for block, slot, what in slots:
+            block.set(slot, self.found[what])
+
+    def _what_moves(self) -> tuple[list[tuple], list[tuple]]:
+        """The columns that are others for every event, with how to get them, and the places of blocks that point at them."""
+        windows = self.windows
+        lists = {d for d, domain in enumerate(windows.plan.domains) if domain.kind == "list"}
+        moving = [
+            what
+            for what in windows.wanted
+            if what[0] in MOVING or (what[0] in ("ids", "value ids") and what[1] in lists)
+        ]
+        getters = [(what, getattr(self, "get_" + what[0]) if what[0] in MOVING else self.get_ids) for what in moving]
+        known = set(moving)
+        return getters, [(s.block, slot, what) for s in windows.stages for slot, what in s.columns if what in known]
 
     def get_replaced(self) -> np.ndarray:
         return self.windows.scratch.take(("replaced",), self.batch.n, np.int64)

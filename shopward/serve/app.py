@@ -6,6 +6,7 @@
     POST /v1/lists            JSON or NDJSON entries    -> how many were taken; all or none
     GET  /v1/decisions/ID     a decision made before
     GET, POST /v1/admin/rulebook    which rulebook decides; change it, or go back
+    POST /v1/admin/erase      {entity: KIND:ID}: forget a person
     GET  /healthz /readyz     alive; deciding (503 and the reason when not)
     GET  /metrics /openapi.json
 
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from shopward.decision import Decision
+from shopward.erase import forget, seen_with
 from shopward.errors import BadEvent, ShopwardError, StoreFull
 from shopward.event import parse_time
 from shopward.evidence import Evidence
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from shopward.serve.following import Following
     from shopward.serve.outbox import Outbox, Webhook
 
+OBSERVED = {"observed": True}  # of a type with `decide: false`: it moved features
 AHEAD = 4  # groups of lines of one stream that are decided while it goes on
 STALLED_S = 60.0  # so long a client may refuse to take its answers
 logger = logging.getLogger("shopward.serve")
@@ -90,6 +93,7 @@ class App:
             "/v1/labels": self._labels,
             "/v1/lists": self._lists,
             "/v1/admin/rulebook": self._change,
+            "/v1/admin/erase": self._erase,
         }
         self._gets = {
             "/healthz": self._health,
@@ -337,6 +341,21 @@ class App:
             raise HttpError(400, asked)
         done = await self.rulebooks.change(asked, f"token:{grant.name}")
         return (200 if done["warming"] is None else 202), encode(done), JSON
+
+    async def _erase(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
+        grant = self._grant(scope, "admin")
+        asked = json_object(await whole_body(scope, receive))
+        if isinstance(asked, str) or not isinstance(asked.get("entity"), str):
+            raise HttpError(422, "expected {entity: KIND:ID}")
+        journal = self.decider.engine.journal
+        if journal is None:
+            raise HttpError(409, "only a server with a data folder has something to forget")
+        try:
+            events, values = await asyncio.to_thread(seen_with, journal.data, journal.vault, asked["entity"])
+        except ShopwardError as error:
+            raise HttpError(422, str(error)) from None
+        erased = await self.decider.call(forget, journal.vault, asked["entity"], values, f"token:{grant.name}")
+        return 200, encode({"events": events, "values": erased}), JSON
 
     # --- watching
 

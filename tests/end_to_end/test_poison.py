@@ -7,7 +7,6 @@ import pytest
 
 from shopward import Decision, Engine
 from shopward.errors import BadEvent, CorruptStore
-from shopward.features.live import Windows
 from tests.end_to_end.story import START
 from tests.rules.books import book, rule
 
@@ -32,15 +31,15 @@ def opened(data) -> Engine:
 @pytest.fixture
 def poison(monkeypatch):
     """The features fail on every event whose id begins with `bad`, after they moved."""
-    update = Windows.update
+    judge = Engine.judge_each
 
-    def fails(windows, batch):
-        block = update(windows, batch)
-        if any(name.startswith("bad") for name in batch.event_ids):
+    def fails(engine, events):
+        found = judge(engine, events)
+        if any(event["event_id"].startswith("bad") for event in events):
             raise ZeroDivisionError("a bug")
-        return block
+        return found
 
-    monkeypatch.setattr(Windows, "update", fails)
+    monkeypatch.setattr(Engine, "judge_each", fails)
 
 
 def test_a_poison_event_is_kept_as_a_dead_letter_and_its_neighbours_are_decided(tmp_path, poison):
@@ -72,7 +71,7 @@ def test_memory_after_poison_is_that_of_a_run_without_it(tmp_path, poison):
 def test_an_engine_that_fails_on_everything_stops_and_says_so(tmp_path, monkeypatch):
     engine = opened(tmp_path)
     assert engine.failure is None
-    monkeypatch.setattr(Windows, "update", lambda windows, batch: 1 / 0)
+    monkeypatch.setattr(Engine, "judge_each", lambda engine, events: 1 / 0)
     with pytest.raises(CorruptStore, match="half-way"):
         engine.decide_events([order(i) for i in range(20)])
     assert "a batch failed half-way (division by zero); restart" in engine.failure

@@ -320,11 +320,12 @@ def test_breaking_off_in_the_middle_of_a_batch_never_saves_half_a_state(tmp_path
     engine.decide_events(stream[:10])
     good = engine.state_hash()
 
-    def interrupted(*args):
+    def interrupted(events, judge=engine.judge_each):
+        judge(events[:3])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.rules, "fire", interrupted)
+        patch.setattr(engine, "judge_each", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.decide_events(stream[10:20])
     engine.close()
@@ -340,11 +341,12 @@ def test_after_breaking_off_memory_is_built_again_and_deciding_goes_on(tmp_path,
     engine = opened(tmp_path / "broken")
     engine.decide_events(stream[:10])
 
-    def interrupted(*args):
+    def interrupted(events, judge=engine.judge_each):
+        judge(events[:3])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.rules, "fire", interrupted)
+        patch.setattr(engine, "judge_each", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.decide_events(stream[10:20])
     assert len(engine.decide_events(stream[10:20])) == 10
