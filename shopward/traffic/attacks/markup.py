@@ -441,8 +441,11 @@ def _script(text: str) -> Found | None:
         re.IGNORECASE,
     ):
         alone = len(text) - len(call.group()) < 40
-        return Found("script call", 0.6 if alone and "(" in text else 0.4, _cut(text, call.start()))
+        return Found("script call", 0.6 if alone and _POPUP.match(call.group()) else 0.4, _cut(text, call.start()))
     return None
+
+
+_POPUP = re.compile(r"(?:alert|confirm|prompt|eval)\b", re.IGNORECASE)
 
 
 def _styles(text: str) -> Found | None:

@@ -62,7 +62,7 @@ def _database(rules: Sequence[Rule], hyperscan: object) -> object:
     key = hashlib.sha256(b"\0".join([str(hs.__version__).encode(), *patterns])).hexdigest()[:24]  # type: ignore[attr-defined]
     kept = cache_folder() / f"patterns-{key}.hsdb"
     try:
-        return hs.loadb(kept.read_bytes())  # type: ignore[attr-defined]
+        return hs.loadb(kept.read_bytes(), hs.HS_MODE_BLOCK)  # type: ignore[attr-defined]
     except (OSError, hs.error):  # type: ignore[attr-defined]
         pass
     flags = hs.HS_FLAG_SINGLEMATCH | hs.HS_FLAG_CASELESS | hs.HS_FLAG_DOTALL | hs.HS_FLAG_MULTILINE  # type: ignore[attr-defined]

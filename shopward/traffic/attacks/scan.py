@@ -73,7 +73,7 @@ PLAIN_HEADERS = frozenset(
         "content-disposition",
     ]
 )
-_WRAPPED = re.compile(r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|[A-Za-z0-9+/_-]{12}|[^\x00-\x7f]")
+_WRAPPED = re.compile(r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|^[A-Za-z0-9_-][A-Za-z0-9+/_-]{11,}={0,2}$|base64,|^Basic |[^\x00-\x7f]")
 
 
 class Grammar(NamedTuple):
@@ -140,13 +140,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Text(NamedTuple):
-    """A field's value under one decoding, with its lower-case bytes."""
+    """A field's value under one decoding."""
 
     field: Field
     kind: str
     how: str
     text: str
-    low: bytes
+
+    @property
+    def low(self) -> bytes:
+        return self.text.lower().encode("utf-8", "surrogatepass")
 
 
 class Scanner:
@@ -182,10 +185,11 @@ class Scanner:
 
     def scan(self, request: Request) -> Verdict:
         """The verdict on one request. Never raises, whatever the request is; takes time in proportion to its length."""
-        fields = [f for f in request.fields() if f.place != "header" or (f.name, f.value) not in self._calm]
+        calm = self._calm
+        fields = [f for f in request.fields() if f[0] != "header" or (f[1], f[2]) not in calm]
         texts = _texts(fields)
         hits: list[Hit] = []
-        fired = self.engine.scan(b"\n".join([t.low for t in texts])) if texts else []
+        fired = self.engine.scan("\n".join([t[3] for t in texts]).lower().encode("utf-8", "surrogatepass"))
         for number in sorted(fired):
             grammar = self._gates.get(number)
             if grammar is None:
@@ -215,7 +219,11 @@ class Scanner:
     def _try_grammar(self, grammar: Grammar, gate: Rule, texts: list[Text], hits: list[Hit]) -> None:
         best: Hit | None = None
         for text in texts:
-            if (text.kind == "header" and text.field.name in PLAIN_HEADERS) or not gate.regex.search(text.low):
+            if (
+                text.text.isalnum()
+                or (text.kind == "header" and text.field.name in PLAIN_HEADERS)
+                or not gate.regex.search(text.low)
+            ):
                 continue
             found = grammar.find(text.text)
             if found is None and text.kind == "path" and "/" in text.text[1:]:
@@ -270,19 +278,15 @@ def _texts(fields: list[Field]) -> list[Text]:
         value = field.value
         if not value:
             continue
-        found.append(Text(field, kind, "", value, _low(value)))
-        if _WRAPPED.search(value):
-            found += [Text(field, kind, v.how, v.text, _low(v.text)) for v in views(value)[1:]]
+        found.append(Text(field, kind, "", value))
+        if (len(value) > 11 or not value.isalnum()) and _WRAPPED.search(value):
+            found += [Text(field, kind, v.how, v.text) for v in views(value)[1:]]
     return found
 
 
-def _low(text: str) -> bytes:
-    return text.lower().encode("utf-8", "surrogatepass")
-
-
 def _bytes_at(text: Text, span: tuple[int, int]) -> str:
-    raw = text.text.encode("utf-8", "surrogatepass")
-    raw = raw if len(raw) == len(text.low) else text.low
+    raw, low = text.text.encode("utf-8", "surrogatepass"), text.low
+    raw = raw if len(raw) == len(low) else low
     return raw[slice(*span)].decode("utf-8", "replace")
 
 

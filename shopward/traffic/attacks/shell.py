@@ -253,116 +253,13 @@ CLEAR = frozenset(
 )
 # Commands that are also words; they need arguments of a command line.
 WORDS = frozenset(
-    [
-        "alias",
-        "command",
-        "cut",
-        "date",
-        "diff",
-        "du",
-        "echo",
-        "ed",
-        "exec",
-        "exit",
-        "expand",
-        "export",
-        "false",
-        "file",
-        "find",
-        "finger",
-        "fold",
-        "free",
-        "ftp",
-        "function",
-        "host",
-        "install",
-        "jobs",
-        "join",
-        "last",
-        "less",
-        "link",
-        "locate",
-        "login",
-        "look",
-        "man",
-        "mail",
-        "more",
-        "nice",
-        "paste",
-        "patch",
-        "read",
-        "reset",
-        "screen",
-        "script",
-        "set",
-        "shutdown",
-        "sleep",
-        "sort",
-        "source",
-        "split",
-        "stat",
-        "sum",
-        "test",
-        "time",
-        "timeout",
-        "top",
-        "true",
-        "umask",
-        "uniq",
-        "uptime",
-        "users",
-        "view",
-        "w",
-        "wait",
-        "wall",
-        "watch",
-        "wc",
-        "which",
-        "who",
-        "yes",
-        "start",
-        "copy",
-        "move",
-        "more",
-        "sc",
-        "at",
-        "del",
-        "dir",
-        "type",
-        "net",
-        "route",
-        "ver",
-        "id",
-        "ip",
-        "make",
-        "node",
-        "env",
-        "head",
-        "strings",
-        "type",
-        "cat",
-        "ps",
-        "ss",
-        "java",
-        "git",
-        "rm",
-        "ls",
-        "kill",
-        "touch",
-        "mount",
-        "php",
-        "python",
-        "perl",
-        "ruby",
-        "gem",
-        "for",
-        "while",
-        "if",
-        "until",
-        "case",
-    ]
+    """alias command cut date diff du echo ed exec exit expand export false file find finger fold free ftp function host
+    install jobs join last less link locate login look man mail more nice paste patch read reset screen script set shutdown
+    sleep sort source split stat sum test time timeout top true umask uniq uptime users view w wait wall watch wc which who
+    yes start copy move sc at del dir type net route ver id ip make node env head strings cat ps ss java git rm ls kill
+    touch mount php python perl ruby gem dig dash fish curl ping groups tail tac tee tar vi vim go reg md rd ren vol docker
+    composer npm yarn nano expr printf strace apt cc ld su sed awk zip unzip unset telnet hostname python3 python2""".split()
 )
-_AMBIGUOUS = CLEAR & WORDS
 _HIDING = re.compile(
     r"""(?<=[\w/?*$])(?:''|""|\\(?=[\w/])|\$@|\$\*|`{2}|\$\{?[a-zA-Z_]\w{0,20}\[?@?\]?:?-?\}?(?=[a-z])|\^(?=\w)|\$\(\))(?=[\w/?*$.])"""
 )
@@ -388,8 +285,8 @@ _ARGUMENT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _HARD = re.compile(
-    r"""\s+(?:-{1,2}[a-z]{1,12}\b|/(?:etc|bin|tmp|dev|var|proc|usr|home|root|opt|c|k|v)\b|\.{1,2}/|\$[\w({]|[<>|;&`]|(?:https?|ftp|tcp|file)://|\\\\|[a-z]:\\|%\w+%
-    |\d{1,3}\.\d{1,3}\.\d{1,3}\.|-\w|\w+\.(?:php|sh|py|pl|ini|conf|exe|aspx?|jsp|bat|ps1)\b)|[<>|;&`$]|\s*\(|/etc/""",
+    r"""\s+(?:-{1,2}[a-z]{1,12}\b|/(?:etc|bin|tmp|dev|var|proc|usr|home|root|opt|c|k|v)\b|\.{1,2}/|\$[\w({]|`|&&|<\s?[/(]|>{1,2}\s?[/&\w]|(?:https?|ftp|tcp|file)://|\\\\|[a-z]:\\|%\w+%
+    |\d{1,3}\.\d{1,3}\.\d{1,3}\.|-\w|\w+\.(?:php|sh|py|pl|ini|conf|exe|aspx?|jsp|bat|ps1)\b)|[<>|;&`$]|/etc/""",
     re.VERBOSE | re.IGNORECASE,
 )
 _ONLY_COMMANDS = frozenset(
@@ -536,7 +433,7 @@ def _separated(text: str) -> Found | None:
     best: Found | None = None
     for match in _SEPARATED.finditer(text):
         separator, prefix, path, word, rest = match.groups()
-        score = _score(separator, prefix, path, word.lower(), rest)
+        score = _score(separator, prefix, path, word.lower(), rest, match.start() == 0 or len(separator) == 2)
         if score > (best.score if best else 0.0):
             best = Found("command behind a separator", score, text[match.start() : match.start() + 200])
             if score >= 0.9:
@@ -544,7 +441,10 @@ def _separated(text: str) -> Found | None:
     return best
 
 
-def _score(separator: str, prefix: str, path: str, word: str, rest: str) -> float:
+_SHORT = frozenset(["id", "ls", "ps", "env", "dir", "cat", "who", "set", "ver", "date"])
+
+
+def _score(separator: str, prefix: str, path: str, word: str, rest: str, first: bool) -> float:
     known = word in CLEAR or word.removesuffix(".exe") in CLEAR
     also_word = word in WORDS
     if not known and not also_word:
@@ -553,7 +453,9 @@ def _score(separator: str, prefix: str, path: str, word: str, rest: str) -> floa
     if path and ("bin" in path or "system32" in path.lower()):
         return 0.93
     if also_word and not inside:
-        return 0.88 if _HARD.match(rest) and not rest.isspace() and rest else 0.0 if rest.strip() else 0.0
+        if not rest.strip() or rest.lstrip()[0] in ";|&)":
+            return 0.6 if first and not prefix and word in _SHORT else 0.0
+        return 0.88 if _HARD.match(rest) else 0.0
     if inside:
         return 0.9 if _ARGUMENT.match(rest) else 0.4
     if separator in ("&", "\n", "\r") and not rest.strip():

@@ -5,7 +5,7 @@ letter each, and SHAPES are patterns over these letters: `s&1=1` is a closed str
 prose are letters too, but they stand beside each other as no SQL does.
 
 letters: 1 number, s string, S string without end, v variable, t true/false/null, w word, f function name before "(", Z function that
-waits, reads files or reports errors, & and/or/xor, N not, = comparison, + arithmetic, | concatenation, * star, ( ) , ; . themselves,
+waits, reads files or reports errors, & and/or/xor, N not, = comparison (g for < and >), + arithmetic, | concatenation, * star, ( ) , ; . themselves,
 U union, E select, F from, W where, H having, O order/group by, L limit, C case/when, D statement of two words (drop table, insert
 into), X statement that executes, i into, a all/distinct, d the delay of waitfor, c comment to the end, k the same with words in it,
 ? anything else
@@ -251,6 +251,7 @@ class Shape(NamedTuple):
     pattern: re.Pattern[str]
     score: float
     example: str
+    strict: bool = False  # < and > do not count as comparisons: prose compares too
 
 
 _ITEM = r"(?:[N+|]{0,3}\({0,8}[N+|]{0,3}(?:[fwZ](?:\.w){0,3}\(|[1sSvtw*E]))"
@@ -283,8 +284,9 @@ QUOTED = tuple(
     )
 )
 BARE = tuple(
-    Shape(name, re.compile(pattern), score, example)
+    Shape(name, re.compile(pattern), score, example, name == "tautology")
     for name, pattern, score, example in (
+        ("ordering of numbers", rf"^[+]?[1wst][)]{{0,9}}[&|]{{1,2}}{_LIT}=", 0.75, "1 and 5>4"),
         (
             "tautology",
             rf"(?:^|[1wsvt)+])[)]{{0,9}}[&|]{{1,2}}{_LIT}[+1*]{{0,6}}\){{0,3}}N?={{1,2}}N?{_LIT}",
@@ -389,7 +391,7 @@ def _letter_of(kind: str, token: str, before: str, text: str, end: int, found: l
     if kind == "w":
         word = token.lower()
         return _word(word, before, text, end, found)
-    letter = _KINDS.get(kind)
+    letter = "g" if token in ("<", ">") else _KINDS.get(kind)
     if letter is None:
         letter = token if kind == "p" else "?"
     return "", letter
@@ -412,7 +414,7 @@ def _word(word: str, before: str, text: str, end: int, found: list[str]) -> tupl
             )
         else:
             letter = "f" if call and word in FUNCTIONS else "w"
-    return (word if word in _PAIRS and not (letter == "f") else ""), letter
+    return (word if word in _PAIRS and letter != "f" else ""), letter
 
 
 def _dotted(word: str, text: str, end: int) -> bool:
@@ -456,10 +458,11 @@ def _strongest(
 ) -> Found | None:
     if len(seen) < 2:
         return best
+    loose = seen.replace("g", "=")
     for shape in shapes:
         if best is not None and shape.score <= best.score:
             continue
-        found = shape.pattern.search(seen)
+        found = shape.pattern.search(seen if shape.strict else loose)
         if found:
             begin = max(0, starts[found.start()] - shift)
             last = found.end()
