@@ -83,8 +83,8 @@ KEPT = frozenset(
 def shape_of(matched: str) -> str:
     """What stays of a payload when its numbers, texts and names are taken out.
 
-    >>> shape_of("' UNION SELECT 1,22,'abc' FROM users"), shape_of("' union  select 7,8,'x' from items")
-    ("' union select 0,0,'' from w", "' union select 0,0,'' from w")
+    >>> shape_of("1 UNION SELECT 1,22,'abc' FROM users"), shape_of("9 union  select 7,8,'x' from items")
+    ("0 union select 0,0,'' from w", "0 union select 0,0,'' from w")
     """
     return _ATOM.sub(_atom, matched)[:120]
 

@@ -19,6 +19,7 @@ from shopward.traffic.attacks import markup, shell, sql, template
 from shopward.traffic.attacks.match import engine_for
 from shopward.traffic.attacks.protocol import breaks
 from shopward.traffic.attacks.rules import AttackClass, Rule, make, shipped
+from shopward.traffic.attacks.words import words
 from shopward.traffic.attacks.worked import Outcome, outcome_of
 from shopward.traffic.decode import clean, views
 from shopward.traffic.requests import Field, Request
@@ -32,47 +33,7 @@ KIND = {
     "filename": "file", "query_name": "name", "form_name": "name", "json_name": "name", "cookie_name": "name", "header": "header",
 }  # fmt: skip
 # Headers in which a browser writes only what the protocol says; grammars of languages are not tried there.
-PLAIN_HEADERS = frozenset(
-    [
-        "accept",
-        "accept-encoding",
-        "accept-language",
-        "accept-charset",
-        "connection",
-        "content-length",
-        "host",
-        "date",
-        "authorization",
-        "if-none-match",
-        "age",
-        "te",
-        "if-modified-since",
-        "cache-control",
-        "pragma",
-        "upgrade",
-        "upgrade-insecure-requests",
-        "dnt",
-        "etag",
-        "keep-alive",
-        "transfer-encoding",
-        "expect",
-        "range",
-        "content-encoding",
-        "sec-fetch-site",
-        "sec-fetch-mode",
-        "sec-fetch-dest",
-        "sec-fetch-user",
-        "sec-ch-ua",
-        "sec-ch-ua-mobile",
-        "sec-ch-ua-platform",
-        "priority",
-        "x-request-id",
-        "traceparent",
-        "via",
-        "forwarded",
-        "content-disposition",
-    ]
-)
+PLAIN_HEADERS = words("plain_headers")
 _WRAPPED = re.compile(r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|^[A-Za-z0-9_-][A-Za-z0-9+/_-]{11,}={0,2}$|base64,|^Basic |[^\x00-\x7f]")
 
 
