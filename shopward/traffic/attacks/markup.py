@@ -22,6 +22,10 @@ _SCRIPT_URL = re.compile(
 _HANDLER = re.compile(r"on[a-z]{3,30}")
 
 RUNS = words("html_elements_that_run")
+LOADS = words("html_elements_that_load")
+_LOADING = re.compile(
+    r"autofocus|formaction|javascript|\bsrc\s{0,4}=\s{0,4}[\"']?(?://|x\b|1\b|data)|background|onerror", re.IGNORECASE
+)
 URLS = words("html_attributes_with_addresses")
 HANDLERS = words("html_event_handlers")
 
@@ -123,10 +127,12 @@ def _tag(match: re.Match[str], text: str) -> Found | None:
         return verdict
     if name in ("!entity", "!doctype", "!attlist", "!element"):
         return Found("document type", 0.4, where) if name == "!doctype" else Found("entity declaration", 0.75, where)
-    if name in ("?xml-stylesheet", "?php", "?", "%", "?="):
+    if name in ("?xml-stylesheet", "?php", "?", "?="):
         return Found("processing instruction", 0.6, where)
     if name == "style" and not slashed:
         return Found("style element", 0.6, where)
+    if name in LOADS and _LOADING.search(inside):
+        return Found("loading element", 0.6, where)
     if (
         name in ("link", "form", "marquee", "bgsound", "layer", "ilayer", "keygen", "isindex", "dialog", "details")
         and inside.strip()
@@ -182,7 +188,7 @@ def _address(text: str) -> Found | None:
     if found:
         rest = found.group(2)
         scripted = _CALL.search(rest) or _OBJECT.search(rest) or re.search(r"[(`=\[/;%]", rest)
-        return Found("script address", 0.9 if scripted else 0.5, _cut(text, 0))
+        return Found("script address", 0.9 if scripted else 0.4, _cut(text, 0))
     found = re.search(
         r"data:(?:text/html|text/xml|application/xhtml\+xml|image/svg\+xml|text/javascript|application/javascript)[;,]",
         head,
@@ -223,7 +229,7 @@ def _script(text: str) -> Found | None:
         re.IGNORECASE,
     ):
         alone = len(text) - len(call.group()) < 40
-        return Found("script call", 0.6 if alone and _POPUP.match(call.group()) else 0.4, _cut(text, call.start()))
+        return Found("script call", 0.6 if alone and _POPUP.match(call.group()) else 0.45, _cut(text, call.start()))
     return None
 
 

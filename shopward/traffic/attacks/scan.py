@@ -32,9 +32,16 @@ KIND = {
     "query": "value", "form": "value", "json": "value", "xml": "value", "part": "body", "body": "body", "path": "path", "cookie": "cookie",
     "filename": "file", "query_name": "name", "form_name": "name", "json_name": "name", "cookie_name": "name", "header": "header",
 }  # fmt: skip
+# Headers that name a file being sent are file names; those that every client fills with free text are agents.
+HEADER_KIND = {
+    "user-agent": "agent", "referer": "agent", "x-filename": "file", "x_filename": "file", "x.filename": "file", "x-file-name": "file",
+    "slug": "file", "content-disposition": "file", "x-file": "file", "filename": "file",
+}  # fmt: skip
 # Headers in which a browser writes only what the protocol says; grammars of languages are not tried there.
 PLAIN_HEADERS = words("plain_headers")
-_WRAPPED = re.compile(r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|^[A-Za-z0-9_-][A-Za-z0-9+/_-]{11,}={0,2}$|base64,|^Basic |[^\x00-\x7f]")
+_WRAPPED = re.compile(
+    r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|^[A-Za-z0-9_-][A-Za-z0-9+/_-]{11,}={0,2}$|base64,|^Basic |[^\x00-\x7f]"
+)
 
 
 class Grammar(NamedTuple):
@@ -234,8 +241,8 @@ def _texts(fields: list[Field]) -> list[Text]:
     found: list[Text] = []
     for field in fields:
         kind = KIND[field.place]
-        if kind == "header" and field.name in ("user-agent", "referer"):
-            kind = "agent"
+        if kind == "header":
+            kind = HEADER_KIND.get(field.name, kind)
         value = field.value
         if not value:
             continue

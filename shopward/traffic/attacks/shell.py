@@ -55,12 +55,12 @@ _OTHERS = (
      r"\b(?:iex|invoke-(?:expression|webrequest|restmethod|command|item|wmimethod))[\s(]|new-object\s{1,4}(?:system\.)?net\.|frombase64string|downloadstring\s{0,3}\(|\[convert\]::)", re.IGNORECASE)),
     ("reverse shell", 0.9, re.compile(r"\b(?:nc|ncat|netcat)(?:\.exe)?\s{1,4}(?:-\w{1,6}\s{1,4}){0,4}(?:\S{1,60}\s{1,4})?\d{2,5}|mkfifo\s{1,4}/|(?:bash|sh|zsh)\s{1,4}-c\b|python\d?\s{1,4}-c\b|perl\s{1,4}-(?:e|M)|ruby\s{1,4}-r?e|php\s{1,4}-r\b", re.IGNORECASE)),
     ("substitution", 0.75, re.compile(r"\$\(\(?\s{0,4}(?:\d|<|[a-z/]{1,30}[\s)])[^)]{0,200}\)?|`[^`]{0,100}(?:\s-|/|\||\$)[^`]{0,100}`", re.IGNORECASE)),
-    ("variable expansion", 0.7, re.compile(r"\$\{(?:#|!)?[a-z_]\w{0,20}(?::\d|[#%/^,@]{1,2})[^}]{0,60}\}|\$\{(?:path|home|pwd|shell|user|env|ifs)\b|\$(?:path|home|pwd|shell|ifs|shlvl)\b[:/$\s{]|\$\$'|\$'\\|\$\[\d", re.IGNORECASE)),
+    ("variable expansion", 0.7, re.compile(r"\$\{(?:#|!)?[a-z_]\w{0,20}(?::\d|[#%/^,@]{1,2})[^}]{0,60}\}|\$\{(?:path|home|pwd|shell|user|env|ifs)\b|\$(?:path|home|pwd|shell|ifs|shlvl)\b[:/${]|\$\$'|\$'\\|\$\[\d", re.IGNORECASE)),
     ("here document", 0.7, re.compile(r"<<<?\s{0,3}['\"$\w{(]{1,20}")),
     ("output to a file", 0.6, re.compile(r"[\w\"')\]]\s{0,3}\d?>{1,2}\s{0,3}(?:&\d|/(?:tmp|dev|var|etc|home)/|[\w./\\]{1,60}\.(?:php|sh|txt|jsp|asp|aspx|bat|py|html?)\b)")),
     ("braces", 0.8, re.compile(r"\{[a-z]{2,12},[-/\w.,$'\"*]{1,120}\}", re.IGNORECASE)),
     ("Windows loop", 0.8, re.compile(r"\bfor\s{1,4}/[fdlr]\s|\bfor\s{1,4}%{1,2}\w\s{1,4}in\s{0,4}\(|\bif\s{1,4}(?:/i\s{1,4}|not\s{1,4}){0,2}(?:exist|defined|errorlevel|cmdextversion)\b", re.IGNORECASE)),
-    ("shell loop", 0.75, re.compile(r"\b(?:for\s{1,4}\w{1,20}\s{1,4}in\s[^;]{1,80};|while\s[^;]{1,80};)\s{0,4}do\b|\bif\s{1,4}\[{1,2}\s|;\s{0,4}(?:then|do|done|fi|esac)\b", re.IGNORECASE)),
+    ("shell loop", 0.75, re.compile(r"\b(?:for\s{1,4}\w{1,20}\s{1,4}in\s[^;]{1,80};|while\s[^;]{1,80};)\s{0,4}do\b|\bif\s{1,4}\[{1,2}\s|;\s{0,4}(?:done|fi|esac)\s{0,4}(?:$|[;&|])", re.IGNORECASE)),
 )  # fmt: skip
 _STRONG = ("$(", "`", "<(", ">(")
 
@@ -150,7 +150,7 @@ def _whole(text: str) -> Found | None:
         return None
     if path and rest.strip():
         return Found("command by its path", 0.8, text[:200])
-    if _HARD.match(rest):
+    if _HARD.match(rest) and rest[0] not in ";|&":
         return Found(
             "command with arguments", 0.65 if word not in WORDS or rest.lstrip()[:1] in "-/|;&$>." else 0.5, text[:200]
         )

@@ -80,7 +80,7 @@ QUOTED = tuple(
         ("tautology", rf"^s\){{0,9}}[&|+]{{1,2}}{_ITEM}.{{0,24}}?=", 0.97, "' or 'a'='a"),
         ("closed and commented out", r"^s\){0,9};?c$", 0.8, "admin'--"),
         ("logic, then comment", rf"^s\){{0,9}}[&|]{{1,2}}{_ITEM}.{{0,60}}?c", 0.9, "' or 1#"),
-        ("logic between strings", r"^s\){0,9}[&|]{1,2}N?\(?[sS](?:$|[c)&|=])", 0.7, "' or '"),
+        ("logic between strings", r"^s\){0,9}[&|]{1,2}N?\(?[sS](?:$|[c)|=])", 0.7, "' or '"),
         ("logic, then truth", r"^s\){0,9}[&|]{1,2}N?\(?t(?:$|[c)&;])", 0.8, "' or true--"),
         ("logic, then a call", r"^s\){0,9}[&|+]{1,3}N?\({0,9}[fwZ](?:\.w){0,3}\(", 0.85, "' and sleep(5)"),
         ("subquery", r"^s\){0,9}[&|+=,*]{1,2}.{0,12}?\(a?E", 0.95, "'||(select 1)||'"),
@@ -90,6 +90,10 @@ QUOTED = tuple(
         ("another statement", r"^s\){0,9};[?]{0,2}(?:D|X|E[1*(sv]|E.{1,24}?F|w[=+]|U)", 0.95, "'; drop table x--"),
         ("union", r"^s\){0,9}[;]?U[a(]{0,9}E", 0.98, "' union select 1"),
         ("union, broken off", r"^s\){0,9}U(?:$|a|\()", 0.7, "' union all"),
+        ("comparison with a call", r"^s\){0,9}N?=\(?[fZ]\(", 0.85, "' rlike sleep(5)"),
+        ("boolean mode", r"^s\){0,9}=ww\){1,3}", 0.85, "' in boolean mode) and 1=1"),
+        ("arithmetic of nothing", r"^s[+*=]S$", 0.55, "'-'"),
+        ("a call in place", r"^s\){0,9}&N?\(?[=fw]\(", 0.75, "' or isnull(1/0)"),
         ("ordering", r"^s\){0,9}O\(?[1w(]", 0.85, "' order by 3--"),
         ("having", r"^s\){0,9}H", 0.8, "' having 1=1--"),
         ("limit", r"^s\){0,9}L[1s](?:$|[,cLU])", 0.7, "' limit 1--"),
@@ -105,7 +109,7 @@ BARE = tuple(
         ("ordering of numbers", rf"^[+]?[1wst][)]{{0,9}}[&|]{{1,2}}{_LIT}=", 0.75, "1 and 5>4"),
         (
             "tautology",
-            rf"(?:^|[1wsvt)+])[)]{{0,9}}[&|]{{1,2}}{_LIT}[+1*]{{0,6}}\){{0,3}}N?={{1,2}}N?{_LIT}",
+            rf"(?:^|[1wsvt)+])[)]{{0,9}}[&|]{{1,2}}{_LIT}[+1*]{{0,6}}\){{0,3}}N?={{1,2}}N?{_LIT}(?:$|[^,w1ksF])",
             0.9,
             "1 or 1=1",
         ),
@@ -130,8 +134,10 @@ BARE = tuple(
         ("compared with a subquery", r"[&|]N?\(?[1sw]=\(*E", 0.9, "1 and 1=(select 1)"),
         ("union", r"U[a(]{0,9}E(?:[1s*v(tC+a]|[wfZ][.,(;c)]|w=|wF|F|$)", 0.97, "1 union all select 1,2"),
         ("union of values", r"U[a]?\(?w?\({0,3}[st1](?:,[st1]){1,2}", 0.8, "union values(1,2,3)"),
+        ("conditional statement", r"^f\([^)]{1,12}=[^)]{1,12}\)(?:E|X|D)", 0.85, "if(1=1) select 1"),
+        ("block", r";w{1,2}(?:\.Z|Z)\(|^X;?c|;X(?:;|c|$)", 0.8, "; shutdown--"),
         ("another statement", r";(?:D|X[vwsfZd]|E[1*(sv]|E[fwZ]\(|E.{1,40}?F|UE|Zs?\()", 0.85, "1; drop table users"),
-        ("a query", r"E(?:[^;FE]{0,2}[1*(,sv+|.][^;FE]{0,40}|a[^;FE]{0,8})F\(?[wEs]", 0.8, "select a, b from t"),
+        ("a query", r"E(?:[^;FE]{0,2}[1*(,sv+|.][^;FE]{0,40}|a[^;FE]{0,8})F\(?[wE]", 0.8, "select a, b from t"),
         (
             "a query with a condition",
             r"E[^;FE]{1,24}F[w.,]{1,8}(?:W.{0,16}?=|O|Lc?1|c)",
@@ -149,7 +155,7 @@ BARE = tuple(
         ("wait", r"X[d]s|X[d]S", 0.95, "waitfor delay '0:0:5'"),
         ("execution", r"X(?:v[+=w]|Z|w\.\.?[wZ]|\(\(?[fw]?\(?s)", 0.85, "exec xp_cmdshell 'dir'"),
         ("declaration", r"X?v[wf]\(?1?\)?;?(?:w?v=|X)|Xv[wf]", 0.85, "declare @a varchar(9)"),
-        ("a changing statement", r"^\(?D[wi.]{0,4}(?:\(|W.{0,12}?=|[sS]|c|;|=)", 0.6, "drop table users;"),
+        ("a changing statement", r"^\(?D[wi.]{0,4}(?:\(|W.{0,12}?=|[sS]|c|;)", 0.6, "drop table users;"),
         ("an insert", r"D[w.]{1,6}(?:\([^)]{0,40}\))?(?:w\(|E|w[1s])", 0.8, "insert into t values (1)"),
         ("an update", r"w[w.]{1,4}w=[1sSfw].{0,12}?W[w.]{1,4}=", 0.7, "update t set a=1 where b=2"),
         ("ordering", r"^[+]?[1ws][)]{0,9}O\(?1(?:,1){0,64}(?:c|$)", 0.75, "1 order by 9--"),
@@ -157,7 +163,6 @@ BARE = tuple(
         ("having", r"(?:^|[1ws)c])H\(?[1sf]\(?.{0,6}?=", 0.8, "1 having 1=1"),
         ("case", r"[E(&=+,O|]\(?C{1}.{0,6}?C.{1,60}?C", 0.8, "(case when 1=1 then 1 else 2 end)"),
         ("case alone", r"^C[^C]{0,8}C[(]?[1sf].{0,6}?=.{0,12}?C", 0.75, "case when 1=1 then"),
-        ("into a file", r"i[w](?:s|S)", 0.7, "into outfile '/tmp/a'"),
         ("procedure", r"(?:^|[1ws)])X[Z]\(", 0.9, "1 procedure analyse(1)"),
         ("closing and commenting", r"^[+]?[1w]\){1,9}(?:;?c|U|O|H)", 0.7, "1)--"),
         ("number, then comment", r"^[+]?1;?c$", 0.35, "1--"),
@@ -264,7 +269,7 @@ def _after_quote(text: str, quote: str) -> str:
 
 def _deeper(seen: str, starts: list[int], inside: str, text: str, best: Found | None) -> Found | None:
     """Behind the closed string the rest is read like a bare value: unions, subqueries, statements."""
-    if len(seen) > 2 and seen[0] == "s" and seen[1] not in "wsS1?v=.":
+    if len(seen) > 2 and seen[0] == "s" and seen[1] not in "wsS1?v=.E":
         return _strongest(BARE, seen, starts, text, len(inside) - len(text), best)
     return best
 

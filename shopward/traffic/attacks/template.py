@@ -31,7 +31,7 @@ _STATEMENT = re.compile(
     r"^\s{0,4}-?\s{0,4}(?:if|for|set|import|include|extends|block|macro|from|with|debug|raw|php|assign|load|autoescape|filter)\b"
 )
 _DIRECTIVE = re.compile(
-    r"#(?:set|foreach|evaluate|include|parse|macro|if|define)\s{0,4}\(|<#assign|<@\w|\{php\}|\{system\(|@\{?\s{0,3}(?:import|page|namespace|system)\b|<c:set|<j:|th:\w{1,20}=|\$smarty\.",
+    r"#(?:set|foreach|evaluate|include|parse|macro|if|define)\s{0,4}\(|<#assign|<@\w|\{php\}|\{system\(|@\{?\s{0,3}(?:import|page|namespace)\s{0,3}['u({]|<c:set|<j:|th:\w{1,20}=|\$smarty\.",
     re.IGNORECASE,
 )
 _LOOKUP = re.compile(
@@ -76,7 +76,7 @@ def _inside(match: re.Match[str], text: str) -> Found | None:
         return Found("template call", 0.75, where)
     if opening == "{%" and _STATEMENT.match(inside):
         return Found("template statement", 0.65, where)
-    if opening in ("<%", "<%=") and inside.strip():
+    if opening in ("<%", "<%=") and inside.strip() and match.group(3):
         return Found("server script", 0.8, where)
     if opening in ("{{", "${", "#{", "%{") and _NAMES.match(inside):
         return Found("template object", 0.6, where)
