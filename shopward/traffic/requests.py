@@ -205,7 +205,7 @@ class Request:
             return "json"
         if said == "json" and seen != "json":
             return seen or "text"
-        return said or seen or "text"
+        return said or seen or ("text" if self.content_type else "form")
 
     @lazy
     def json(self) -> Any:
@@ -367,7 +367,7 @@ def _named(found: list[Field], place: str, pairs: list[tuple[str, str]]) -> None
     for name, value in pairs:
         found.append(Field(place, name, value))
         if not name.isidentifier() and not _PLAIN_NAME.fullmatch(name):
-            found.append(Field(f"{place}_name", name, name))
+            found.append(Field(f"{place}_name", name, name) if value else Field(place, "", name))
 
 
 _PLAIN_NAME = re.compile(r"[\w.\-:]{1,100}(?:\[[\w.\-]{0,50}\]){0,5}")

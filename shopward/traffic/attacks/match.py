@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -113,7 +114,7 @@ class Literals:
 
     name = "literals"
 
-    def __init__(self, rules: Sequence[Rule]):
+    def __init__(self, rules: Sequence[Any]):
         self._n = len(rules)
         self._classes, self._next, self._first, self._rules = _automaton(rules)
 
@@ -124,7 +125,7 @@ class Literals:
         return np.flatnonzero(fired).tolist()
 
 
-def _automaton(rules: Sequence[Rule]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _automaton(rules: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     owners: dict[bytes, list[int]] = {}
     for number, rule in enumerate(rules):
         for literal in rule.literals:
