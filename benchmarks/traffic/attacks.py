@@ -23,7 +23,9 @@ from benchmarks.report import finish
 from shopward.traffic.attacks import Scanner
 from shopward.traffic.requests import Request
 
-AGENT = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36"
+AGENT = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36"
+)
 HEADERS = {
     "Host": "shop.example", "User-Agent": AGENT, "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
     "Accept-Language": "en-US,en;q=0.5", "Accept-Encoding": "gzip, deflate, br", "Referer": "https://shop.example/c/shoes?page=2",
@@ -69,16 +71,40 @@ class Crs:
 
 
 def get(i: int) -> Request:
-    return Request(id=str(i), method="GET", url=f"/products/{i}?q=blue+shoes+{i}&page={i % 9}&sort=price", headers={**HEADERS})
+    return Request(
+        id=str(i), method="GET", url=f"/products/{i}?q=blue+shoes+{i}&page={i % 9}&sort=price", headers={**HEADERS}
+    )
 
 
 def order(i: int) -> Request:
     """A JSON order of 560 bytes."""
-    items = [{"sku": f"SKU-{i % 997}-{k}", "name": "Running shoes, blue", "qty": k + 1, "price": "19.99"} for k in range(4)]
-    address = {"name": "Ann Miller", "street": f"{i} Main Street", "city": "Springfield", "zip": "12345", "country": "US"}
-    body = json.dumps({"order_id": f"O-{i:06}", "items": items, "address": address, "note": "Please leave it at the door.", "coupon": None})
+    items = [
+        {"sku": f"SKU-{i % 997}-{k}", "name": "Running shoes, blue", "qty": k + 1, "price": "19.99"} for k in range(4)
+    ]
+    address = {
+        "name": "Ann Miller",
+        "street": f"{i} Main Street",
+        "city": "Springfield",
+        "zip": "12345",
+        "country": "US",
+    }
+    body = json.dumps(
+        {
+            "order_id": f"O-{i:06}",
+            "items": items,
+            "address": address,
+            "note": "Please leave it at the door.",
+            "coupon": None,
+        }
+    )
     body += " " * (560 - len(body))
-    return Request(id=str(i), method="POST", url="/api/v1/orders", headers={**HEADERS, "Content-Type": "application/json", "Content-Length": str(len(body))}, body=body)
+    return Request(
+        id=str(i),
+        method="POST",
+        url="/api/v1/orders",
+        headers={**HEADERS, "Content-Type": "application/json", "Content-Length": str(len(body))},
+        body=body,
+    )
 
 
 def cpu(work: Callable[[Request], object], make: Callable[[int], Request], n: int, rounds: int = 5) -> float:
