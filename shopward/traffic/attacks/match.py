@@ -57,20 +57,19 @@ class Hyperscan:
         self._found.append(number)
 
 
-def _database(rules: Sequence[Rule], hyperscan: object) -> object:
-    hs: object = hyperscan
+def _database(rules: Sequence[Rule], hs: Any) -> Any:
     patterns = [_widened(rule.pattern).encode() for rule in rules]
-    key = hashlib.sha256(b"\0".join([str(hs.__version__).encode(), *patterns])).hexdigest()[:24]  # type: ignore[attr-defined]
+    key = hashlib.sha256(b"\0".join([str(hs.__version__).encode(), *patterns])).hexdigest()[:24]
     kept = cache_folder() / f"patterns-{key}.hsdb"
     try:
-        return hs.loadb(kept.read_bytes(), hs.HS_MODE_BLOCK)  # type: ignore[attr-defined]
-    except (OSError, hs.error):  # type: ignore[attr-defined]
+        return hs.loadb(kept.read_bytes(), hs.HS_MODE_BLOCK)
+    except (OSError, hs.error):
         pass
-    flags = hs.HS_FLAG_SINGLEMATCH | hs.HS_FLAG_CASELESS | hs.HS_FLAG_DOTALL | hs.HS_FLAG_MULTILINE  # type: ignore[attr-defined]
-    db = hs.Database()  # type: ignore[attr-defined]
+    flags = hs.HS_FLAG_SINGLEMATCH | hs.HS_FLAG_CASELESS | hs.HS_FLAG_DOTALL | hs.HS_FLAG_MULTILINE
+    db = hs.Database()
     n = len(patterns)
     db.compile(expressions=patterns, ids=list(range(n)), elements=n, flags=[flags] * n)
-    _keep(kept, hs.dumpb(db))  # type: ignore[attr-defined]
+    _keep(kept, hs.dumpb(db))
     return db
 
 

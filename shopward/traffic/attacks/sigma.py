@@ -33,7 +33,8 @@ class WebRecord:
     def __init__(self, request: Request, literals: Literals | None = None):
         self.request = request
         self._seen: dict[str, Texts] = {}
-        self._literals, self._present = literals, None
+        self._literals = literals
+        self._present: set[int] | None = None
 
     def may_have(self, literal: int) -> bool:
         """Whether the literal with this number stands anywhere in the request; one scan answers for all of them."""
