@@ -9,8 +9,7 @@ is read in the form it has, and named in `oddities`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +24,19 @@ _DISPOSITION = re.compile(
 )
 _XML_VALUE = re.compile(r'=\s{0,8}"([^"]{1,4000})"|=\s{0,8}\'([^\']{1,4000})\'|>([^<>]{1,4000})<')
 _ABSOLUTE = re.compile(r"https?://([^/?#]{1,300})", re.IGNORECASE)
+
+
+class lazy:
+    """An attribute worked out on first use and kept; `functools.cached_property` without its lock, since a request has one thread."""
+
+    def __init__(self, work: Callable[[Any], Any]):
+        self.work, self.name, self.__doc__ = work, work.__name__, work.__doc__
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        if owner is None:
+            return self
+        found = owner.__dict__[self.name] = self.work(owner)
+        return found
 
 
 class Field(NamedTuple):
@@ -92,7 +104,7 @@ class Request:
 
     # ---- the line
 
-    @cached_property
+    @lazy
     def target(self) -> tuple[str, str, str]:
         """(host in an absolute URL or "", raw path, raw query); a fragment, which no browser sends, stays with the query."""
         url, host = self.url, ""
@@ -112,33 +124,36 @@ class Request:
     def query_string(self) -> str:
         return self.target[2]
 
-    @cached_property
+    @lazy
     def path(self) -> str:
         """The path, percent decoding done once."""
         return unquote(self.target[1])
 
-    @cached_property
+    @lazy
     def host(self) -> str:
         return (self.headers.get("host") or self.target[0]).lower()
 
-    @cached_property
+    @lazy
     def query(self) -> list[tuple[str, str]]:
         return _pairs(self.target[2])
 
     # ---- headers
 
-    @cached_property
+    @lazy
     def headers(self) -> dict[str, str]:
         return _headers(self.raw_headers)
 
-    @cached_property
+    @lazy
     def response_headers(self) -> dict[str, str]:
         return _headers(self.raw_response_headers)
 
-    @cached_property
+    @lazy
     def repeated(self) -> tuple[str, ...]:
         """Names of headers that were sent more than once."""
-        return _repeated(self.raw_headers)
+        given = self.raw_headers
+        if isinstance(given, Mapping) and len(self.headers) == len(given) and list not in map(type, given.values()):
+            return ()
+        return _repeated(given)
 
     @property
     def user_agent(self) -> str:
@@ -149,7 +164,7 @@ class Request:
         """The media type without its parameters, lower case."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    @cached_property
+    @lazy
     def cookies(self) -> list[tuple[str, str]]:
         text = self.headers.get("cookie")
         if not text:
@@ -159,7 +174,7 @@ class Request:
 
     # ---- body
 
-    @cached_property
+    @lazy
     def body(self) -> bytes:
         """The body, unpacked when it was sent compressed, cut at a megabyte."""
         raw = self.raw_body
@@ -172,12 +187,12 @@ class Request:
             self.oddities.append(f"body cut at {INFLATED} bytes")
         return found
 
-    @cached_property
+    @lazy
     def text(self) -> str:
         """The body as text."""
         return text_of(self.body)
 
-    @cached_property
+    @lazy
     def body_kind(self) -> str:
         """What the body is, by what it says and what it looks like: json, form, multipart, xml, text or ""."""
         if not self.raw_body:
@@ -186,28 +201,31 @@ class Request:
         seen = _seen(self.text)
         if said and seen and said != seen and "json" in (said, seen):
             self.oddities.append(f"content type says {said}, the body is {seen}")
-        if "json" in (said, seen) and _json(self.text) is not _BROKEN:
+        if "json" in (said, seen) and self._document is not _BROKEN:
             return "json"
         if said == "json" and seen != "json":
             return seen or "text"
-        return said or seen or "text"
+        return said or seen or ("text" if self.content_type else "form")
 
-    @cached_property
+    @lazy
     def json(self) -> Any:
         """The JSON body as Python objects; None when it is none."""
         if self.body_kind != "json":
             return None
-        found = _json(self.text)
-        if found is _BROKEN:
+        if self._document is _BROKEN:
             self.oddities.append("JSON that cannot be read")
             return None
-        return found
+        return self._document
 
-    @cached_property
+    @lazy
+    def _document(self) -> Any:
+        return _json(self.text)
+
+    @lazy
     def form(self) -> list[tuple[str, str]]:
         return _pairs(self.text) if self.body_kind == "form" else []
 
-    @cached_property
+    @lazy
     def parts(self) -> list[Part]:
         """The parts of a multipart body."""
         if self.body_kind != "multipart":
@@ -286,6 +304,11 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 def _headers(given: Mapping[str, Any] | list | None) -> dict[str, str]:
     found: dict[str, str] = {}
+    if isinstance(given, dict):
+        found = {name.lower(): value for name, value in given.items() if type(value) is str}
+        if len(found) == len(given):
+            return found
+        found = {}
     for name, value in _header_items(given):
         low = name.lower()
         found[low] = f"{found[low]}, {value}" if low in found else value
@@ -344,7 +367,7 @@ def _named(found: list[Field], place: str, pairs: list[tuple[str, str]]) -> None
     for name, value in pairs:
         found.append(Field(place, name, value))
         if not name.isidentifier() and not _PLAIN_NAME.fullmatch(name):
-            found.append(Field(f"{place}_name", name, name))
+            found.append(Field(f"{place}_name", name, name) if value else Field(place, "", name))
 
 
 _PLAIN_NAME = re.compile(r"[\w.\-:]{1,100}(?:\[[\w.\-]{0,50}\]){0,5}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from shopward.traffic.attacks.sql import Found
+from shopward.traffic.attacks.words import words
 
 _TAG = re.compile(r"<[\s/\x00]{0,4}([a-zA-Z!?%][\w:!?%\x00-]{0,40})([^<>]*+)(>?)")
 _ATTRIBUTE = re.compile(
@@ -20,228 +21,13 @@ _SCRIPT_URL = re.compile(
 )
 _HANDLER = re.compile(r"on[a-z]{3,30}")
 
-RUNS = frozenset(
-    [
-        "script",
-        "iframe",
-        "object",
-        "embed",
-        "applet",
-        "frame",
-        "frameset",
-        "base",
-        "meta",
-        "svg",
-        "math",
-        "portal",
-        "isindex",
-        "xss",
-        "import",
-    ]
+RUNS = words("html_elements_that_run")
+LOADS = words("html_elements_that_load")
+_LOADING = re.compile(
+    r"autofocus|formaction|javascript|\bsrc\s{0,4}=\s{0,4}[\"']?(?://|x\b|1\b|data)|background|onerror", re.IGNORECASE
 )
-LOADS = frozenset(
-    [
-        "form",
-        "input",
-        "button",
-        "textarea",
-        "select",
-        "video",
-        "audio",
-        "source",
-        "img",
-        "image",
-        "link",
-        "style",
-        "body",
-        "html",
-        "marquee",
-        "details",
-        "dialog",
-        "bgsound",
-        "layer",
-        "ilayer",
-        "template",
-        "animate",
-        "animatetransform",
-        "set",
-        "use",
-        "foreignobject",
-        "keygen",
-        "noscript",
-        "xml",
-        "a",
-        "area",
-        "table",
-        "td",
-        "th",
-        "div",
-        "span",
-        "title",
-        "plaintext",
-        "xmp",
-        "listing",
-        "noembed",
-        "noframes",
-    ]
-)
-URLS = frozenset(
-    [
-        "href",
-        "src",
-        "action",
-        "formaction",
-        "data",
-        "xlink:href",
-        "poster",
-        "background",
-        "dynsrc",
-        "lowsrc",
-        "code",
-        "codebase",
-        "srcdoc",
-        "content",
-        "values",
-        "to",
-        "from",
-        "by",
-        "manifest",
-        "ping",
-        "classid",
-        "style",
-    ]
-)
-HANDLERS = frozenset(
-    [
-        "onabort",
-        "onactivate",
-        "onafterprint",
-        "onafterscriptexecute",
-        "onanimationcancel",
-        "onanimationend",
-        "onanimationiteration",
-        "onanimationstart",
-        "onauxclick",
-        "onbeforecopy",
-        "onbeforecut",
-        "onbeforeinput",
-        "onbeforeprint",
-        "onbeforescriptexecute",
-        "onbeforetoggle",
-        "onbeforeunload",
-        "onbegin",
-        "onblur",
-        "onbounce",
-        "oncancel",
-        "oncanplay",
-        "oncanplaythrough",
-        "onchange",
-        "onclick",
-        "onclose",
-        "oncontextmenu",
-        "oncopy",
-        "oncuechange",
-        "oncut",
-        "ondblclick",
-        "ondrag",
-        "ondragend",
-        "ondragenter",
-        "ondragleave",
-        "ondragover",
-        "ondragstart",
-        "ondrop",
-        "ondurationchange",
-        "onend",
-        "onended",
-        "onerror",
-        "onfinish",
-        "onfocus",
-        "onfocusin",
-        "onfocusout",
-        "onformdata",
-        "onfullscreenchange",
-        "ongotpointercapture",
-        "onhashchange",
-        "oninput",
-        "oninvalid",
-        "onkeydown",
-        "onkeypress",
-        "onkeyup",
-        "onload",
-        "onloadeddata",
-        "onloadedmetadata",
-        "onloadend",
-        "onloadstart",
-        "onlostpointercapture",
-        "onmessage",
-        "onmousedown",
-        "onmouseenter",
-        "onmouseleave",
-        "onmousemove",
-        "onmouseout",
-        "onmouseover",
-        "onmouseup",
-        "onmousewheel",
-        "onmozfullscreenchange",
-        "onpagehide",
-        "onpageshow",
-        "onpaste",
-        "onpause",
-        "onplay",
-        "onplaying",
-        "onpointercancel",
-        "onpointerdown",
-        "onpointerenter",
-        "onpointerleave",
-        "onpointermove",
-        "onpointerout",
-        "onpointerover",
-        "onpointerrawupdate",
-        "onpointerup",
-        "onpopstate",
-        "onprogress",
-        "onpropertychange",
-        "onratechange",
-        "onreadystatechange",
-        "onrepeat",
-        "onreset",
-        "onresize",
-        "onscroll",
-        "onscrollend",
-        "onsearch",
-        "onsecuritypolicyviolation",
-        "onseeked",
-        "onseeking",
-        "onselect",
-        "onselectionchange",
-        "onselectstart",
-        "onshow",
-        "onstalled",
-        "onstart",
-        "onstorage",
-        "onsubmit",
-        "onsuspend",
-        "ontimeupdate",
-        "ontoggle",
-        "ontouchcancel",
-        "ontouchend",
-        "ontouchmove",
-        "ontouchstart",
-        "ontransitioncancel",
-        "ontransitionend",
-        "ontransitionrun",
-        "ontransitionstart",
-        "onunhandledrejection",
-        "onunload",
-        "onvolumechange",
-        "onwaiting",
-        "onwebkitanimationend",
-        "onwebkitanimationstart",
-        "onwebkittransitionend",
-        "onwheel",
-        "onzoom",
-    ]
-)
+URLS = words("html_attributes_with_addresses")
+HANDLERS = words("html_event_handlers")
 
 _SINK = (
     r"(?:alert|confirm|prompt|eval|settimeout|setinterval|function|execscript|atob|fetch|import|print|write(?:ln)?|expression|"
@@ -341,10 +127,12 @@ def _tag(match: re.Match[str], text: str) -> Found | None:
         return verdict
     if name in ("!entity", "!doctype", "!attlist", "!element"):
         return Found("document type", 0.4, where) if name == "!doctype" else Found("entity declaration", 0.75, where)
-    if name in ("?xml-stylesheet", "?php", "?", "%", "?="):
+    if name in ("?xml-stylesheet", "?php", "?", "?="):
         return Found("processing instruction", 0.6, where)
     if name == "style" and not slashed:
         return Found("style element", 0.6, where)
+    if name in LOADS and _LOADING.search(inside):
+        return Found("loading element", 0.6, where)
     if (
         name in ("link", "form", "marquee", "bgsound", "layer", "ilayer", "keygen", "isindex", "dialog", "details")
         and inside.strip()
@@ -400,7 +188,7 @@ def _address(text: str) -> Found | None:
     if found:
         rest = found.group(2)
         scripted = _CALL.search(rest) or _OBJECT.search(rest) or re.search(r"[(`=\[/;%]", rest)
-        return Found("script address", 0.9 if scripted else 0.5, _cut(text, 0))
+        return Found("script address", 0.9 if scripted else 0.4, _cut(text, 0))
     found = re.search(
         r"data:(?:text/html|text/xml|application/xhtml\+xml|image/svg\+xml|text/javascript|application/javascript)[;,]",
         head,
@@ -441,8 +229,11 @@ def _script(text: str) -> Found | None:
         re.IGNORECASE,
     ):
         alone = len(text) - len(call.group()) < 40
-        return Found("script call", 0.6 if alone and "(" in text else 0.4, _cut(text, call.start()))
+        return Found("script call", 0.6 if alone and _POPUP.match(call.group()) else 0.45, _cut(text, call.start()))
     return None
+
+
+_POPUP = re.compile(r"(?:alert|confirm|prompt|eval)\b", re.IGNORECASE)
 
 
 def _styles(text: str) -> Found | None:

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -56,20 +57,19 @@ class Hyperscan:
         self._found.append(number)
 
 
-def _database(rules: Sequence[Rule], hyperscan: object) -> object:
-    hs: object = hyperscan
+def _database(rules: Sequence[Rule], hs: Any) -> Any:
     patterns = [_widened(rule.pattern).encode() for rule in rules]
-    key = hashlib.sha256(b"\0".join([str(hs.__version__).encode(), *patterns])).hexdigest()[:24]  # type: ignore[attr-defined]
+    key = hashlib.sha256(b"\0".join([str(hs.__version__).encode(), *patterns])).hexdigest()[:24]
     kept = cache_folder() / f"patterns-{key}.hsdb"
     try:
-        return hs.loadb(kept.read_bytes())  # type: ignore[attr-defined]
-    except (OSError, hs.error):  # type: ignore[attr-defined]
+        return hs.loadb(kept.read_bytes(), hs.HS_MODE_BLOCK)
+    except (OSError, hs.error):
         pass
-    flags = hs.HS_FLAG_SINGLEMATCH | hs.HS_FLAG_CASELESS | hs.HS_FLAG_DOTALL | hs.HS_FLAG_MULTILINE  # type: ignore[attr-defined]
-    db = hs.Database()  # type: ignore[attr-defined]
+    flags = hs.HS_FLAG_SINGLEMATCH | hs.HS_FLAG_CASELESS | hs.HS_FLAG_DOTALL | hs.HS_FLAG_MULTILINE
+    db = hs.Database()
     n = len(patterns)
     db.compile(expressions=patterns, ids=list(range(n)), elements=n, flags=[flags] * n)
-    _keep(kept, hs.dumpb(db))  # type: ignore[attr-defined]
+    _keep(kept, hs.dumpb(db))
     return db
 
 
@@ -113,7 +113,7 @@ class Literals:
 
     name = "literals"
 
-    def __init__(self, rules: Sequence[Rule]):
+    def __init__(self, rules: Sequence[Any]):
         self._n = len(rules)
         self._classes, self._next, self._first, self._rules = _automaton(rules)
 
@@ -124,7 +124,7 @@ class Literals:
         return np.flatnonzero(fired).tolist()
 
 
-def _automaton(rules: Sequence[Rule]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _automaton(rules: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     owners: dict[bytes, list[int]] = {}
     for number, rule in enumerate(rules):
         for literal in rule.literals:

@@ -19,6 +19,7 @@ from shopward.traffic.attacks import markup, shell, sql, template
 from shopward.traffic.attacks.match import engine_for
 from shopward.traffic.attacks.protocol import breaks
 from shopward.traffic.attacks.rules import AttackClass, Rule, make, shipped
+from shopward.traffic.attacks.words import words
 from shopward.traffic.attacks.worked import Outcome, outcome_of
 from shopward.traffic.decode import clean, views
 from shopward.traffic.requests import Field, Request
@@ -31,49 +32,16 @@ KIND = {
     "query": "value", "form": "value", "json": "value", "xml": "value", "part": "body", "body": "body", "path": "path", "cookie": "cookie",
     "filename": "file", "query_name": "name", "form_name": "name", "json_name": "name", "cookie_name": "name", "header": "header",
 }  # fmt: skip
+# Headers that name a file being sent are file names; those that every client fills with free text are agents.
+HEADER_KIND = {
+    "user-agent": "agent", "referer": "agent", "x-filename": "file", "x_filename": "file", "x.filename": "file", "x-file-name": "file",
+    "slug": "file", "content-disposition": "file", "x-file": "file", "filename": "file",
+}  # fmt: skip
 # Headers in which a browser writes only what the protocol says; grammars of languages are not tried there.
-PLAIN_HEADERS = frozenset(
-    [
-        "accept",
-        "accept-encoding",
-        "accept-language",
-        "accept-charset",
-        "connection",
-        "content-length",
-        "host",
-        "date",
-        "authorization",
-        "if-none-match",
-        "age",
-        "te",
-        "if-modified-since",
-        "cache-control",
-        "pragma",
-        "upgrade",
-        "upgrade-insecure-requests",
-        "dnt",
-        "etag",
-        "keep-alive",
-        "transfer-encoding",
-        "expect",
-        "range",
-        "content-encoding",
-        "sec-fetch-site",
-        "sec-fetch-mode",
-        "sec-fetch-dest",
-        "sec-fetch-user",
-        "sec-ch-ua",
-        "sec-ch-ua-mobile",
-        "sec-ch-ua-platform",
-        "priority",
-        "x-request-id",
-        "traceparent",
-        "via",
-        "forwarded",
-        "content-disposition",
-    ]
+PLAIN_HEADERS = words("plain_headers")
+_WRAPPED = re.compile(
+    r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|^[A-Za-z0-9_-][A-Za-z0-9+/_-]{11,}={0,2}$|base64,|^Basic |[^\x00-\x7f]"
 )
-_WRAPPED = re.compile(r"%[0-9a-fA-Fu]|&[#a-zA-Z]|\\[uUxX0-3]|[A-Za-z0-9+/_-]{12}|[^\x00-\x7f]")
 
 
 class Grammar(NamedTuple):
@@ -140,13 +108,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Text(NamedTuple):
-    """A field's value under one decoding, with its lower-case bytes."""
+    """A field's value under one decoding."""
 
     field: Field
     kind: str
     how: str
     text: str
-    low: bytes
+
+    @property
+    def low(self) -> bytes:
+        return self.text.lower().encode("utf-8", "surrogatepass")
 
 
 class Scanner:
@@ -182,10 +153,11 @@ class Scanner:
 
     def scan(self, request: Request) -> Verdict:
         """The verdict on one request. Never raises, whatever the request is; takes time in proportion to its length."""
-        fields = [f for f in request.fields() if f.place != "header" or (f.name, f.value) not in self._calm]
+        calm = self._calm
+        fields = [f for f in request.fields() if f[0] != "header" or (f[1], f[2]) not in calm]
         texts = _texts(fields)
         hits: list[Hit] = []
-        fired = self.engine.scan(b"\n".join([t.low for t in texts])) if texts else []
+        fired = self.engine.scan("\n".join([t[3] for t in texts]).lower().encode("utf-8", "surrogatepass"))
         for number in sorted(fired):
             grammar = self._gates.get(number)
             if grammar is None:
@@ -215,7 +187,11 @@ class Scanner:
     def _try_grammar(self, grammar: Grammar, gate: Rule, texts: list[Text], hits: list[Hit]) -> None:
         best: Hit | None = None
         for text in texts:
-            if (text.kind == "header" and text.field.name in PLAIN_HEADERS) or not gate.regex.search(text.low):
+            if (
+                text.text.isalnum()
+                or (text.kind == "header" and text.field.name in PLAIN_HEADERS)
+                or not gate.regex.search(text.low)
+            ):
                 continue
             found = grammar.find(text.text)
             if found is None and text.kind == "path" and "/" in text.text[1:]:
@@ -265,24 +241,20 @@ def _texts(fields: list[Field]) -> list[Text]:
     found: list[Text] = []
     for field in fields:
         kind = KIND[field.place]
-        if kind == "header" and field.name in ("user-agent", "referer"):
-            kind = "agent"
+        if kind == "header":
+            kind = HEADER_KIND.get(field.name, kind)
         value = field.value
         if not value:
             continue
-        found.append(Text(field, kind, "", value, _low(value)))
-        if _WRAPPED.search(value):
-            found += [Text(field, kind, v.how, v.text, _low(v.text)) for v in views(value)[1:]]
+        found.append(Text(field, kind, "", value))
+        if (len(value) > 11 or not value.isalnum()) and _WRAPPED.search(value):
+            found += [Text(field, kind, v.how, v.text) for v in views(value)[1:]]
     return found
 
 
-def _low(text: str) -> bytes:
-    return text.lower().encode("utf-8", "surrogatepass")
-
-
 def _bytes_at(text: Text, span: tuple[int, int]) -> str:
-    raw = text.text.encode("utf-8", "surrogatepass")
-    raw = raw if len(raw) == len(text.low) else text.low
+    raw, low = text.text.encode("utf-8", "surrogatepass"), text.low
+    raw = raw if len(raw) == len(low) else low
     return raw[slice(*span)].decode("utf-8", "replace")
 
 

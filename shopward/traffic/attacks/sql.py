@@ -5,7 +5,7 @@ letter each, and SHAPES are patterns over these letters: `s&1=1` is a closed str
 prose are letters too, but they stand beside each other as no SQL does.
 
 letters: 1 number, s string, S string without end, v variable, t true/false/null, w word, f function name before "(", Z function that
-waits, reads files or reports errors, & and/or/xor, N not, = comparison, + arithmetic, | concatenation, * star, ( ) , ; . themselves,
+waits, reads files or reports errors, & and/or/xor, N not, = comparison (g for < and >), + arithmetic, | concatenation, * star, ( ) , ; . themselves,
 U union, E select, F from, W where, H having, O order/group by, L limit, C case/when, D statement of two words (drop table, insert
 into), X statement that executes, i into, a all/distinct, d the delay of waitfor, c comment to the end, k the same with words in it,
 ? anything else
@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import NamedTuple
+
+from shopward.traffic.attacks.words import words
 
 _TOKEN = re.compile(
     r"""(?P<space>[\s\x00\xa0]++|/\*(?!!)[^*]*+(?:\*(?!/)[^*]*+)*+\*/|/\*!\d{0,6}|\*/)
@@ -44,194 +46,8 @@ for _letter, _names in {
     for _name in _names.split():
         _WORDS[_name] = _letter
 
-FUNCTIONS = frozenset(
-    [
-        "abs",
-        "ascii",
-        "avg",
-        "bin",
-        "cast",
-        "ceil",
-        "char",
-        "char_length",
-        "chr",
-        "coalesce",
-        "concat",
-        "concat_ws",
-        "conv",
-        "convert",
-        "count",
-        "current_user",
-        "current_database",
-        "database",
-        "date_format",
-        "date_sub",
-        "db_name",
-        "decode",
-        "dump",
-        "elt",
-        "exp",
-        "exists",
-        "extract",
-        "field",
-        "floor",
-        "format",
-        "greatest",
-        "group_concat",
-        "hex",
-        "host_name",
-        "if",
-        "ifnull",
-        "iif",
-        "insert",
-        "instr",
-        "isnull",
-        "json_extract",
-        "json_value",
-        "lcase",
-        "least",
-        "left",
-        "len",
-        "length",
-        "locate",
-        "lower",
-        "lpad",
-        "ltrim",
-        "make_set",
-        "mid",
-        "nullif",
-        "now",
-        "nvl",
-        "object_id",
-        "ord",
-        "order_by",
-        "position",
-        "power",
-        "quote",
-        "quotename",
-        "rand",
-        "random",
-        "repeat",
-        "replace",
-        "replicate",
-        "reverse",
-        "right",
-        "round",
-        "row",
-        "row_count",
-        "rpad",
-        "rtrim",
-        "schema",
-        "session_user",
-        "space",
-        "sqlite_version",
-        "strcmp",
-        "stuff",
-        "substr",
-        "substring",
-        "substring_index",
-        "suser_name",
-        "sum",
-        "system_user",
-        "to_char",
-        "to_number",
-        "translate",
-        "trim",
-        "truncate",
-        "ucase",
-        "unhex",
-        "unicode",
-        "upper",
-        "user",
-        "user_name",
-        "uuid",
-        "version",
-        "xmlagg",
-        "xmltype",
-        "array_agg",
-        "string_agg",
-        "listagg",
-        "randomblob",
-        "zeroblob",
-        "typeof",
-        "likely",
-        "unlikely",
-        "printf",
-    ]
-)
-DANGEROUS = frozenset(
-    [
-        "sleep",
-        "benchmark",
-        "pg_sleep",
-        "extractvalue",
-        "updatexml",
-        "load_file",
-        "load_extension",
-        "name_const",
-        "pg_read_file",
-        "pg_ls_dir",
-        "lo_import",
-        "lo_export",
-        "query_to_xml",
-        "database_to_xml",
-        "dbms_pipe.receive_message",
-        "dbms_lock.sleep",
-        "dbms_xmlgen.getxml",
-        "dbms_utility.sqlid_to_sqlhash",
-        "utl_inaddr.get_host_address",
-        "utl_inaddr.get_host_name",
-        "utl_http.request",
-        "ctxsys.drithsx.sn",
-        "dbms_ldap.init",
-        "httpuritype",
-        "xp_cmdshell",
-        "xp_dirtree",
-        "xp_fileexist",
-        "xp_regread",
-        "xp_regwrite",
-        "sp_executesql",
-        "sp_oacreate",
-        "sp_makewebtask",
-        "sp_password",
-        "openrowset",
-        "opendatasource",
-        "openquery",
-        "fn_xe_file_target_read_file",
-        "geometrycollection",
-        "linestring",
-        "polygon",
-        "multipoint",
-        "multipolygon",
-        "multilinestring",
-        "gtid_subset",
-        "gtid_subtract",
-        "st_latfromgeohash",
-        "st_longfromgeohash",
-        "st_pointfromgeohash",
-        "json_keys",
-        "exp",
-        "sys_eval",
-        "sys_exec",
-        "raise_application_error",
-        "regexp_substring",
-        "crypt_key",
-        "cdbname",
-        "randomblob",
-        "generate_series",
-        "rdb$get_context",
-        "like_regex",
-        "master_pos_wait",
-        "get_lock",
-        "release_lock",
-        "dbms_random.value",
-        "dbms_java.runjava",
-        "pg_read_binary_file",
-        "pg_stat_file",
-        "delay",
-        "analyse",
-    ]
-)
+FUNCTIONS = words("sql_functions")
+DANGEROUS = words("sql_dangerous_functions")
 PAIRS = {
     "drop": "table database view index user schema procedure function trigger column role login if", "insert": "into ignore overwrite",
     "delete": "from", "create": "table database view index user schema procedure function trigger role login or temporary alias",
@@ -251,6 +67,7 @@ class Shape(NamedTuple):
     pattern: re.Pattern[str]
     score: float
     example: str
+    strict: bool = False  # < and > do not count as comparisons: prose compares too
 
 
 _ITEM = r"(?:[N+|]{0,3}\({0,8}[N+|]{0,3}(?:[fwZ](?:\.w){0,3}\(|[1sSvtw*E]))"
@@ -263,7 +80,7 @@ QUOTED = tuple(
         ("tautology", rf"^s\){{0,9}}[&|+]{{1,2}}{_ITEM}.{{0,24}}?=", 0.97, "' or 'a'='a"),
         ("closed and commented out", r"^s\){0,9};?c$", 0.8, "admin'--"),
         ("logic, then comment", rf"^s\){{0,9}}[&|]{{1,2}}{_ITEM}.{{0,60}}?c", 0.9, "' or 1#"),
-        ("logic between strings", r"^s\){0,9}[&|]{1,2}N?\(?[sS](?:$|[c)&|=])", 0.7, "' or '"),
+        ("logic between strings", r"^s\){0,9}[&|]{1,2}N?\(?[sS](?:$|[c)|=])", 0.7, "' or '"),
         ("logic, then truth", r"^s\){0,9}[&|]{1,2}N?\(?t(?:$|[c)&;])", 0.8, "' or true--"),
         ("logic, then a call", r"^s\){0,9}[&|+]{1,3}N?\({0,9}[fwZ](?:\.w){0,3}\(", 0.85, "' and sleep(5)"),
         ("subquery", r"^s\){0,9}[&|+=,*]{1,2}.{0,12}?\(a?E", 0.95, "'||(select 1)||'"),
@@ -273,6 +90,10 @@ QUOTED = tuple(
         ("another statement", r"^s\){0,9};[?]{0,2}(?:D|X|E[1*(sv]|E.{1,24}?F|w[=+]|U)", 0.95, "'; drop table x--"),
         ("union", r"^s\){0,9}[;]?U[a(]{0,9}E", 0.98, "' union select 1"),
         ("union, broken off", r"^s\){0,9}U(?:$|a|\()", 0.7, "' union all"),
+        ("comparison with a call", r"^s\){0,9}N?=\(?[fZ]\(", 0.85, "' rlike sleep(5)"),
+        ("boolean mode", r"^s\){0,9}=ww\){1,3}", 0.85, "' in boolean mode) and 1=1"),
+        ("arithmetic of nothing", r"^s[+*=]S$", 0.55, "'-'"),
+        ("a call in place", r"^s\){0,9}&N?\(?[=fw]\(", 0.75, "' or isnull(1/0)"),
         ("ordering", r"^s\){0,9}O\(?[1w(]", 0.85, "' order by 3--"),
         ("having", r"^s\){0,9}H", 0.8, "' having 1=1--"),
         ("limit", r"^s\){0,9}L[1s](?:$|[,cLU])", 0.7, "' limit 1--"),
@@ -283,11 +104,12 @@ QUOTED = tuple(
     )
 )
 BARE = tuple(
-    Shape(name, re.compile(pattern), score, example)
+    Shape(name, re.compile(pattern), score, example, name == "tautology")
     for name, pattern, score, example in (
+        ("ordering of numbers", rf"^[+]?[1wst][)]{{0,9}}[&|]{{1,2}}{_LIT}=", 0.75, "1 and 5>4"),
         (
             "tautology",
-            rf"(?:^|[1wsvt)+])[)]{{0,9}}[&|]{{1,2}}{_LIT}[+1*]{{0,6}}\){{0,3}}N?={{1,2}}N?{_LIT}",
+            rf"(?:^|[1wsvt)+])[)]{{0,9}}[&|]{{1,2}}{_LIT}[+1*]{{0,6}}\){{0,3}}N?={{1,2}}N?{_LIT}(?:$|[^,w1ksF])",
             0.9,
             "1 or 1=1",
         ),
@@ -312,8 +134,10 @@ BARE = tuple(
         ("compared with a subquery", r"[&|]N?\(?[1sw]=\(*E", 0.9, "1 and 1=(select 1)"),
         ("union", r"U[a(]{0,9}E(?:[1s*v(tC+a]|[wfZ][.,(;c)]|w=|wF|F|$)", 0.97, "1 union all select 1,2"),
         ("union of values", r"U[a]?\(?w?\({0,3}[st1](?:,[st1]){1,2}", 0.8, "union values(1,2,3)"),
+        ("conditional statement", r"^f\([^)]{1,12}=[^)]{1,12}\)(?:E|X|D)", 0.85, "if(1=1) select 1"),
+        ("block", r";w{1,2}(?:\.Z|Z)\(|^X;?c|;X(?:;|c|$)", 0.8, "; shutdown--"),
         ("another statement", r";(?:D|X[vwsfZd]|E[1*(sv]|E[fwZ]\(|E.{1,40}?F|UE|Zs?\()", 0.85, "1; drop table users"),
-        ("a query", r"E(?:[^;FE]{0,2}[1*(,sv+|.][^;FE]{0,40}|a[^;FE]{0,8})F\(?[wEs]", 0.8, "select a, b from t"),
+        ("a query", r"E(?:[^;FE]{0,2}[1*(,sv+|.][^;FE]{0,40}|a[^;FE]{0,8})F\(?[wE]", 0.8, "select a, b from t"),
         (
             "a query with a condition",
             r"E[^;FE]{1,24}F[w.,]{1,8}(?:W.{0,16}?=|O|Lc?1|c)",
@@ -331,7 +155,7 @@ BARE = tuple(
         ("wait", r"X[d]s|X[d]S", 0.95, "waitfor delay '0:0:5'"),
         ("execution", r"X(?:v[+=w]|Z|w\.\.?[wZ]|\(\(?[fw]?\(?s)", 0.85, "exec xp_cmdshell 'dir'"),
         ("declaration", r"X?v[wf]\(?1?\)?;?(?:w?v=|X)|Xv[wf]", 0.85, "declare @a varchar(9)"),
-        ("a changing statement", r"^\(?D[wi.]{0,4}(?:\(|W.{0,12}?=|[sS]|c|;|=)", 0.6, "drop table users;"),
+        ("a changing statement", r"^\(?D[wi.]{0,4}(?:\(|W.{0,12}?=|[sS]|c|;)", 0.6, "drop table users;"),
         ("an insert", r"D[w.]{1,6}(?:\([^)]{0,40}\))?(?:w\(|E|w[1s])", 0.8, "insert into t values (1)"),
         ("an update", r"w[w.]{1,4}w=[1sSfw].{0,12}?W[w.]{1,4}=", 0.7, "update t set a=1 where b=2"),
         ("ordering", r"^[+]?[1ws][)]{0,9}O\(?1(?:,1){0,64}(?:c|$)", 0.75, "1 order by 9--"),
@@ -339,7 +163,6 @@ BARE = tuple(
         ("having", r"(?:^|[1ws)c])H\(?[1sf]\(?.{0,6}?=", 0.8, "1 having 1=1"),
         ("case", r"[E(&=+,O|]\(?C{1}.{0,6}?C.{1,60}?C", 0.8, "(case when 1=1 then 1 else 2 end)"),
         ("case alone", r"^C[^C]{0,8}C[(]?[1sf].{0,6}?=.{0,12}?C", 0.75, "case when 1=1 then"),
-        ("into a file", r"i[w](?:s|S)", 0.7, "into outfile '/tmp/a'"),
         ("procedure", r"(?:^|[1ws)])X[Z]\(", 0.9, "1 procedure analyse(1)"),
         ("closing and commenting", r"^[+]?[1w]\){1,9}(?:;?c|U|O|H)", 0.7, "1)--"),
         ("number, then comment", r"^[+]?1;?c$", 0.35, "1--"),
@@ -389,7 +212,7 @@ def _letter_of(kind: str, token: str, before: str, text: str, end: int, found: l
     if kind == "w":
         word = token.lower()
         return _word(word, before, text, end, found)
-    letter = _KINDS.get(kind)
+    letter = "g" if token in ("<", ">") else _KINDS.get(kind)
     if letter is None:
         letter = token if kind == "p" else "?"
     return "", letter
@@ -412,7 +235,7 @@ def _word(word: str, before: str, text: str, end: int, found: list[str]) -> tupl
             )
         else:
             letter = "f" if call and word in FUNCTIONS else "w"
-    return (word if word in _PAIRS and not (letter == "f") else ""), letter
+    return (word if word in _PAIRS and letter != "f" else ""), letter
 
 
 def _dotted(word: str, text: str, end: int) -> bool:
@@ -446,7 +269,7 @@ def _after_quote(text: str, quote: str) -> str:
 
 def _deeper(seen: str, starts: list[int], inside: str, text: str, best: Found | None) -> Found | None:
     """Behind the closed string the rest is read like a bare value: unions, subqueries, statements."""
-    if len(seen) > 2 and seen[0] == "s" and seen[1] not in "wsS1?v=.":
+    if len(seen) > 2 and seen[0] == "s" and seen[1] not in "wsS1?v=.E":
         return _strongest(BARE, seen, starts, text, len(inside) - len(text), best)
     return best
 
@@ -456,10 +279,11 @@ def _strongest(
 ) -> Found | None:
     if len(seen) < 2:
         return best
+    loose = seen.replace("g", "=")
     for shape in shapes:
         if best is not None and shape.score <= best.score:
             continue
-        found = shape.pattern.search(seen)
+        found = shape.pattern.search(seen if shape.strict else loose)
         if found:
             begin = max(0, starts[found.start()] - shift)
             last = found.end()

@@ -10,10 +10,19 @@ import re
 
 from shopward.traffic.attacks.sql import Found
 
-_SPAN = re.compile(
-    r"(\{\{|\{%|\$\{|#\{|\*\{|~\{|@\{|%\{|<%=?|\[\[|\[\(|\$!?\{|@\(|\{php\}|\{#|<#)([^\n]{0,200}?)(\}\}|%\}|\}|%>|\]\]|\)\]|\)|$)",
-    re.DOTALL,
-)
+_OPENING = re.compile(r"\{\{|\{%|\$\{|#\{|\*\{|~\{|@\{|%\{|<%=?|\[\[|\[\(|\$!\{|@\(|\{php\}|\{#|<#")
+_CLOSING = {
+    "{{": "}}",
+    "{%": "%}",
+    "<%": "%>",
+    "<%=": "%>",
+    "[[": "]]",
+    "[(": ")]",
+    "@(": ")",
+    "{php}": "{/php}",
+    "<#": ">",
+}
+SPAN = 200  # characters between delimiters that are read
 _MATHS = re.compile(r"^[\s'\"(=-]{0,6}\d{1,9}['\")]{0,3}\s{0,3}[*+/%-]{1,2}\s{0,3}['\"(]{0,3}\d{1,9}['\")\s;]{0,6}$")
 _REFLECTION = re.compile(
     r"__\w{2,30}__|\.(?:getclass|forname|getruntime|constructor|mro|subclasses|getmethod|newinstance|invoke|getdeclared\w{0,20}|exec|classloader)\b"
@@ -31,7 +40,7 @@ _STATEMENT = re.compile(
     r"^\s{0,4}-?\s{0,4}(?:if|for|set|import|include|extends|block|macro|from|with|debug|raw|php|assign|load|autoescape|filter)\b"
 )
 _DIRECTIVE = re.compile(
-    r"#(?:set|foreach|evaluate|include|parse|macro|if|define)\s{0,4}\(|<#assign|<@\w|\{php\}|\{system\(|@\{?\s{0,3}(?:import|page|namespace|system)\b|<c:set|<j:|th:\w{1,20}=|\$smarty\.",
+    r"#(?:set|foreach|evaluate|include|parse|macro|if|define)\s{0,4}\(|<#assign|<@\w|\{php\}|\{system\(|@\{?\s{0,3}(?:import|page|namespace)\s{0,3}['u({]|<c:set|<j:|th:\w{1,20}=|\$smarty\.",
     re.IGNORECASE,
 )
 _LOOKUP = re.compile(
@@ -54,8 +63,8 @@ def find(text: str) -> Found | None:
     found = _LOOKUP.search(text)
     if found:
         return Found("lookup", 0.95, text[found.start() : found.start() + 200])
-    for match in _SPAN.finditer(text):
-        now = _inside(match, text)
+    for match in _OPENING.finditer(text):
+        now = _inside(match.group(), match.end(), text)
         if now is not None and (best is None or now.score > best.score):
             best = now
     if best is None or best.score < 0.7:
@@ -65,9 +74,13 @@ def find(text: str) -> Found | None:
     return best
 
 
-def _inside(match: re.Match[str], text: str) -> Found | None:
-    opening, inside = match.group(1), match.group(2)
-    where = text[match.start() : match.start() + 200]
+def _inside(opening: str, start: int, text: str) -> Found | None:
+    """What stands behind one opening delimiter, up to its closing one or the near end of the text."""
+    end = text.find(_CLOSING.get(opening, "}"), start, start + SPAN)
+    if end < 0 and len(text) - start > SPAN:
+        return None
+    closed, inside = end >= 0, text[start : end if end >= 0 else len(text)]
+    where = text[start - len(opening) : start + SPAN]
     if _MATHS.match(inside):
         return Found("template arithmetic", 0.85 if opening != "@(" else 0.6, where)
     if _REFLECTION.search(inside):
@@ -76,7 +89,7 @@ def _inside(match: re.Match[str], text: str) -> Found | None:
         return Found("template call", 0.75, where)
     if opening == "{%" and _STATEMENT.match(inside):
         return Found("template statement", 0.65, where)
-    if opening in ("<%", "<%=") and inside.strip():
+    if opening in ("<%", "<%=") and inside.strip() and closed:
         return Found("server script", 0.8, where)
     if opening in ("{{", "${", "#{", "%{") and _NAMES.match(inside):
         return Found("template object", 0.6, where)

@@ -1,0 +1,105 @@
+"""`shopward traffic`: what HTTP traffic shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shopward.cli.talk import emit, json_option, progress, say
+
+requests_argument = click.argument(
+    "requests", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True)
+)
+format_option = click.option(
+    "--format", "log_format", help="combined, json, har, or a log format of Apache or nginx (default: by looking)."
+)
+dead_option = click.option("--dead-letters", type=click.Path(path_type=Path), help="Where unusable lines go (NDJSON).")
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), help="A data folder whose lake takes the findings."
+)
+
+
+@click.group()
+def traffic() -> None:
+    """Look at HTTP traffic: access logs, HAR, NDJSON, CSV or Parquet of requests."""
+
+
+@traffic.command()
+@requests_argument
+@click.option("--out", type=click.Path(path_type=Path), help="Verdicts: .parquet, .csv or .ndjson.")
+@format_option
+@click.option(
+    "--sigma",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Sigma rules for web servers and proxies (a file or folder).",
+)
+@click.option("--profile", is_flag=True, help="Learn what each parameter usually is, and weigh what is unlike it.")
+@click.option(
+    "--campaigns",
+    "campaigns_out",
+    type=click.Path(path_type=Path),
+    help="Attacks grouped into campaigns with a proposed rule each (.json).",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["hyperscan", "literals"]),
+    help="The pattern engine (default: hyperscan when installed).",
+)
+@click.option(
+    "--skip", type=click.IntRange(min=0), default=0, help="Pass over this many requests, to go on where a run stopped."
+)
+@data_option
+@dead_option
+@json_option
+def attacks(
+    requests, out, log_format, sigma, profile, campaigns_out, engine, skip, data, dead_letters, as_json
+) -> None:
+    """Which of REQUESTS (files, folders, or `-`) are attacks, where, with which bytes, and whether they worked."""
+    from shopward.traffic.attacks.run import attacks_in_files
+
+    with progress("looking for attacks") as done:
+        summary = attacks_in_files(
+            requests, out=out, format=log_format, sigma=sigma, profile=profile, campaigns=campaigns_out is not None, data=data,
+            engine=engine, dead_letters=dead_letters, skip=skip, on_progress=done,
+        )  # fmt: skip
+    if campaigns_out is not None:
+        _write_json(campaigns_out, summary.campaigns)
+    if as_json:
+        emit(
+            {name: getattr(summary, name) for name in summary.__dataclass_fields__ if name != "campaigns"}
+            | {"campaigns": len(summary.campaigns)}
+        )
+        return
+    _tell(summary)
+    if out:
+        say(f"verdicts are in {out}")
+
+
+def _write_json(path: Path, rows: list) -> None:
+    import msgspec
+
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n")
+
+
+def _tell(summary) -> None:
+    rate = summary.requests / summary.seconds if summary.seconds else 0
+    say(f"{summary.requests:,} requests in {summary.seconds:.1f} s ({rate:,.0f} a second, {summary.engine})")
+    click.echo(f"{summary.attacks:,} attacks" + (": " if summary.classes else ""))
+    for name, n in summary.classes.most_common():
+        click.echo(f"  {n:>9,}  {name}")
+    for title, counts in (
+        ("outcome", summary.worked),
+        ("not HTTP as it should be", summary.protocol),
+        ("odd", summary.oddities),
+        ("Sigma", summary.sigma),
+    ):
+        for name, n in counts.most_common(8):
+            click.echo(f"  {n:>9,}  {title}: {name}")
+    for campaign in summary.campaigns[:5]:
+        click.echo(
+            f"  campaign {campaign['id']}: {campaign['requests']} requests from {campaign['senders']} senders, {', '.join(campaign['classes'])}"
+        )
+    if summary.dead_letters:
+        say(f"{summary.dead_letters:,} unusable records: {summary.reasons}")
