@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from shopward.cli.assets import assets
+from shopward.cli.leaks import leaks
 from shopward.cli.talk import emit, json_option, progress, say
 
 requests_argument = click.argument(
@@ -23,6 +25,10 @@ data_option = click.option(
 @click.group()
 def traffic() -> None:
     """Look at HTTP traffic: access logs, HAR, NDJSON, CSV or Parquet of requests."""
+
+
+traffic.add_command(assets)
+traffic.add_command(leaks)
 
 
 @traffic.command()

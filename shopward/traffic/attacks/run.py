@@ -78,7 +78,7 @@ def attacks_in_files(
         reading.dead.close()
     summary = run.summary
     if data is not None:
-        from shopward.store.lake import write_findings
+        from shopward.store.findings import write_findings
 
         write_findings(data, run.findings)
     if run.campaigns is not None:
