@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from shopward.cli.assets import assets
-from shopward.cli.leaks import leaks
+from shopward.cli.leaks import exposure, leaks
 from shopward.cli.talk import emit, json_option, progress, say
 
 requests_argument = click.argument(
@@ -29,6 +29,7 @@ def traffic() -> None:
 
 traffic.add_command(assets)
 traffic.add_command(leaks)
+traffic.add_command(exposure)
 
 
 @traffic.command()

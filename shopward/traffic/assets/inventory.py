@@ -11,7 +11,7 @@ from typing import Any
 
 from shopward.evidence import Evidence
 from shopward.traffic.assets.facts import Facts, keys_of
-from shopward.traffic.assets.judge import Verdict, evidence, family, judge, version
+from shopward.traffic.assets.judge import Verdict, evidence, judge, newest_versions
 from shopward.traffic.assets.templates import Template, Templates, Token
 from shopward.traffic.requests import Request
 
@@ -79,6 +79,7 @@ class Inventory:
         self.refused: dict[str, int] = {}  # host -> calls of what is not there
         self.keys: list[Key] = []  # by number, for the map
         self._number: dict[Key, int] = {}
+        self.start: int | None = None
         self.end: int | None = None
 
     def add(self, request: Request) -> int:
@@ -89,6 +90,7 @@ class Inventory:
                 host = "(other hosts)"
             self.templates.setdefault(host, Templates(self.given))
         if request.ts is not None:
+            self.start = request.ts if self.start is None else min(self.start, request.ts)
             self.end = request.ts if self.end is None else max(self.end, request.ts)
         there = request.status not in NOT_THERE
         known = self.templates[host]
@@ -123,9 +125,7 @@ class Inventory:
             if held is None:
                 held = merged[method, host, template.path] = (template, Facts())
             held[1].merge(facts)
-        newest: dict[str, int] = {}
-        for _, _, path in merged:
-            newest[family(path)] = max(newest.get(family(path), 0), version(path))
+        newest = newest_versions(path for _, _, path in merged)
         found = [self._asset(*place, *what, newest) for place, what in merged.items()]
         return sorted(found, key=lambda a: (-a.verdict.risk, -a.facts.calls, a.name))
 
@@ -133,7 +133,7 @@ class Inventory:
         self, method: str, host: str, path: str, template: Template, facts: Facts, newest: dict[str, int]
     ) -> Asset:
         documented = None if self.documented is None else is_documented(method, path, self.documented)
-        verdict = judge(host, path, facts, self.end, newest, documented)
+        verdict = judge(host, path, facts, (self.start, self.end), newest, documented)
         name = f"{method} {host}{path}"
         return Asset(
             name, method, host, template, facts, verdict, self.tags.get(name) or self.tags.get(path) or {}, documented

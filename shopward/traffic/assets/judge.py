@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from shopward.evidence import Evidence
@@ -10,6 +12,7 @@ from shopward.traffic.assets.facts import Facts
 
 DAY = 86_400_000
 NEW_DAYS, ASLEEP_DAYS = 7, 30
+LEFT_BEHIND = 3  # times as many interfaces in the newest version: the others were left behind
 # data levels: 1 public, 2 internal, 3 personal, 4 could be turned into money or into somebody
 _LEVELS = {
     "credit_card": 4, "cn_bank_card": 4, "iban": 4, "cn_id": 4, "us_ssn": 4, "passport": 4,
@@ -48,12 +51,17 @@ class Verdict:
 
 
 def judge(
-    host: str, template: str, facts: Facts, end: int | None, newest: dict[str, int], documented: bool | None
+    host: str,
+    template: str,
+    facts: Facts,
+    span: tuple[int | None, int | None],
+    newest: dict[str, int],
+    documented: bool | None,
 ) -> Verdict:
-    """`end` is the last moment of the traffic, `newest` the newest version of each family of templates, `documented` None without a document."""
+    """`span` is the first and the last moment of the traffic, `newest` the newest version of each family of templates, `documented` None without a document."""
     domain = domain_of(template)
     verdict = Verdict(domain, domain in MONEY, access_of(host, template, domain, facts), level_of(facts), "active")
-    verdict.lifecycle = lifecycle_of(template, facts, end, newest, documented)
+    verdict.lifecycle = lifecycle_of(template, facts, span, newest, documented)
     verdict.reasons = _reasons(template, facts, verdict)
     verdict.risk = min(100, sum(points for _, points, _ in verdict.reasons))
     return verdict
@@ -106,21 +114,59 @@ def family(template: str) -> str:
 
 def version(template: str) -> int:
     found = _VERSION.search(template)
-    return int(found[1]) if found else 0
+    return int(found[1]) if found else -1
 
 
-def lifecycle_of(template: str, facts: Facts, end: int | None, newest: dict[str, int], documented: bool | None) -> str:
-    """new, active, deprecated, zombie (replaced or asleep, yet answering) or shadow (answers, but is in no document)."""
+def newest_versions(paths: Iterable[str]) -> dict[str, int]:
+    """The newest version of each family of templates, and of each tree of interfaces that has left an older version behind.
+
+    >>> newest_versions(["/api/v0/users", "/api/v1/me", "/api/v1/orders", "/api/v1/cart"])["/api/v0/users".partition("/v0")[0] + "/v*"]
+    1
+    """
+    newest: dict[str, int] = {}
+    trees: dict[str, Counter] = {}
+    for path in paths:
+        newest[family(path)] = max(newest.get(family(path), -1), version(path))
+        if version(path) >= 0:
+            trees.setdefault(tree(path), Counter())[version(path)] += 1
+    for name, counts in trees.items():
+        top = max(counts)
+        if counts[top] >= LEFT_BEHIND * sum(n for v, n in counts.items() if v != top):
+            newest[name] = top
+    return newest
+
+
+def tree(template: str) -> str:
+    """What stands before a template's version.
+
+    >>> tree("/api/v1/orders")
+    '/api/v*'
+    """
+    found = _VERSION.search(template)
+    return template[: found.start()] + "/v*" if found else ""
+
+
+def lifecycle_of(
+    template: str,
+    facts: Facts,
+    span: tuple[int | None, int | None],
+    newest: dict[str, int],
+    documented: bool | None,
+) -> str:
+    """new (not there when the traffic began), active, deprecated, zombie (replaced or asleep, yet answering) or shadow (answers, but is in no document)."""
     if facts.deprecated:
         return "deprecated"
     if documented is False:
         return "shadow"
-    if version(template) and newest.get(family(template), 0) > version(template):
+    if version(template) >= 0 and max(newest.get(family(template), -1), newest.get(tree(template), -1)) > version(
+        template
+    ):
         return "zombie"
-    if end is not None and facts.last is not None and facts.first is not None:
+    start, end = span
+    if start is not None and end is not None and facts.last is not None and facts.first is not None:
         if end - facts.last > ASLEEP_DAYS * DAY:
             return "zombie"
-        if end - facts.first < NEW_DAYS * DAY:
+        if end - facts.first < NEW_DAYS * DAY and facts.first - start > DAY:
             return "new"
     return "active"
 

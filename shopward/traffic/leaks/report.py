@@ -73,3 +73,64 @@ def _table(held: list[dict[str, Any]]):
          "confidence": pa.float64(), "masked": pa.string(), "key": pa.string()}
     )  # fmt: skip
     return pa.Table.from_pylist(held, schema=schema)
+
+
+def exposure_in_files(
+    paths: Iterable[Path],
+    out: Path | None = None,
+    *,
+    data: Path | None = None,
+    log_format: str | None = None,
+    dead_letters: Path | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Who was shown too much in files of requests: rows entity, feature, what, value, usual, event_ids, techniques, confidence, ts.
+
+    Returns a summary with the evidence under `findings`, the surest first. Raises BadData when no request could be read.
+    """
+    from shopward.ingest import DeadLetters
+    from shopward.traffic.leaks.exposure import Exposure
+    from shopward.traffic.reading import Reading, read_requests
+
+    started, seen, dead = time.perf_counter(), Exposure(), DeadLetters(dead_letters)
+    reading = Reading(dead=dead)
+    try:
+        for request in read_requests(list(paths), format=log_format, reading=reading, on_progress=on_progress):
+            seen.add(request)
+    finally:
+        dead.close()
+    if not reading.requests:
+        raise BadData(f"no request in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
+    findings = sorted(seen.findings(), key=lambda e: (-e.confidence, e.entity, e.feature or ""))
+    if data is not None:
+        from shopward.store.findings import write_findings
+
+        write_findings(data, findings)
+    _write_findings(out, findings)
+    return {
+        "requests": reading.requests, "findings": findings, "dead_letters": dead.count, "forgotten": seen.forgotten,
+        "seconds": round(time.perf_counter() - started, 3),
+    }  # fmt: skip
+
+
+def _write_findings(out: Path | None, findings: list) -> None:
+    import pyarrow as pa
+
+    texts = pa.list_(pa.string())
+    kinds = {
+        "value": pa.float64(),
+        "usual": pa.float64(),
+        "event_ids": texts,
+        "techniques": texts,
+        "confidence": pa.float64(),
+    }
+    names = ("entity", "feature", "what", "value", "usual", "event_ids", "techniques", "confidence")
+    columns = {name: pa.array([getattr(e, name) for e in findings], kinds.get(name, pa.string())) for name in names}
+    columns["ts"] = pa.array([e.ts for e in findings], pa.timestamp("ms", "UTC"))
+    rows = Rows(out)
+    try:
+        rows.write(pa.table(columns))
+        rows.close(pa.table(columns))
+    except BaseException:
+        rows.abandon()
+        raise

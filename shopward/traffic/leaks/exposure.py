@@ -1,0 +1,233 @@
+"""Who was shown too much: ids walked one by one, other people's data, answers with whole crowds in them, exports, secrets in addresses.
+
+For every caller (account, else session, else address) and interface it is counted how many different ids were asked for and how many
+different people came back. What makes a finding is the comparison with the other callers of the same interface. Bounded memory:
+callers that were long quiet are let go.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from statistics import median
+
+from shopward.evidence import Evidence
+from shopward.traffic.assets.templates import Templates, Token
+from shopward.traffic.leaks.find import hits
+from shopward.traffic.requests import Request
+
+WALKS = 200_000  # callers x interfaces remembered
+IDS = 5_000  # different ids, and people, counted for one of them
+BODY = 262_144  # characters of an answer that are looked into
+PERSONAL = frozenset(
+    ("email", "cn_mobile", "phone", "cn_id", "us_ssn", "credit_card", "cn_bank_card", "iban", "passport")
+)
+WALKED, MORE_THAN_USUAL, IN_ORDER = (
+    30,
+    10,
+    0.6,
+)  # ids: at least so many, so many times the median, or such a share in order
+CROWD, STRANGERS = 50, 20  # people in one answer; people seen by one caller of an interface for one
+EXPORT, EXPORT_TIMES = 20_000_000, 50  # bytes, and times the median caller's
+
+
+@dataclass(slots=True)
+class Walk:
+    """What one caller did with one interface."""
+
+    calls: int = 0
+    ids: set[str] = field(default_factory=set)
+    last: int | None = None
+    steps: int = 0  # an id followed by one at most three away
+    moves: int = 0
+    refused: int = 0
+    bytes: int = 0
+    people: set[int] = field(default_factory=set)  # hashes
+    first_ts: int = 0
+    last_ts: int = 0
+    events: list[str] = field(default_factory=list)
+
+    def step(self, value: str) -> None:
+        """Take the id that was asked for."""
+        if len(self.ids) < IDS:
+            self.ids.add(value)
+        if value.isdigit() and len(value) <= 18:
+            now = int(value)
+            if self.last is not None and now != self.last:
+                self.moves += 1
+                self.steps += abs(now - self.last) <= 3
+            self.last = now
+
+
+class Exposure:
+    """Takes requests with `add`, then gives `findings()`.
+
+    >>> seen = Exposure()
+    >>> for i in range(60):
+    ...     body = '{"mobile": "138001380%02d"}' % i
+    ...     seen.add(Request(id=f"r{i}", method="GET", url=f"/api/orders/{1000 + i}", status=200, ts=i, account="a9", response_body=body))
+    ...     seen.add(Request(id=f"q{i}", method="GET", url=f"/api/orders/{7 * i}", status=200, ts=i, account=f"b{i}"))
+    >>> [(e.entity, e.feature, e.value, e.usual) for e in seen.findings()]
+    [('account:a9', 'ids_walked', 60, 1), ('account:a9', 'people_seen', 60, 0)]
+    """
+
+    def __init__(self) -> None:
+        self.templates: dict[str, Templates] = {}
+        self.walks: OrderedDict[tuple[str, str], Walk] = OrderedDict()
+        self.crowds: dict[str, tuple[int, str, int]] = {}  # interface -> most people in one answer, its request, when
+        self.secrets: dict[tuple[str, str], tuple[int, str, int]] = {}  # interface, type -> requests, the first, when
+        self.forgotten = 0
+
+    def add(self, request: Request) -> None:
+        """Count a request."""
+        known = self.templates.get(request.host)
+        if known is None:
+            known = self.templates.setdefault(request.host if len(self.templates) < 1000 else "", Templates())
+        tokens = known.add(request.method, request.raw_path)
+        interface = f"{request.method} {request.host}{_written(tokens)}"
+        walk = self._walk(caller(request), interface)
+        walk.calls += 1
+        walk.bytes += request.bytes or 0
+        walk.last_ts = request.ts or walk.last_ts
+        walk.first_ts = walk.first_ts or walk.last_ts
+        if len(walk.events) < 20:
+            walk.events.append(request.id)
+        value = _id_of(request, tokens)
+        if value is not None:
+            walk.step(value)
+        if request.status in (401, 403, 404):
+            walk.refused += 1
+        elif request.response_body:
+            self._people(request, interface, walk)
+        if request.query_string:
+            self._secrets(request, interface)
+
+    def _walk(self, who: str, interface: str) -> Walk:
+        key = (who, interface)
+        walk = self.walks.get(key)
+        if walk is None:
+            walk = self.walks[key] = Walk()
+            if len(self.walks) > WALKS:
+                self.walks.popitem(last=False)
+                self.forgotten += 1
+        else:
+            self.walks.move_to_end(key)
+        return walk
+
+    def _people(self, request: Request, interface: str, walk: Walk) -> None:
+        body = (request.response_body or "")[:BODY]
+        people = {_hashed(body[start:end]) for kind, start, end, sure in hits(body) if kind in PERSONAL and sure >= 0.8}
+        walk.people |= set(list(people)[: max(0, IDS - len(walk.people))])
+        if len(people) > self.crowds.get(interface, (0, "", 0))[0]:
+            self.crowds[interface] = (len(people), request.id, request.ts or 0)
+
+    def _secrets(self, request: Request, interface: str) -> None:
+        for kind, *_ in hits(request.query_string[:BODY]):
+            if kind.startswith("secret_") or kind in PERSONAL:
+                n, first, ts = self.secrets.get((interface, kind), (0, request.id, request.ts or 0))
+                self.secrets[interface, kind] = (n + 1, first, ts)
+
+    def findings(self) -> Iterator[Evidence]:
+        """What callers and interfaces stand out, as evidence."""
+        by_interface: dict[str, list[tuple[str, Walk]]] = {}
+        for (who, interface), walk in self.walks.items():
+            by_interface.setdefault(interface, []).append((who, walk))
+        for interface, walks in sorted(by_interface.items()):
+            usual_ids = median(len(w.ids) for _, w in walks)
+            usual_people = median(len(w.people) for _, w in walks)
+            usual_bytes = median(w.bytes for _, w in walks)
+            for who, walk in walks:
+                yield from _walked(who, interface, walk, usual_ids)
+                yield from _saw(who, interface, walk, usual_people)
+                yield from _exported(who, interface, walk, usual_bytes, len(walks))
+        yield from self._of_interfaces()
+
+    def _of_interfaces(self) -> Iterator[Evidence]:
+        for interface, (n, first, ts) in sorted(self.crowds.items()):
+            if n >= CROWD:
+                yield Evidence(
+                    source="traffic:leaks", what=f"one answer of {interface} held the data of {n} people", entity=f"endpoint:{interface}",
+                    feature="people_in_an_answer", value=n, threshold=f">= {CROWD}", event_ids=(first,), techniques=("T1213", "OAT-011"), confidence=0.8, ts=ts,
+                )  # fmt: skip
+        for (interface, kind), (n, first, ts) in sorted(self.secrets.items()):
+            yield Evidence(
+                source="traffic:leaks", what=f"{kind} in the address of {n} requests to {interface}: logs and referrers keep it",
+                entity=f"endpoint:{interface}", feature=f"{kind}_in_address", value=n, event_ids=(first,), techniques=("T1552",), confidence=0.9, ts=ts,
+            )  # fmt: skip
+
+
+def _walked(who: str, interface: str, walk: Walk, usual: float) -> Iterator[Evidence]:
+    """Ids asked for one after the other."""
+    n = len(walk.ids)
+    in_order = walk.steps / walk.moves if walk.moves else 0.0
+    many = n >= WALKED and n >= MORE_THAN_USUAL * max(usual, 1)
+    if n < WALKED or not (many or in_order >= IN_ORDER):
+        return
+    said = (
+        f"{n} different ids"
+        + (f", {in_order:.0%} of them in order" if in_order >= IN_ORDER else "")
+        + (f", {walk.refused} refused" if walk.refused else "")
+    )
+    yield Evidence(
+        source="traffic:leaks", what=f"{said} asked for at {interface} (usually {usual:g})", entity=who, feature="ids_walked", value=n,
+        threshold=f">= {WALKED}", usual=usual, event_ids=tuple(walk.events), techniques=("OAT-011", "F1002"),
+        confidence=0.9 if in_order >= IN_ORDER and many else 0.7, ts=walk.last_ts,
+    )  # fmt: skip
+
+
+def _saw(who: str, interface: str, walk: Walk, usual: float) -> Iterator[Evidence]:
+    """Other people's data through an interface that shows others one person."""
+    n = len(walk.people)
+    if n >= STRANGERS and n >= MORE_THAN_USUAL * max(usual, 1) and walk.ids:
+        yield Evidence(
+            source="traffic:leaks", what=f"saw the data of {n} people through {interface} (usually {usual:g}): ids of others are answered",
+            entity=who, feature="people_seen", value=n, threshold=f">= {STRANGERS}", usual=usual, event_ids=tuple(walk.events),
+            techniques=("F1002", "T1213"), confidence=0.9, ts=walk.last_ts,
+        )  # fmt: skip
+
+
+def _exported(who: str, interface: str, walk: Walk, usual: float, callers: int) -> Iterator[Evidence]:
+    if walk.bytes >= EXPORT and callers > 2 and walk.bytes >= EXPORT_TIMES * max(usual, 1):
+        yield Evidence(
+            source="traffic:leaks", what=f"took {walk.bytes:,} bytes from {interface} (usually {usual:,.0f})", entity=who, feature="bytes_taken",
+            value=walk.bytes, threshold=f">= {EXPORT}", usual=usual, event_ids=tuple(walk.events), techniques=("T1119", "OAT-011"),
+            confidence=0.7, ts=walk.last_ts,
+        )  # fmt: skip
+
+
+def caller(request: Request) -> str:
+    """Who asks, as an entity."""
+    if request.account:
+        return f"account:{request.account}"
+    return f"session:{request.session}" if request.session else f"ip:{request.ip or 'unknown'}"
+
+
+def _written(tokens: Iterable[Token]) -> str:
+    return (
+        "".join(f"/{word or '{' + (shape.strip('-_#') or 'id') + '}'}{ending}" for shape, word, ending in tokens) or "/"
+    )
+
+
+def _id_of(request: Request, tokens: tuple[Token, ...]) -> str | None:
+    """The last id in the path, else the first in the query that looks like one."""
+    if any(shape and shape != "!" for shape, _, _ in tokens):
+        from shopward.traffic.assets.shapes import split_path
+
+        parts = split_path(request.raw_path)[:64]
+        return next(segment for (segment, _), token in zip(reversed(parts), reversed(tokens), strict=True) if token[0])
+    for name, value in request.query[:20] if request.query_string else ():
+        low = name.lower()
+        if (
+            (low == "id" or low.endswith(("id", "_no", "no")))
+            and value
+            and len(value) <= 64
+            and any(c.isdigit() for c in value)
+        ):
+            return value
+    return None
+
+
+def _hashed(value: str) -> int:
+    return int.from_bytes(blake2b(value.encode("utf-8", "replace"), digest_size=8).digest(), "little")
