@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shopward.declare.form import Form, named
-from shopward.declare.schema import LABEL_FIELDS, field_of, known_fields, raw_scope
+from shopward.declare.schema import field_of, known_fields, raw_scope, speaks_of_labels
 from shopward.declare.tree import At, Mapping, Scalar
 from shopward.declare.types import Feature, Field, ListSpec, Lookup, ModelUse, Schema
 from shopward.errors import Problem
+from shopward.event import LABEL_FIELDS
 from shopward.expr import FUNCTIONS, Expr, Scope, Type, names_in
 from shopward.expr.place import suggest
 from shopward.expr.sql import why_no_sql
@@ -30,7 +31,7 @@ _KINDS = {
     "graph": ("graph", "entity", "measure", "over", "where"),
     "model": ("model", "entity"),
 }
-
+_INSTEAD = "use `measure: since_last` with `where: label == 1`, and compare"
 
 Types = dict[str, Type | None]
 
@@ -313,6 +314,9 @@ def _sequence(d: Draft, base: Feature, schema: Schema, drafts: dict[str, Draft])
     scope = raw_scope(schema, drafts)
     a, b = inner.expr("first", scope, "bool"), inner.expr(second, scope, "bool")
     within = inner.duration("within")
+    for part in ("first", second) if len(form.problems) == before else ():
+        if speaks_of_labels(a if part == "first" else b):
+            inner.wrong(part, "a sequence is made of events, not of labels", _INSTEAD)
     if len(form.problems) > before:
         return None
     return replace(base, entity=entity, via=via, measure=second, a=a, b=b, within=within, type="bool")

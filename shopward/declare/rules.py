@@ -7,10 +7,11 @@ from typing import Any
 
 from shopward.declare.features import Tables, Types, list_key_fits
 from shopward.declare.form import Form, check_name
-from shopward.declare.schema import LABEL_FIELDS, RESERVED
+from shopward.declare.schema import RESERVED
 from shopward.declare.tree import At, Mapping, Scalar, data
 from shopward.declare.types import ACTIONS, ListWrite, ModelUse, Rule, RuleTest
 from shopward.errors import Problem
+from shopward.event import LABEL_FIELDS
 from shopward.expr.nodes import MODEL, Expr
 from shopward.expr.place import suggest
 

@@ -10,13 +10,14 @@ from shopward.declare.form import Form, check_name, is_name, named
 from shopward.declare.tree import At, Mapping, Scalar, Sequence_, data
 from shopward.declare.types import Field, LabelColumn, Schema
 from shopward.errors import Problem
-from shopward.expr import Known, Scope
+from shopward.event import LABEL_FIELDS
+from shopward.expr import Expr, Known, Scope, walk
+from shopward.expr.nodes import Compare, Const, In, Name, Node
 from shopward.expr.place import suggest
 
 TYPES = ("string", "number", "bool", "time", "list", "money")
 NORMALISE = ("lower", "e164", "ip64")
 RESERVED = ("event_id", "ts", "type")
-LABEL_FIELDS = ("label", "label_event", "label_source")
 
 IMPLICIT = {
     "event_id": Field("event_id", "string", doc="the event's id, as given"),
@@ -267,3 +268,21 @@ def _label(form: Form, schema: Schema) -> LabelColumn | None:
     if column in schema.fields:
         inner.wrong("field", f"the label column `{column}` cannot also be a field", "it is taken out of the event")
     return LabelColumn(column, after or 0)
+
+
+def speaks_of_labels(expr: Expr | None) -> bool:
+    """Whether an expression reads a label field or compares `type` with "label"."""
+    return expr is not None and any(map(_about_labels, walk(expr.root)))
+
+
+def _about_labels(node: Node) -> bool:
+    match node:
+        case Name(name=name):
+            return name in LABEL_FIELDS
+        case Compare(a=a, b=b):
+            return any(isinstance(x, Name) and x.name == "type" for x in (a, b)) and any(
+                isinstance(x, Const) and x.value == "label" for x in (a, b)
+            )
+        case In(x=Name(name="type"), items=items):
+            return any(i.value == "label" for i in items)
+    return False

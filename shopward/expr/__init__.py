@@ -3,7 +3,7 @@
 from shopward.expr.check import Known, Scope, check
 from shopward.expr.compile import to_kernel, to_python
 from shopward.expr.functions import FUNCTIONS, runtime
-from shopward.expr.nodes import Expr, Node, Type
+from shopward.expr.nodes import Expr, Node, Type, walk
 from shopward.expr.parse import names_in
 from shopward.expr.sql import to_sql
 from shopward.expr.words import describe
@@ -22,4 +22,5 @@ __all__ = [
     "to_kernel",
     "to_python",
     "to_sql",
+    "walk",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Literal
 
 MODEL = "MODEL_"  # capitals: no field or feature can be called so
@@ -98,3 +99,13 @@ class Expr:
     lookups: tuple[str, ...] = ()
     rowwise: bool = False
     builtins: tuple[str, ...] = ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and everything below it."""
+    yield node
+    for part in fields(node):
+        value = getattr(node, part.name)
+        for child in value if isinstance(value, tuple) else (value,):
+            if isinstance(child, Node):
+                yield from walk(child)

@@ -7,14 +7,15 @@ aggregates, the last value, sequences) lives in the row alone. The plan holds no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from shopward.declare.schema import speaks_of_labels
 from shopward.declare.types import Feature, Schema
 from shopward.errors import NotYet, UsageError
-from shopward.expr.nodes import Compare, Const, Expr, In, Name, Node
+from shopward.event import LABEL_FIELDS
+from shopward.expr.nodes import Expr
 
-LABEL_FIELDS = ("label", "label_event", "label_source")
 WINDOWED = (
     "count",
     "rate",
@@ -347,9 +348,7 @@ def _add_family(
     plan.families.append(family)
     for feature in members:
         if feature.measure in SEQUENCES:
-            if speaks_of_labels(feature.a) or speaks_of_labels(feature.b):
-                raise NotYet(f"feature `{feature.name}`: sequences of label events are not available yet")
-            first, other = (plan.filter(e, speaks_of_labels(e)) for e in (feature.a, feature.b))
+            first, other = plan.filter(feature.a, False), plan.filter(feature.b, False)  # never of label events
             family.sequences.append(Sequence(feature, first, other))
     aggregates = [f for f in members if f.measure in WINDOWED]
     for feature in aggregates:
@@ -382,36 +381,6 @@ def takes(plan: Plan, feature: Feature) -> tuple[int, bool]:
         labels = speaks_of_labels(feature.where) or feature.arg in LABEL_FIELDS
         plan.taken[feature.name] = (plan.filter(feature.where, labels), labels)
     return plan.taken[feature.name]
-
-
-def speaks_of_labels(expr: Expr | None) -> bool:
-    """Whether an expression reads a label field or compares `type` with "label"."""
-    return expr is not None and any(_about_labels(node) for node in walk(expr.root))
-
-
-def _about_labels(node: Node) -> bool:
-    match node:
-        case Name(name=name):
-            return name in LABEL_FIELDS
-        case Compare(a=a, b=b):
-            return any(isinstance(x, Name) and x.name == "type" for x in (a, b)) and any(
-                isinstance(x, Const) and x.value == "label" for x in (a, b)
-            )
-        case In(x=Name(name="type"), items=items):
-            return any(i.value == "label" for i in items)
-    return False
-
-
-def walk(node: Any) -> list[Node]:
-    """A node and all nodes below it."""
-    found = [node]
-    if is_dataclass(node):
-        for part in fields(node):
-            below = getattr(node, part.name)
-            for child in below if isinstance(below, tuple) else (below,):
-                if isinstance(child, Node):
-                    found += walk(child)
-    return found
 
 
 def _only_field(plan: Plan, feature: Feature, others: list[Feature]) -> str | None:

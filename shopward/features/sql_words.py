@@ -6,13 +6,13 @@ each field: text as VARCHAR, numbers as DOUBLE, true/false as BOOLEAN, times as 
 
 from __future__ import annotations
 
-from shopward.declare.schema import IMPLICIT, field_of
+from shopward.declare.schema import IMPLICIT, field_of, speaks_of_labels
 from shopward.declare.types import Feature, Field, Schema
 from shopward.errors import NotYet
+from shopward.event import LABEL_FIELDS
 from shopward.expr.nodes import Bool, Compare, Const, Expr, In, Name, Node
 from shopward.expr.sql import quoted
 from shopward.expr.sql import to_sql as expression
-from shopward.features.plan import LABEL_FIELDS, speaks_of_labels
 
 
 def why_not(feature: Feature) -> str:

@@ -18,13 +18,13 @@ import numpy as np
 from shopward.batch import LABEL, Batch
 from shopward.declare.types import Rule, Schema
 from shopward.evidence import Evidence
-from shopward.expr import FUNCTIONS, runtime, to_kernel, to_python
+from shopward.expr import FUNCTIONS, runtime, to_kernel, to_python, walk
 from shopward.expr.check import needs_text
 from shopward.expr.functions import UTC_COLUMNS
 from shopward.expr.nodes import Bool, Call, Const, Name, Node
 from shopward.hashing import siphash128
 from shopward.rules.act import STRENGTH, share
-from shopward.rules.generated import define, walk
+from shopward.rules.generated import define
 from shopward.rules.kernel import RuleKernel
 from shopward.rules.subject import subject, subject_roles
 from shopward.rules.why import Why

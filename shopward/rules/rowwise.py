@@ -14,10 +14,10 @@ import numpy as np
 
 from shopward.batch import Batch
 from shopward.declare.types import Feature
-from shopward.expr import to_python
+from shopward.expr import to_python, walk
 from shopward.expr.nodes import Name
 from shopward.hashing import siphash128
-from shopward.rules.generated import define, walk
+from shopward.rules.generated import define
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook

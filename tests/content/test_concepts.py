@@ -13,6 +13,7 @@ from shopward import Rulebook
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "concepts.md").read_text()
 SHIPPED = (ROOT / "shopward" / "rulebooks" / "marketplace", ROOT / "examples" / "card-payments")
+SHOP = {"schema.yaml": "types: [login, order, payment]\nfields: {account: {type: string, entity: account}}"}
 
 
 def blocks(language: str) -> list[str]:
@@ -40,6 +41,9 @@ def test_the_yaml_is_what_ships():
         shown = yaml.safe_load(block)
         if "types" in shown:
             assert Rulebook.from_files({"schema.yaml": block}).schema.money is None
+        elif "state" in shown:
+            model = Rulebook.from_files(SHOP | {"models/payments.yaml": block}).models["payments"]
+            assert (model.state, model.percent, model.on) == ("champion", 100, ("order", "payment"))
         elif "id" in shown:
             assert shown.items() <= shipped[shown["id"]].items()
         else:

@@ -228,12 +228,6 @@ def test_columns_that_a_file_lacks_are_null():
     assert values["n_1h"] == [1, 2] and values["spent_1h"] == [0, 0] and values["devices_1h"] == [0, 0]
 
 
-def test_sequences_of_labels_are_refused():
-    feature = 'seq: {entity: account, sequence: {first: type == "label", then: type == "order", within: 1h}}'
-    with pytest.raises(NotYet, match="`seq`: sequences of label events"):
-        Windows(book(feature), SEED, mode="interpreted")
-
-
 def test_needs_names_every_column_the_kernels_read():
     needs = Windows(BOOK, SEED, mode="interpreted").needs
     assert {"account", "seller", "device", "city", "label_event"} <= needs.hashes

@@ -352,6 +352,24 @@ def test_line_08_a_without_b_holds_while_no_b_has_come():
     assert found["unpaid"] == [0, 0, 1, 1, 0, 0, 0, 0]
 
 
+def test_line_08_what_a_sequence_of_labels_would_say_is_said_by_comparing_times_since():
+    """Ordered again within an hour of being found a fraud; ordered, and no verdict since. A verdict taken back counts no more."""
+    features = """
+        since_fraud: {entity: account, measure: since_last, where: label == 1, over: 1h}
+        since_verdict: {entity: account, measure: since_last, where: type == "label", over: 1d}
+        since_order: {entity: account, measure: since_last, where: type == "order", over: 1d}
+        fraud_lately: {expr: since_fraud is not None}
+        unjudged: {expr: since_order is not None and (since_verdict is None or since_verdict > since_order)}
+    """
+    found = told(
+        features,
+        ev("10:00", "order"), ev("10:30", "order"), verdict("11:00", "e0", 1), ev("11:30", "order"), ev("11:31"),
+        verdict("11:40", "e1", 1), verdict("11:45", "e1", 0), ev("12:00", "order"), ev("12:00:00.001", "order"),
+    )  # fmt: skip
+    assert found["fraud_lately"] == [0, 0, 1, 1, 1, 0]
+    assert found["unjudged"] == [0, 1, 0, 1, 0, 1]
+
+
 # --- 9 roles and keys ---------------------------------------------------------------------------------------------------------------
 
 
