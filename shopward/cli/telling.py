@@ -140,7 +140,7 @@ def _opening(console: Console, story: Story) -> None:
     console.rule("[bold]What happened", style="dim", align="left")
     console.print(
         f"[bold]{m['days']} days of a marketplace with {m['accounts']:,} buyers: {story.events:,} events, {m['paid']:,.0f} paid.[/bold] "
-        f"{len(story.campaigns)} gangs came for {loss:,.0f}. Every event was decided on in {story.seconds:.0f} s, as it would have been live: "
+        f"{len(story.campaigns)} gangs came for {loss:,.0f}. Made, decided on one after another and judged in {story.seconds:.0f} s: "
         f"{_list(f'{name} {n:,}' for name, n in story.decisions.items() if n)}.\n"
     )
 
