@@ -298,7 +298,7 @@ def test_https_with_a_certificate(tmp_path):
     with Server(
         "--data", tmp_path / "data", "--rulebook", rules, "--tls-cert", cert, "--tls-key", key, tls=True
     ) as server:
-        answer = httpx.post(f"{server.url}/v1/decide", json=LOGIN, headers=HEADERS, verify=False)
+        answer = httpx.post(f"{server.url}/v1/decide", json=LOGIN, headers=HEADERS, verify=False, timeout=30)
         assert answer.status_code == 200
 
 
