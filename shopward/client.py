@@ -214,7 +214,7 @@ def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _answer(row: dict[str, Any]) -> Decision | BadEvent | None:
-    if row.get("observed"):
+    if row.get("decision", row) is None:  # only observed
         return None
     return BadEvent(row["error"]) if "error" in row else msgspec.convert(row, Decision)
 

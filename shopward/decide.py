@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
@@ -233,7 +233,7 @@ class Engine:
             answer = decide(event, True)
             if answer is NotImplemented:
                 batch = self.batch([event])
-                found += list(self.judge(batch)) or [None]
+                found += [*self.judge(batch)] or cast("list[Any]", [None])
                 times.append(int(batch.t[0]))
             else:
                 found.append(answer)

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from shopward.serve.following import Following
     from shopward.serve.outbox import Outbox, Webhook
 
-OBSERVED = {"observed": True}  # of a type with `decide: false`: it moved features
 AHEAD = 4  # groups of lines of one stream that are decided while it goes on
 STALLED_S = 60.0  # so long a client may refuse to take its answers
 logger = logging.getLogger("shopward.serve")

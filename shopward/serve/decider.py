@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from shopward.serve.http import HttpError
+from shopward.serve.metrics import Metrics
 
 if TYPE_CHECKING:
     from shopward.decide import Engine
-    from shopward.serve.metrics import Metrics
 
 MAX_WAITING = 20_000  # events queued before new ones are told to come back
 BATCH = 1_024  # events of one micro-batch; more would make single events wait behind streams
@@ -25,8 +25,8 @@ class Decider:
     closing  no new events are taken
     """
 
-    def __init__(self, engine: Engine | None, metrics: Metrics):
-        self._engine, self.metrics = engine, metrics
+    def __init__(self, engine: Engine | None, metrics: Metrics | None = None):
+        self._engine, self.metrics = engine, metrics or Metrics()
         self.closing = False
         self.queued = 0
         self._waiting: deque[tuple[list[dict], asyncio.Future]] = deque()
@@ -77,6 +77,10 @@ class Decider:
         self._waiting.append((events, answer))
         self._some.set()
         return answer
+
+    async def decide(self, events: list[dict]) -> list:
+        """A Decision or a BadEvent for each event, in order."""
+        return await self.submit(events)
 
     async def call(self, function: Callable, *args) -> Any:
         """Run something else on the deciding thread, between two micro-batches."""

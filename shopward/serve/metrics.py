@@ -113,7 +113,6 @@ class Metrics:
         yield "shopward_up_seconds", "gauge", "Since the server began.", round(time.time() - self.began, 1)
         yield "shopward_events_refused_total", "counter", "Events that could not be used.", self.refused
         yield "shopward_events_observed_total", "counter", "Events that are only observed.", self.observed
-        yield "shopward_observed_total", "counter", "Events that only moved features (`decide: false`).", self.observed
         yield "shopward_turned_away_total", "counter", "Requests answered 429.", self.turned_away
         yield (
             "shopward_fallbacks_total",

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shopward import Engine
+from shopward import Engine, Rulebook
 from shopward.serve.app import App
 from tests.rules.books import book, rule
 
@@ -215,3 +215,34 @@ def test_bad_requests_get_a_clear_status_and_the_server_lives_on(client, method,
     answer = client.request(method, path, content=body)
     assert answer.status_code == status and "error" in answer.json()
     assert client.get("/healthz").status_code == 200
+
+
+def test_an_event_that_is_only_observed_is_said_to_be(tmp_path):
+    files = {
+        "schema.yaml": "types: [login, {http_request: {decide: false}}]\nfields: {account: {type: string, entity: account}}",
+        "features/f.yaml": 'requests_1h: {entity: account, measure: count, over: 1h, where: type == "http_request"}',
+        "rules/r.yaml": rule("busy", "requests_1h > 1", on="[login]").replace(
+            "type: login, ts: 0, account: a", "type: login, ts: 0"
+        ),
+    }
+    engine = Engine(Rulebook.from_files(files), data=tmp_path, mode="interpreted")
+
+    async def story() -> list[httpx.Response]:
+        app = App(engine, TOKEN)
+        app.start()
+        seen = [{"type": "http_request", "ts": LOGIN["ts"] + i, "account": "a1", "event_id": f"o{i}"} for i in range(3)]
+        login = {"type": "login", "ts": LOGIN["ts"] + 9, "account": "a1", "event_id": "l"}
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://shop", headers={"authorization": f"Bearer {TOKEN}"}
+        ) as client:
+            one = await client.post("/v1/decide", json=seen[0])
+            many = await client.post("/v1/decide/batch", content="\n".join(map(json.dumps, [*seen[1:], login])))
+        await app.stop()
+        return [one.json(), *map(json.loads, many.text.splitlines())]
+
+    *observed, decided = asyncio.run(story())
+    assert [(row["event_id"], row["decision"]) for row in observed] == [
+        ("o0", None),
+        ("o1", None),
+        ("o2", None),
+    ] and decided["reasons"] == ["busy"]

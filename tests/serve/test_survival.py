@@ -298,7 +298,7 @@ def test_https_with_a_certificate(tmp_path):
     with Server(
         "--data", tmp_path / "data", "--rulebook", rules, "--tls-cert", cert, "--tls-key", key, tls=True
     ) as server:
-        answer = httpx.post(f"{server.url}/v1/decide", json=LOGIN, headers=HEADERS, verify=False)
+        answer = httpx.post(f"{server.url}/v1/decide", json=LOGIN, headers=HEADERS, verify=False, timeout=30)
         assert answer.status_code == 200
 
 
@@ -314,6 +314,7 @@ def test_told_to_stop_it_answers_what_it_has_taken_and_keeps_its_secrets(tmp_pat
                         f"{server.url}/v1/decide",
                         json=LOGIN | {"event_id": f"z{i}", "email": "kim@private.example"},
                         headers=HEADERS,
+                        timeout=30,
                     ).status_code
                 )
             except httpx.TransportError:
@@ -322,7 +323,9 @@ def test_told_to_stop_it_answers_what_it_has_taken_and_keeps_its_secrets(tmp_pat
         threads = [threading.Thread(target=one, args=(i,)) for i in range(30)]
         for thread in threads:
             thread.start()
-        time.sleep(0.3)
+        until = time.monotonic() + 30
+        while not codes and time.monotonic() < until:
+            time.sleep(0.01)
         told = server.stop()
         for thread in threads:
             thread.join()
