@@ -76,3 +76,31 @@ def erase(entity: str, data: Path, as_json: bool) -> None:
         return emit(done)
     say(f"{done.values:,} personal values forgotten; {done.events:,} events keep pseudonyms that nobody can resolve")
     return None
+
+
+@lake.command()
+@click.argument("tables", nargs=-1)
+@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option("--dialect", type=click.Choice(["hive", "spark", "flink", "duckdb"]), default="hive", show_default=True)
+@click.option("--location", metavar="URL", help="Where the lake lies for that engine, when not at its path here.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A property of the tables: owner=..., retention=..."
+)
+@rulebook_option
+@json_option
+def ddl(tables, data, dialect, location, tags, rulebook_dir, as_json) -> None:
+    """Print the statements that make the lake's TABLES (default: all) known to Hive, Spark, Flink or DuckDB."""
+    from shopward.store.ddl import ddl as write
+
+    odd = [tag for tag in tags if "=" not in tag]
+    if odd:
+        raise UsageError(f"--tag {odd[0]}: expected KEY=VALUE")
+    folder = data / "lake" if (data / "lake").is_dir() else data
+    schema = load_rulebook(rulebook_dir).schema
+    text = write(
+        folder, dialect, schema=schema, tags=dict(tag.split("=", 1) for tag in tags), only=tables, location=location
+    )
+    if as_json:
+        return emit({"dialect": dialect, "ddl": text})
+    click.echo(text, nl=False)
+    return None
