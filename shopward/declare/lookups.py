@@ -4,12 +4,21 @@ key: string
 columns: {country: string}
 rows:
   - {key: "411111", country: US, valid_from: 2020-01-01}
+
+With `key: ip` the keys are networks and the narrowest one that holds an address answers; `mmdb: GeoLite2-ASN.mmdb` names a MaxMind
+database beside the file that answers what no row does, and `paths` where in its records a column stands:
+
+key: ip
+columns: {asn: number}
+mmdb: GeoLite2-ASN.mmdb
+paths: {asn: autonomous_system_number}
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -47,18 +56,35 @@ def read_lookup(name: str, node: At, problems: list[Problem], open_csv: Callable
         problems.append(
             node.problem(f"a lookup cannot be called `{name}`", "name the file with lower-case letters, digits and _")
         )
-    form = Form(node, f"lookup `{name}`", problems, ("key", "columns", "rows", "file", "doc"))
-    key = form.choice("key", ("string", "number"), "string")
+    form = Form(node, f"lookup `{name}`", problems, ("key", "columns", "rows", "file", "mmdb", "paths", "doc"))
+    key = form.choice("key", ("string", "number", "ip"), "string")
     columns = _columns(form)
-    if form.has("rows") == form.has("file"):
-        form.wrong(node, f"{form.what} needs one of `rows` and `file`")
+    if form.has("rows") and form.has("file") or not (form.has("rows") or form.has("file") or form.has("mmdb")):
+        form.wrong(node, f"{form.what} needs one of `rows` and `file`" + (" (or `mmdb`)" if key == "ip" else ""))
+    mmdb, paths = _mmdb(form, key, columns)
     own: list[Problem] = []
     rows = _rows(form, own) if form.has("rows") else _csv_rows(form, own, open_csv) if form.has("file") else ()
     table = _table(rows, key, columns)
     problems.extend(own[:MOST_PROBLEMS])
     if len(own) > MOST_PROBLEMS:
         problems.append(node.problem(f"{len(own) - MOST_PROBLEMS} more rows of lookup `{name}` are wrong"))
-    return Lookup(name, key, columns, table)  # type: ignore[arg-type]
+    networks = key == "ip"
+    return Lookup(name, "string" if networks else key, columns, table, networks, mmdb, paths)  # type: ignore[arg-type]
+
+
+def _mmdb(form: Form, key: str, columns: dict[str, Type]) -> tuple[str | None, dict[str, str]]:
+    """The database's file name, and for each column its place in a record."""
+    name = form.text("mmdb") or None
+    if name and key != "ip":
+        form.wrong("mmdb", "a MaxMind database answers addresses", "set `key: ip`")
+    if name and (PurePosixPath(name).name != name or not name.endswith(".mmdb")):
+        form.wrong("mmdb", f"`{name}` must be a .mmdb file beside this one")
+    inner = form.mapping("paths") if form.has("paths") else None
+    paths = {c: node.text for c, node in (inner.node.items if inner else {}).items() if isinstance(node, Scalar)}
+    for column in paths:
+        if column not in columns:
+            form.wrong("paths", f"unknown column `{column}`", f"the columns are {', '.join(columns)}")
+    return name, paths
 
 
 def _columns(form: Form) -> dict[str, Type]:
@@ -121,7 +147,7 @@ def _parsed(row: Found, key: str, columns: dict[str, Type]) -> tuple[str, Row] |
             return wrong(f"unknown column `{column}`")  # type: ignore[func-returns-value]
     name = key_text(values.get("key"), key)
     if name is None:
-        return wrong(f"the key must be a {key}")  # type: ignore[func-returns-value]
+        return wrong(f"the key must be a {'network such as 203.0.113.0/24' if key == 'ip' else key}")  # type: ignore[func-returns-value]
     try:
         out = {c: _cell(values.get(c), c, kind) for c, kind in columns.items()}
         start, end = _when(values, "valid_from") or ALWAYS, _when(values, "valid_until")
@@ -142,11 +168,25 @@ def key_text(value: Any, key: str) -> str | None:
         return None
     if key == "string":
         return str(value)
+    if key == "ip":
+        return _network(str(value))
     try:
         x = float(value)
     except ValueError:
         return None
     return None if x - x else str(int(x)) if x.is_integer() else repr(x)
+
+
+def _network(text: str) -> str | None:
+    """A network as it is written in the table, an address as the network of itself; None when it is neither.
+
+    >>> _network("203.0.113.7/24"), _network("2001:db8::1"), _network("home")
+    ('203.0.113.0/24', '2001:db8::1/128', None)
+    """
+    try:
+        return str(ipaddress.ip_network(text.strip(), strict=False))
+    except ValueError:
+        return None
 
 
 def _cell(value: Any, column: str, kind: Type) -> Any:

@@ -186,13 +186,18 @@ class Rule:
 class Lookup:
     """An as-of keyed table: (key, valid_from, columns...). Read in expressions as `NAME_COLUMN(key)`.
 
-    rows: key -> tuple of (valid_from_ms, valid_until_ms | None, {column: value}), ordered by valid_from_ms
+    rows      key -> tuple of (valid_from_ms, valid_until_ms | None, {column: value}), ordered by valid_from_ms
+    networks  the keys are networks (`203.0.113.0/24`) and what is asked is an address: the narrowest network with a row in force answers
+    mmdb      a MaxMind database beside the YAML file that answers what no row does, `paths` where its columns stand in a record
     """
 
     name: str
     key: Literal["string", "number"]
     columns: dict[str, Type]
     rows: dict[str, tuple[tuple[int, int | None, dict[str, Any]], ...]]
+    networks: bool = False
+    mmdb: str | None = None
+    paths: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from math import nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shopward.event import format_time
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]]:
     """The readers over a rulebook's lookups and the lists in memory; `SAID` tells who put a key on a list, since when, until when."""
     columns = {
-        (table.name, column): _reader(table, column) for table in rulebook.lookups.values() for column in table.columns
+        (table.name, column): read
+        for table in rulebook.lookups.values()
+        for column, read in _readers(table, rulebook.path).items()
     }
 
     def listed(name: str, key: Any, t: float) -> bool | None:
@@ -51,6 +54,16 @@ def _list_key(key: Any) -> Key | None:
     if isinstance(key, tuple):
         return None if any(k is None or k != k for k in key) else tuple(map(canonical_text, key))
     return None if key is None or key != key else canonical_text(key)
+
+
+def _readers(table: Lookup, folder: Path | None) -> dict[str, Callable[[Any, int], Any]]:
+    """A reader for each column of a table."""
+    if not table.networks:
+        return {column: _reader(table, column) for column in table.columns}
+    from shopward.rules.networks import Networks
+
+    found = Networks(table, folder)
+    return {column: found.reader(column) for column in table.columns}
 
 
 def _reader(table: Lookup, column: str) -> Callable[[Any, int], Any]:
