@@ -147,7 +147,7 @@ def payloads(shared: Path, looks: dict[str, Callable[[Request], bool]], quick: b
     for name, look in looks.items():
         recalls = []
         for cls, values in sorted(by_class.items()):
-            most = 300 if quick else (1500 if name != "ours" else len(values))
+            most = 300 if quick else (600 if name != "ours" else 4000)
             sample = values if len(values) <= most else chosen.sample(values, most)
             share = sum(look(in_query(v)) for v in sample) / len(sample)
             found[f"{name}_params_{'false_positives' if cls == 'norm' else 'recall_' + cls}"] = share

@@ -27,6 +27,7 @@ VERBS = {
     "serve": ("serve", "Answer decisions over HTTP."),
     "label": ("label", "Record what turned out to be fraud."),
     "list": ("list", "Put a key on an allow, block or watch list, or see who is on it and why."),
+    "report": ("report", "How the defence did over the last days: loss, insults, reviews, rules, misses."),
     "traffic": ("traffic", "Look at HTTP traffic: attacks, and what they did."),
     "sql": ("sql", "Query the data folder through DuckDB."),
     "lake": ("lake", "Compact the log into Parquet tables."),

@@ -22,6 +22,8 @@ _SCRIPT_URL = re.compile(
 _HANDLER = re.compile(r"on[a-z]{3,30}")
 
 RUNS = words("html_elements_that_run")
+_COMMENT = re.compile(r"/\*[^*]{0,100}\*{1,2}/|\\")
+_ELEMENT_BREAKOUT = re.compile(r"""^[^<]{0,200}["'`]\s{0,4}/?>\s{0,4}<[a-zA-Z!/]""")
 LOADS = words("html_elements_that_load")
 _LOADING = re.compile(
     r"autofocus|formaction|javascript|\bsrc\s{0,4}=\s{0,4}[\"']?(?://|x\b|1\b|data)|background|onerror", re.IGNORECASE
@@ -95,6 +97,9 @@ def _tags(text: str) -> Found | None:
     found = _DIRECTIVE.search(text)
     if found:
         return Found("server directive", 0.85, _cut(text, found.start()))
+    found = _ELEMENT_BREAKOUT.match(text)
+    if found:
+        best = Found("element out of an attribute", 0.6, _cut(text, found.end() - 2))
     for match in _TAG.finditer(text):
         now = _tag(match, text)
         if now is not None and (best is None or now.score > best.score):
@@ -151,7 +156,7 @@ def _attributes(inside: str, where: str) -> Found | None:
         if name in URLS or ":" in name:
             if _SCRIPT_URL.match(_CONTROL.sub("", value).lower()):
                 return Found("script address", 0.95, where)
-            if name == "srcdoc" or (name == "style" and _CSS.search(value)):
+            if name == "srcdoc" or (name == "style" and _CSS.search(_COMMENT.sub("", value))):
                 return Found("script in an attribute", 0.9, where)
     return None
 

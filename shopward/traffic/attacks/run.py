@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from shopward.errors import BadData
-from shopward.evidence import Evidence
 from shopward.runs import Rows, _dead_file
 from shopward.traffic.attacks.campaigns import Campaigns
 from shopward.traffic.attacks.profile import Profile
@@ -19,7 +18,6 @@ from shopward.traffic.reading import Reading, read_requests
 from shopward.traffic.requests import Request
 
 ROWS = 4096
-FINDINGS = 100_000  # findings of one run that are written one by one; later ones are counted
 
 
 @dataclass(slots=True)
@@ -66,21 +64,20 @@ def attacks_in_files(
     scanner = Scanner(engine=engine, profile=Profile() if profile else None)
     watch = _sigma(sigma)
     reading = Reading(dead=DeadLetters(_dead_file(dead_letters, out)))
-    run = _Run(scanner, Rows(out), Campaigns() if campaigns else None, watch, keep=data is not None)
+    findings = _findings(data)
+    run = _Run(scanner, Rows(out), Campaigns() if campaigns else None, watch, findings)
     try:
         for request in read_requests(paths, format=format, reading=reading, skip=skip, on_progress=on_progress):
             run.take(request)
         run.finish()
+        if findings is not None:
+            findings.flush()
     except BaseException:
         run.rows.abandon()
         raise
     finally:
         reading.dead.close()
     summary = run.summary
-    if data is not None:
-        from shopward.store.findings import write_findings
-
-        write_findings(data, run.findings)
     if run.campaigns is not None:
         summary.campaigns = run.campaigns.rows()
     summary.dead_letters, summary.reasons = reading.dead.count, reading.dead.why()
@@ -90,6 +87,14 @@ def attacks_in_files(
             f"no request in {', '.join(map(str, paths))}" + (f"; {summary.reasons}" if summary.reasons else "")
         )
     return summary
+
+
+def _findings(data: Path | None) -> Any:
+    if data is None:
+        return None
+    from shopward.store.findings import Findings
+
+    return Findings(data)
 
 
 def _sigma(folders: Sequence[Path]) -> Any:
@@ -103,10 +108,9 @@ def _sigma(folders: Sequence[Path]) -> Any:
 class _Run:
     """The state of one run: rows not yet written, counts, findings."""
 
-    def __init__(self, scanner: Scanner, rows: Rows, campaigns: Campaigns | None, sigma: Any, keep: bool):
-        self.scanner, self.rows, self.campaigns, self.sigma, self.keep = scanner, rows, campaigns, sigma, keep
+    def __init__(self, scanner: Scanner, rows: Rows, campaigns: Campaigns | None, sigma: Any, findings: Any):
+        self.scanner, self.rows, self.campaigns, self.sigma, self.findings = scanner, rows, campaigns, sigma, findings
         self.summary = Summary()
-        self.findings: list[Evidence] = []
         self._held: list[dict[str, Any]] = []
 
     def take(self, request: Request) -> None:
@@ -116,10 +120,11 @@ class _Run:
         if verdict.attack:
             if self.campaigns is not None:
                 self.campaigns.add(request, verdict)
-            if self.keep and len(self.findings) < FINDINGS:
-                self.findings.append(evidence_of(request, verdict, self.scanner.classes))
-        if self.keep and named and len(self.findings) < FINDINGS:
-            self.findings += [rule.evidence(request) for rule in named]
+            if self.findings is not None:
+                self.findings.add(evidence_of(request, verdict, self.scanner.classes))
+        if self.findings is not None:
+            for rule in named:
+                self.findings.add(rule.evidence(request))
         if self.rows.path is not None:
             self._held.append(row_of(verdict, named))
             if len(self._held) >= ROWS:

@@ -26,7 +26,7 @@ from shopward.traffic.requests import Field, Request
 
 THRESHOLD = 0.5
 SHOWN = 160  # characters of a match that are shown
-CALM_HEADERS = 50_000  # header values remembered as harmless
+CALM = 50_000  # URLs and header values remembered as harmless
 
 KIND = {
     "query": "value", "form": "value", "json": "value", "xml": "value", "part": "body", "body": "body", "path": "path", "cookie": "cookie",
@@ -153,18 +153,20 @@ class Scanner:
 
     def scan(self, request: Request) -> Verdict:
         """The verdict on one request. Never raises, whatever the request is; takes time in proportion to its length."""
-        calm = self._calm
-        fields = [f for f in request.fields() if f[0] != "header" or (f[1], f[2]) not in calm]
+        fields = self._fields(request)
         texts = _texts(fields)
         hits: list[Hit] = []
-        fired = self.engine.scan("\n".join([t[3] for t in texts]).lower().encode("utf-8", "surrogatepass"))
+        fired = (
+            self.engine.scan("\n".join([t[3] for t in texts]).lower().encode("utf-8", "surrogatepass")) if texts else ()
+        )
         for number in sorted(fired):
             grammar = self._gates.get(number)
             if grammar is None:
                 self._try_rule(self._all[number], texts, hits)
             else:
                 self._try_grammar(grammar, self._all[number], texts, hits)
-        self._remember(fields, hits)
+        if not hits:
+            self._remember(request)
         if self.profile is not None:
             hits = self.profile.weigh(request, fields, hits)
         broken, attacks = breaks(request)
@@ -212,13 +214,23 @@ class Scanner:
         if best is not None:
             hits.append(best)
 
-    def _remember(self, fields: list[Field], hits: list[Hit]) -> None:
-        """Header values repeat from request to request; those in which nothing was found are not looked at again."""
-        if hits:
-            return
-        if len(self._calm) > CALM_HEADERS:
+    def _fields(self, request: Request) -> list[Field]:
+        """The values to look at: those of URLs and headers in which nothing was found before are left out, unless types are learned."""
+        calm = self._calm
+        if self.profile is not None or ("", request.url) not in calm or request.raw_body:
+            return [f for f in request.fields() if f[0] != "header" or (f[1], f[2]) not in calm]
+        if not request.raw_headers or all(item in calm for item in request.headers.items()):
+            return []
+        return [f for f in request.fields() if f[0] not in ("path", "query", "query_name") and (f[1], f[2]) not in calm]
+
+    def _remember(self, request: Request) -> None:
+        """URLs and header values repeat from request to request; those in which nothing was found are not looked at again."""
+        if len(self._calm) > CALM:
             self._calm.clear()
-        self._calm.update((f.name, f.value) for f in fields if f.place == "header" and len(f.value) < 512)
+        if len(request.url) < 512:
+            self._calm.add(("", request.url))
+        if request.raw_headers:
+            self._calm.update(item for item in request.headers.items() if len(item[1]) < 512)
 
     def _verdict(self, request: Request, hits: list[Hit], broken: tuple[str, ...]) -> Verdict:
         scores: dict[str, float] = {}

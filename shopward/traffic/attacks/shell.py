@@ -51,7 +51,7 @@ _OTHERS = (
     ("program by its path", 0.8, re.compile(r"(?:^|[\s;|&`(=\"'<>/])/{1,2}(?:usr/)?(?:local/)?s?bin/{1,2}[a-z?*\[\]][\w?*.-]{1,30}\b", re.IGNORECASE)),
     ("program by a pattern", 0.85, re.compile(r"(?:^|[\s;|&`(\"'=])/[?*\w\[\]]{1,12}/(?=[\w?*\[\]]{0,12}[?*\[])[\w?*\[\]]{2,16}(?:\s+[/\-\w$]|\s*$)|/\?{2,4}/", re.IGNORECASE)),
     ("hidden separator", 0.85, re.compile(r"\$\{?ifs\b|\$ifs", re.IGNORECASE)),
-    ("Windows program", 0.85, re.compile(r"(?:cmd(?:\.exe)?\s{1,4}/[ckr]\b|cmd\.exe\b|%comspec%|%programfiles:~|powershell(?:\.exe)?\s{1,4}-|powershell\.exe|\\system32\\\w{1,30}\.exe|certutil(?:\.exe)?\s{1,4}-|"
+    ("Windows program", 0.85, re.compile(r"(?:cmd(?:\.exe)?\s{1,4}/[ckr]\b|cmd\.exe\b|^net1?\s{1,4}(?:user|localgroup|view|share)\b|\b(?:ipconfig|netstat|tasklist|systeminfo|dir)\s{1,4}/[a-z]{1,4}\b|%comspec%|%programfiles:~|powershell(?:\.exe)?\s{1,4}-|powershell\.exe|\\system32\\\w{1,30}\.exe|certutil(?:\.exe)?\s{1,4}-|"
      r"\b(?:iex|invoke-(?:expression|webrequest|restmethod|command|item|wmimethod))[\s(]|new-object\s{1,4}(?:system\.)?net\.|frombase64string|downloadstring\s{0,3}\(|\[convert\]::)", re.IGNORECASE)),
     ("reverse shell", 0.9, re.compile(r"\b(?:nc|ncat|netcat)(?:\.exe)?\s{1,4}(?:-\w{1,6}\s{1,4}){0,4}(?:\S{1,60}\s{1,4})?\d{2,5}|mkfifo\s{1,4}/|(?:bash|sh|zsh)\s{1,4}-c\b|python\d?\s{1,4}-c\b|perl\s{1,4}-(?:e|M)|ruby\s{1,4}-r?e|php\s{1,4}-r\b", re.IGNORECASE)),
     ("substitution", 0.75, re.compile(r"\$\(\(?\s{0,4}(?:\d|<|[a-z/]{1,30}[\s)])[^)]{0,200}\)?|`[^`]{0,100}(?:\s-|/|\||\$)[^`]{0,100}`", re.IGNORECASE)),
@@ -117,6 +117,7 @@ def _separated(text: str) -> Found | None:
     return best
 
 
+_SECONDS = re.compile(r"\s{1,4}\d{1,6}[smh]?\s{0,4}(?:$|[;|&`)#])")
 _SHORT = words("shell_commands_without_arguments")
 
 
@@ -130,7 +131,10 @@ def _score(separator: str, prefix: str, path: str, word: str, rest: str, first: 
         return 0.93
     if also_word and not inside:
         if not rest.strip() or rest.lstrip()[0] in ";|&)":
-            return 0.6 if first and not prefix and word in _SHORT else 0.0
+            ends = rest.strip() in ("", separator)
+            return 0.6 if first and ends and not prefix.strip() and word in _SHORT else 0.0
+        if word == "sleep" and _SECONDS.match(rest):
+            return 0.85
         return 0.88 if _HARD.match(rest) else 0.0
     if inside:
         return 0.9 if _ARGUMENT.match(rest) else 0.4
@@ -148,7 +152,7 @@ def _whole(text: str) -> Found | None:
     word = word.lower()
     if word not in _ONLY_COMMANDS or not rest:
         return None
-    if path and rest.strip():
+    if path and rest.strip() and rest[0] not in "/\\":
         return Found("command by its path", 0.8, text[:200])
     if _HARD.match(rest) and rest[0] not in ";|&":
         return Found(
