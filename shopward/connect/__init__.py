@@ -1,0 +1,1 @@
+"""Other systems: where events come from and decisions go."""
