@@ -148,7 +148,7 @@ def session(master: str | None) -> Iterator[SparkSession]:
 def _configured(builder: Any, master: str) -> Any:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(dict.fromkeys([root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
-    settings = {"spark.ui.enabled": "false", "spark.executorEnv.PYTHONPATH": path, "spark.log.level": "ERROR"}
+    settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.executorEnv.PYTHONPATH": path, "spark.log.level": "ERROR"}
     settings |= {f"spark.executorEnv.{name}": "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
     if "SHOPWARD_CACHE" in os.environ:
         settings["spark.executorEnv.SHOPWARD_CACHE"] = os.environ["SHOPWARD_CACHE"]
