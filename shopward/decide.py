@@ -103,7 +103,7 @@ class Engine:
         self.normaliser = Normaliser.of(rulebook, pseudonym=self.journal.pseudonym if self.journal else None)
         self.lists = ListIndex(slack=self.policy.lateness_ms + self.policy.skew_ms)
         self._list_writes = 0  # until those that ended long ago are forgotten
-        self.windows = Windows(rulebook, self.seed, mode=mode)
+        self.windows = self._windows()
         self.models = self._panel()
         self.needs = columns_of(rulebook) | self.windows.needs | self.models.needs()
         self.usual = Usual(rulebook)
@@ -121,6 +121,9 @@ class Engine:
 
         registry = self.journal.data / "models" if self.journal else None
         return Panel(self.rulebook, load_all(self.rulebook, registry, self.given, self.loaded), self.seed)
+
+    def _windows(self) -> Windows:
+        return Windows(self.rulebook, self.seed, mode=self.mode)
 
     def beside(self, rulebook: Rulebook | None = None) -> Engine:
         """An engine on the same data folder with nothing in memory, for this or another rulebook: a replay of the log fills it."""
@@ -274,13 +277,14 @@ class Engine:
         dead: DeadLetters | None = None,
         records: bool = False,
         unique: Unique | None = None,
+        size: int | None = None,
     ) -> Iterator[Batch]:
-        """Batches of the events in files, in arrival order, with labels entering when they became known. `unique` leaves out events
+        """Batches of the events in files (of `size` at most), in arrival order, with labels entering when they became known. `unique` leaves out events
         whose id came before.
 
         With a data folder personal values come as their pseudonyms, and times are stamped when the events are taken.
         """
-        size = 1 if self.row_features.one_by_one else 4096
+        size = 1 if self.row_features.one_by_one else size or 4096
         dead = DeadLetters(None) if dead is None else dead
         clock = None if self.journal else self.clock
         return read(

@@ -42,6 +42,7 @@ class Summary:
     dead_letters: int = 0
     nulls: dict[str, int] = field(default_factory=dict)  # values that became null, by reason
     reasons: str = ""  # the commonest reasons of dead letters
+    left_out: dict[str, str] = field(default_factory=dict)  # features another engine does not compute, and why
     seconds: float = 0.0
 
 
@@ -164,6 +165,9 @@ def decide_files(
     labels: Path | None = None,
     dead_letters: Path | None = None,
     data: Path | None = None,
+    engine: str = "native",
+    master: str | None = None,
+    staging: Path | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Summary:
     """Decide on every event of the files, in arrival order: from empty state, or from that of the data folder `data`, and into it.
@@ -172,19 +176,25 @@ def decide_files(
     Into a data folder the run is durable and can be repeated: what is in the folder already is answered as it was, not decided
     again, so after a crash the same command goes on and gives the same rows. Records that cannot be used go to `dead_letters` with
     file, line and reason. Raises BadData when nothing was usable, UsageError when another process has the folder.
+
+    engine "spark" spreads the work over `master` (see `connect.spark`); NotYet where rules read lists that rules write.
     """
     from shopward.decide import Engine
     from shopward.ingest import DeadLetters
 
+    if engine == "spark":
+        if data is not None:
+            raise UsageError("--data is for --engine native: Spark runs from empty state")
+        return _on_spark(paths, rulebook, True, out, labels, dead_letters, master, staging, on_progress)
     started = time.perf_counter()
     dead = DeadLetters(_dead_file(dead_letters, out))
     rows, summary = Rows(out), Summary()
     table = None
-    with Engine(rulebook, data=data, mode="compiled") as engine:
-        summary.rules = dict.fromkeys(engine.rules.ids, 0)
+    with Engine(rulebook, data=data, mode="compiled") as native:
+        summary.rules = dict.fromkeys(native.rules.ids, 0)
         run = _decided if data is None else _taken
         try:
-            for n, table in run(engine, paths, labels, dead, summary):
+            for n, table in run(native, paths, labels, dead, summary):
                 rows.write(table)
                 on_progress(n)
             rows.close(table.slice(0, 0) if table is not None else None)
@@ -210,12 +220,12 @@ def _decided(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[
     summary.rules = {rule: int(n) for rule, n in zip(engine.rules.ids, fired, strict=True)}
 
 
-def _once(engine: Engine, paths, labels, dead, summary: Summary) -> Iterator[Batch]:
+def _once(engine: Engine, paths, labels, dead, summary: Summary, size: int | None = None) -> Iterator[Batch]:
     """Batches of the events, each id once."""
     from shopward.ingest.unique import Unique
 
     with Unique(engine.seed) as unique:
-        yield from engine.read(paths, labels=labels, dead=dead, unique=unique)
+        yield from engine.read(paths, labels=labels, dead=dead, unique=unique, size=size)
         summary.repeated, summary.conflicts = unique.repeated, unique.conflicts
 
 
@@ -263,11 +273,18 @@ def features_files(
     out: Path | None = None,
     labels: Path | None = None,
     dead_letters: Path | None = None,
+    master: str | None = None,
+    staging: Path | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Summary:
-    """Every declared feature of every event, as of that event: rows `event_id` + one column a feature, in arrival order."""
+    """Every declared feature of every event, as of that event: rows `event_id` + one column a feature, in arrival order.
+
+    The engines duckdb and spark leave out the features that are not portable; `Summary.left_out` says which, and why.
+    """
+    if engine == "spark":
+        return _on_spark(paths, rulebook, False, out, labels, dead_letters, master, staging, on_progress)
     if engine not in ("native", "duckdb"):
-        raise NotYet(f"--engine {engine} is not available in this version (native, duckdb)")
+        raise NotYet(f"--engine {engine} is not available in this version (native, duckdb, spark)")
     from shopward.ingest import DeadLetters
 
     started = time.perf_counter()
@@ -305,4 +322,38 @@ def _duckdb_features(paths, rulebook, labels, dead, summary):
         batches = read(paths, rulebook, sql.needs(rulebook), bytes(16), labels=labels, dead=dead, unique=unique)
         table = sql.as_table(batches, rulebook)
         summary.repeated, summary.conflicts = unique.repeated, unique.conflicts
+    summary.left_out = sql.refused(rulebook)
     yield sql.run(table, rulebook)
+
+
+def _on_spark(paths, rulebook, decide: bool, out, labels, dead_letters, master, staging, on_progress) -> Summary:
+    """The same rows, computed on Spark; progress counts the events read, then those answered."""
+    from shopward.connect import spark
+    from shopward.ingest import DeadLetters
+
+    started = time.perf_counter()
+    spark.refuse(rulebook, decide)
+    dead, rows, summary = DeadLetters(_dead_file(dead_letters, out)), Rows(out), Summary()
+    summary.left_out = {} if decide else spark.left_out(rulebook)
+
+    def batches(engine: Engine) -> Iterator[Batch]:
+        for batch in _once(engine, paths, labels, dead, summary, spark.CHUNK):
+            _undecided(summary, batch, int(np.count_nonzero(engine.judged[batch.types])))
+            yield batch
+            on_progress(batch.n)
+
+    table = None
+    try:
+        with spark.run(batches, rulebook, decide=decide, master=master, staging=staging) as ran:
+            for table in ran.tables:
+                rows.write(table)
+                summary.events += table.num_rows
+            rows.close(table.slice(0, 0) if table is not None else None)
+            summary.decisions = dict(zip(ACTIONS, ran.actions.tolist(), strict=False)) if decide else summary.decisions
+            summary.rules = dict(zip(ran.rule_ids, ran.rules.tolist(), strict=False)) if decide else {}
+    except BaseException:
+        rows.abandon()
+        raise
+    finally:
+        dead.close()
+    return _finished(summary, dead, paths, started)

@@ -19,6 +19,13 @@ data_option = click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), help="Start from this data folder, and add to it."
 )
 
+master_option = click.option(
+    "--master", metavar="URL", help="Spark: local[2], spark://HOST:7077, ... (default: local[*])."
+)
+staging_option = click.option(
+    "--staging", type=click.Path(path_type=Path, file_okay=False), help="Spark: a folder that driver and workers share."
+)
+
 
 @click.command()
 @events_argument
@@ -27,8 +34,11 @@ data_option = click.option(
 @click.option("--out", type=click.Path(path_type=Path), help="Decisions: .parquet, .csv or .ndjson.")
 @dead_option
 @data_option
+@click.option("--engine", default="native", show_default=True, type=click.Choice(["native", "spark"]), help="What decides.")
+@master_option
+@staging_option
 @json_option
-def decide(events, rulebook_dir, labels, out, dead_letters, data, as_json) -> None:
+def decide(events, rulebook_dir, labels, out, dead_letters, data, engine, master, staging, as_json) -> None:
     """Decide on every event of EVENTS (files or folders of .ndjson, .csv, .parquet; `-` reads NDJSON from stdin).
 
     From empty state, unless --data names a data folder: then events, decisions and findings are kept there, and an event that is
@@ -39,8 +49,9 @@ def decide(events, rulebook_dir, labels, out, dead_letters, data, as_json) -> No
     rulebook = load_rulebook(rulebook_dir)
     with progress("deciding") as done:
         summary = decide_files(
-            events, rulebook, out=out, labels=labels, dead_letters=dead_letters, data=data, on_progress=done
-        )
+            events, rulebook, out=out, labels=labels, dead_letters=dead_letters, data=data, engine=engine, master=master,
+            staging=staging, on_progress=done,
+        )  # fmt: skip
     if as_json:
         emit(
             {
@@ -69,6 +80,8 @@ def decide(events, rulebook_dir, labels, out, dead_letters, data, as_json) -> No
 
 def tell_losses(summary) -> None:
     """What came twice, what could not be used, and what became null."""
+    for name, why in summary.left_out.items():
+        say(f"left out: {name}: {why}")
     if summary.repeated:
         other = f" ({summary.conflicts:,} of them with other content; the first counts)" if summary.conflicts else ""
         say(f"{summary.repeated:,} events came before{other}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from shopward.cli.decide import dead_option, labels_option, tell_losses
+from shopward.cli.decide import dead_option, labels_option, master_option, staging_option, tell_losses
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 from shopward.errors import UsageError
 
@@ -24,10 +24,12 @@ from shopward.errors import UsageError
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Rows: .parquet, .csv or .ndjson.")
 @dead_option
+@master_option
+@staging_option
 @click.option("--list", "list_", is_flag=True, help="List the declared features and what they mean.")
 @click.option("--sql", "sql_of", metavar="NAME", help="Print the DuckDB SQL of one feature (`all` for every one).")
 @json_option
-def features(events, rulebook_dir, labels, engine, out, dead_letters, list_, sql_of, as_json) -> None:
+def features(events, rulebook_dir, labels, engine, out, dead_letters, master, staging, list_, sql_of, as_json) -> None:
     """Compute every declared feature for every event of EVENTS, as of that event."""
     rulebook = load_rulebook(rulebook_dir)
     if list_:
@@ -40,12 +42,14 @@ def features(events, rulebook_dir, labels, engine, out, dead_letters, list_, sql
 
     with progress("computing") as done:
         summary = features_files(
-            events, rulebook, engine=engine, out=out, labels=labels, dead_letters=dead_letters, on_progress=done
-        )
-    report = {"events": summary.events, "features": len(rulebook.features), "dead_letters": summary.dead_letters}
+            events, rulebook, engine=engine, out=out, labels=labels, dead_letters=dead_letters, master=master,
+            staging=staging, on_progress=done,
+        )  # fmt: skip
+    count = len(rulebook.features) - len(summary.left_out)
+    report = {"events": summary.events, "features": count, "left_out": summary.left_out, "dead_letters": summary.dead_letters}
     if as_json:
         return emit({**report, "engine": engine, "seconds": summary.seconds})
-    say(f"{summary.events:,} events x {len(rulebook.features)} features in {summary.seconds:.1f} s ({engine})")
+    say(f"{summary.events:,} events x {count} features in {summary.seconds:.1f} s ({engine})")
     tell_losses(summary)
     return None
 

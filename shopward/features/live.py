@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 from types import CodeType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -84,10 +84,26 @@ class Windows:
         self._build(features, schema, seed, mode, cache_dir, LATENESS_MS + SKEW_MS)
         return self
 
+    @classmethod
+    def part(cls, rulebook: Any, seed: bytes, runs: Callable[[Stage], bool], *, mode: Mode = "compiled") -> Self:
+        """Only the stages that `runs` says, for a stream that several processes share (see `features.shards`)."""
+        self = cls.__new__(cls)
+        slack = rulebook.policy.lateness_ms + rulebook.policy.skew_ms
+        self._build(rulebook.features, rulebook.schema, seed, mode, None, slack, runs)
+        return self
+
     def _build(
-        self, features: dict, schema: Any, seed: bytes, mode: Mode, cache_dir: Path | str | None, slack: int
+        self,
+        features: dict,
+        schema: Any,
+        seed: bytes,
+        mode: Mode,
+        cache_dir: Path | str | None,
+        slack: int,
+        runs: Callable[[Stage], bool] = lambda stage: True,
     ) -> None:
         self.plan: Plan = make_plan(features, schema)
+        self._runs = runs
         self.names: list[str] = list(features)
         self.row_features: list[str] = self.plan.row_features
         self.needs: Needs = needs_of(self.plan)
@@ -154,6 +170,7 @@ class Windows:
         if derived:
             self._add_generated(derived, None)
         self.kept = set(self._text_features.values())
+        self.stages = [stage for stage in self.stages if self._runs(stage)]
         self._join_blocks()
         self.rowwise = {
             bit: row_test(plan, f.where)
@@ -316,9 +333,16 @@ class Windows:
         self.look_for_kernels()
         self.forget_old_texts()
         out = Block(self._outputs.take(len(self.names), batch.n))
-        Columns(self, batch, out).place()
-        self._run(batch.seq0, batch.n, batch)
+        self.step(batch, out, {})
         return out
+
+    def step(self, batch: Batch, out: Block, given: dict[tuple, Any]) -> Columns:
+        """All stages over a batch, into `out`; columns that are `given` are not looked for in the batch."""
+        columns = Columns(self, batch, out)
+        columns.found.update(given)
+        columns.place()
+        self._run(batch.seq0, batch.n, batch)
+        return columns
 
     def address_of(self, what: tuple, value: Any) -> int:
         """The address of a column; scratch columns are mostly where they were the last time."""
