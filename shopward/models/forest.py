@@ -8,7 +8,7 @@ A block of rows walks down each tree together, so that the processor always has 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -77,6 +77,12 @@ class Forest:
         depth = int(self.steps.max(initial=0)) + 2
         _shap(matrix, *self._walk(), self.roots, self.value, self.cover, depth, out)
         return out
+
+    def named(self, features: tuple[str, ...]) -> Forest:
+        """The same trees over columns of other names."""
+        if len(features) != len(self.features):
+            raise BadData(f"{len(features)} names for {len(self.features)} columns")
+        return replace(self, features=features)
 
     def _walk(self) -> tuple[np.ndarray, ...]:
         return self.feature, self.threshold, self.left, self.right, self.kind, self.cat_start, self.cat_words
