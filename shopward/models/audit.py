@@ -46,18 +46,31 @@ def audit_table(
     """Every leak found in a table of labelled rows, the worst first. Columns left out of models (ids, texts) are read as keys."""
     if examples is None or recipe is None:
         examples, recipe, table = examples_of(table, label, time, None)
-    keys = {n: group_ids(table[n]) for n in table.column_names if n not in (label, time)}
-    return examine(examples, keys=keys)
+    keys = {n: group_ids(table[n]) for n in _key_columns(table) if n not in (label, time)}
+    texts = [n for n, c in recipe.columns.items() if c["how"] != "number"]
+    return examine(examples, keys=keys, texts=texts)
 
 
-def examine(examples: Examples, *, keys: dict[str, np.ndarray] | None = None, served: bool = False) -> list[Finding]:
-    """The same for examples that are in memory; `served` features were computed as of their events, so only some leaks are possible."""
+def _key_columns(table: Any) -> list[str]:
+    """Texts first, then whole numbers: what could name an entity."""
+    import pyarrow as pa
+
+    kinds = {n: table[n].type for n in table.column_names}
+    texts = [n for n, t in kinds.items() if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_dictionary(t)]
+    return texts + [n for n, t in kinds.items() if pa.types.is_integer(t)]
+
+
+def examine(
+    examples: Examples, *, keys: dict[str, np.ndarray] | None = None, texts: Sequence[str] = (), served: bool = False
+) -> list[Finding]:
+    """The same for examples that are in memory; `texts` are columns that were words, and so are no computations over the file.
+    `served` features were computed as of their events, so only some leaks are possible."""
     fraud = examples.label == 1
     if fraud.sum() < 20 or (~fraud).sum() < 20:
         return []
-    sheet = _Sheet(examples, keys or {})
+    sheet = _Sheet(examples, keys or {}, frozenset(texts))
     found: list[Finding] = []
-    for check in (_duplicates,) if served else (_duplicates, _counts, _encodings, _fine_structure, _label_shares):
+    for check in (_duplicates,) if served else (_duplicates, _counts, _encodings, _futures, _fine_structure, _label_shares):
         taken = {f.column for f in found}
         found += [f for f in check(sheet) if f.column not in taken]
     taken = {f.column for f in found}
@@ -70,10 +83,11 @@ def examine(examples: Examples, *, keys: dict[str, np.ndarray] | None = None, se
 class _Sheet:
     """The examples in time order, thinned for speed, with what several checks ask for."""
 
-    def __init__(self, examples: Examples, keys: dict[str, np.ndarray]):
+    def __init__(self, examples: Examples, keys: dict[str, np.ndarray], texts: frozenset[str]):
         order = np.argsort(examples.ts, kind="stable")
         self.timed = bool(np.ptp(examples.ts) > 0)
         self.whole = {n: k[order] for n, k in keys.items()}  # keys of all rows: arithmetic needs the whole file
+        self.numbers = [(k, n) for k, n in enumerate(examples.names) if n not in texts]
         self.x_whole, self.names = examples.matrix[order], examples.names
         self.y_whole = (examples.label == 1)[order]
         rows = order if len(order) <= MOST_ROWS else order[_thinned(self.y_whole)]
@@ -87,9 +101,9 @@ class _Sheet:
         self._models: dict[tuple, float] = {}
 
     def noise(self, rows: np.ndarray) -> float:
-        """Four standard errors of an AUC on these rows."""
+        """Three standard errors of an AUC on these rows."""
         few = max(min(self.y[rows].sum(), (~self.y[rows]).sum()), 1)
-        return float(4 * 0.29 / np.sqrt(few))
+        return float(3 * 0.29 / np.sqrt(few))
 
     def _column_aucs(self, k: int) -> tuple[float, float]:
         """AUC of one column alone, learnt on random rows, and learnt on earlier rows for later ones."""
@@ -172,7 +186,7 @@ def _artefacts(sheet: _Sheet) -> Iterator[Finding]:
 def _identifiers(sheet: _Sheet) -> Iterator[Finding]:
     """Columns with a value of their own in (nearly) every row, in whole numbers, that tell fraud: the order in which rows were made."""
     n = len(sheet.y)
-    for k, name in enumerate(sheet.names):
+    for k, name in sheet.numbers:
         column = sheet.x[:, k]
         known = column[~np.isnan(column)]
         if len(known) < 0.9 * n or (known != np.round(known)).any() or len(np.unique(known)) < 0.95 * n:
@@ -228,7 +242,7 @@ def _counts(sheet: _Sheet) -> Iterator[Finding]:
     """Columns that say how often a key stands in the whole file, also after the row."""
     if not sheet.timed:
         return
-    for k, name in enumerate(sheet.names):
+    for k, name in sheet.numbers:
         column = sheet.x_whole[:, k]
         key = next((n for n, ids in _keys(sheet, name) if _is_count(column, ids)), None)
         if key is None and not _divides(column):
@@ -288,7 +302,7 @@ def _alike(a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> float:
 def _encodings(sheet: _Sheet) -> Iterator[Finding]:
     """Columns that are the label, averaged by a key over the whole file."""
     y = sheet.y_whole.astype(float)
-    for k, name in enumerate(sheet.names):
+    for k, name in sheet.numbers:
         column = sheet.x_whole[:, k]
         if len(np.unique(column[~np.isnan(column)])) < 3 or max(sheet.gaps[k]) < 0.55:
             continue
@@ -303,34 +317,79 @@ def _encodings(sheet: _Sheet) -> Iterator[Finding]:
 def _encoding(column: np.ndarray, ids: np.ndarray, y: np.ndarray, timed: bool) -> tuple[str, str] | None:
     total, n = np.bincount(ids, weights=y)[ids], np.bincount(ids)[ids].astype(float)
     past, before = _so_far(ids, y)
-    many = n >= 2
+    many = (n >= 2) & ~np.isnan(column)
+    if many.sum() < 50:
+        return None
+    mixed = many & (total > 0) & (total < n)  # keys with both labels
+    per_key, per_label = _values_per(column, ids, many), _values_per(column, 2 * ids + y.astype(np.int64), many)
+    if mixed.sum() >= 20 and per_label <= 1.001 and per_key > 1.05 and _values_per(column, ids, mixed) > 1.8:
+        return "leave_one_out", "over all other rows of the file, its own left out: what is missing tells its own label"
     with np.errstate(invalid="ignore", divide="ignore"):
-        whole, others, earlier = total / n, (total - y) / (n - 1), past / before
+        whole, earlier = total / n, past / before
     known = many & (before > 0)
     as_of = max(_alike(column, earlier, known), _alike(column, past, known)) if timed else 0.0
-    for other in (others, total - y):
-        r = _alike(column, other, many)
-        inner = _alike(column, whole if other is others else total, many)
-        if r >= SAME and r > inner + 1e-6 and r > _alike(column, earlier, known) + 0.02 * timed and r >= as_of:
-            last = n - 1 == before  # the last row of a key: all others are earlier
-            if timed and _alike(column, other, many & ~last) < SAME:
-                continue
-            return ("leave_one_out", "over all other rows of the file, its own left out: what is missing tells its own label")
-    for other in (whole, total):
-        r = _alike(column, other, many)
-        if r >= SAME and r > as_of + 0.02:
-            return ("whole_file_encoding", "over the whole file, the row's own label and later ones included")
-    if timed:
-        later = np.where(n - 1 - before > 0, (total - past - y) / np.maximum(n - 1 - before, 1), np.nan)
-        both = known & ~np.isnan(later)
-        if _alike(column, others, both) >= 0.9 and _alike(column, others, both) > _alike(column, earlier, both) + 0.05:
-            return ("future_labels", "with labels of later rows in it")
+    for average in (whole, total, _smoothed(total, n, y)):
+        if per_key <= 1.001 and _alike(column, average, many) >= 0.9 and _alike(column, average, known) > as_of + 0.02 * timed:
+            return "whole_file_encoding", "over the whole file, the row's own label and later ones included"
     return None
+
+
+def _smoothed(total: np.ndarray, n: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (total + 10 * y.mean()) / (n + 10)
+
+
+def _values_per(column: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> float:
+    """How many different values the column has per key, on average."""
+    pairs = np.unique(np.column_stack([ids[rows].astype(np.float64), np.round(column[rows], 12)]), axis=0)
+    return len(pairs) / max(len(np.unique(ids[rows])), 1)
+
+
+def _futures(sheet: _Sheet) -> Iterator[Finding]:
+    """Columns that labels of later rows explain, beyond what earlier ones do: shares over a neighbourhood with all of its labels."""
+    if not sheet.timed:
+        return
+    y = sheet.y_whole.astype(float)
+    keys = list(_keys(sheet, ""))[:4]
+    if not keys or len(y) < 200:
+        return
+    before, after = _both_ways([ids for _, ids in keys], y)
+    for k, name in sheet.numbers:
+        column = sheet.x_whole[:, k]
+        rows = ~np.isnan(column)
+        if rows.sum() < 200 or np.ptp(column[rows]) == 0 or name in dict(keys):
+            continue
+        old, both = _explained(column[rows], before[rows]), _explained(column[rows], np.column_stack([before, after])[rows])
+        if both >= 0.4 and both - old >= 0.15:
+            of = ", ".join(f"`{n}`" for n, _ in keys)
+            yield sheet.finding(name, "future_labels", f"labels of later rows with the same {of} explain it (R2 {both:.2f}; earlier labels alone {old:.2f})")
+
+
+def _both_ways(keys: list[np.ndarray], y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What earlier labels and mere counts say about a row's neighbours by each key and by all, and what all other labels say."""
+    old, new = [np.ones(len(y))], []
+    sums = np.zeros((4, len(y)))
+    for ids in keys:
+        past, before = _so_far(ids, y)
+        others, n = np.bincount(ids, weights=y)[ids] - y, np.bincount(ids)[ids] - 1.0
+        old += [past, _share(past, before), before > 0, before, n, np.log1p(n), 1 / (1 + n)]
+        new += [others, _share(others, n)]
+        sums += [past, before, others, n]
+    return np.column_stack([*old, _share(sums[0], sums[1])]), np.column_stack([*new, _share(sums[2], sums[3])])
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), 0.0)
+
+
+def _explained(column: np.ndarray, by: np.ndarray) -> float:
+    """R2 of a linear fit."""
+    rest = column - by @ np.linalg.lstsq(by, column, rcond=None)[0]
+    return float(1 - rest.var() / column.var())
 
 
 def _fine_structure(sheet: _Sheet) -> Iterator[Finding]:
     """Columns that tell fraud by their exact values, not by being high or low: the row's own label shines through an average."""
-    for k, name in enumerate(sheet.names):
+    for k, name in sheet.numbers:
         column = sheet.x[:, k]
         known = column[~np.isnan(column)]
         distinct = len(np.unique(known))
@@ -356,7 +415,7 @@ def _label_shares(sheet: _Sheet) -> Iterator[Finding]:
     first = np.arange(len(sheet.y)) < max(len(sheet.y) // 10, 1)
     if sheet.y[first].sum() < 10:
         return
-    for k, name in enumerate(sheet.names):
+    for k, name in sheet.numbers:
         column = sheet.x[:, k]
         known = column[~np.isnan(column)]
         if not len(known) or known.min() < 0 or known.max() > 1 or len(np.unique(known)) < 4 or not _rational(known):
