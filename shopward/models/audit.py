@@ -22,8 +22,18 @@ LATER = 0.25
 GAP = 0.08  # AUC that must be at stake before anything is called a leak
 STRONG = 0.6  # AUC below which a column alone fakes nothing
 SAME = 0.97  # correlation from which a column is taken to be a suspected computation
-SERVED_KINDS = ("time_artefact", "identifier", "duplicates")  # what can go wrong with features that a window engine computed
-REFUSE = ("leave_one_out", "whole_file_encoding", "whole_file_count", "future_labels", "identifier")  # what keeps a model from being deployed
+SERVED_KINDS = (
+    "time_artefact",
+    "identifier",
+    "duplicates",
+)  # what can go wrong with features that a window engine computed
+REFUSE = (
+    "leave_one_out",
+    "whole_file_encoding",
+    "whole_file_count",
+    "future_labels",
+    "identifier",
+)  # what keeps a model from being deployed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,9 @@ def _key_columns(table: Any) -> list[str]:
     import pyarrow as pa
 
     kinds = {n: table[n].type for n in table.column_names}
-    texts = [n for n, t in kinds.items() if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_dictionary(t)]
+    texts = [
+        n for n, t in kinds.items() if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_dictionary(t)
+    ]
     return texts + [n for n, t in kinds.items() if pa.types.is_integer(t)]
 
 
@@ -70,7 +82,9 @@ def examine(
         return []
     sheet = _Sheet(examples, keys or {}, frozenset(texts))
     found: list[Finding] = []
-    for check in (_duplicates,) if served else (_duplicates, _counts, _encodings, _futures, _fine_structure, _label_shares):
+    for check in (
+        (_duplicates,) if served else (_duplicates, _counts, _encodings, _futures, _fine_structure, _label_shares)
+    ):
         taken = {f.column for f in found}
         found += [f for f in check(sheet) if f.column not in taken]
     taken = {f.column for f in found}
@@ -88,10 +102,11 @@ class _Sheet:
         self.timed = bool(np.ptp(examples.ts) > 0)
         self.whole = {n: k[order] for n, k in keys.items()}  # keys of all rows: arithmetic needs the whole file
         self.numbers = [(k, n) for k, n in enumerate(examples.names) if n not in texts]
-        self.x_whole, self.names = examples.matrix[order], examples.names
+        known = np.where(np.isinf(examples.matrix), np.nan, examples.matrix)
+        self.x_whole, self.names = known[order], examples.names
         self.y_whole = (examples.label == 1)[order]
         rows = order if len(order) <= MOST_ROWS else order[_thinned(self.y_whole)]
-        self.x, self.y, self.ts = examples.matrix[rows], (examples.label == 1)[rows], examples.ts[rows]
+        self.x, self.y, self.ts = known[rows], (examples.label == 1)[rows], examples.ts[rows]
         n = len(rows)
         self.later = np.arange(n) >= int(n * (1 - LATER))
         rng = np.random.default_rng(7)
@@ -151,7 +166,9 @@ def bins(values: np.ndarray, most: int) -> np.ndarray:
     distinct = np.unique(known)
     edges = distinct if len(distinct) <= most else np.unique(np.quantile(known, np.arange(1, most) / most))
     side = "left" if len(distinct) <= most else "right"
-    return np.where(np.isnan(values), len(edges) + 1 if side == "right" else len(edges), np.searchsorted(edges, values, side=side))
+    return np.where(
+        np.isnan(values), len(edges) + 1 if side == "right" else len(edges), np.searchsorted(edges, values, side=side)
+    )
 
 
 def learnt_auc(codes: np.ndarray, fraud: np.ndarray, teach: np.ndarray, judge: np.ndarray) -> float:
@@ -175,12 +192,18 @@ def _artefacts(sheet: _Sheet) -> Iterator[Finding]:
     for name, (random, late) in sorted(zip(sheet.names, sheet.gaps, strict=True), key=lambda g: g[1][1] - g[1][0]):
         gap = random - max(late, 0.5)
         lost = sheet.model_auc((), False) - sheet.model_auc(())
-        plain = gap >= 0.2 or (gap >= 0.1 and lost >= 0.04)  # windows that fill up lose a little, too
+        plain = gap >= 0.2 or (gap >= 0.12 and lost >= 0.05)  # windows that fill up lose a little, too
         if random >= 0.62 and plain and gap >= noise and gap > 0.5 * (random - 0.5):
             why = (f"alone it reaches an AUC of {random:.2f} on random rows and {late:.2f} on later ones: "
                    "what it shows belongs to a period, not to fraud")  # fmt: skip
             with_it, later = sheet.model_auc((), False), sheet.model_auc(())
-            yield Finding(name, "time_artefact", round(max(with_it, random), 4), round(min(later, max(late, 0.5) if len(sheet.names) == 1 else later), 4), why)
+            yield Finding(
+                name,
+                "time_artefact",
+                round(max(with_it, random), 4),
+                round(min(later, max(late, 0.5) if len(sheet.names) == 1 else later), 4),
+                why,
+            )
 
 
 def _identifiers(sheet: _Sheet) -> Iterator[Finding]:
@@ -195,7 +218,11 @@ def _identifiers(sheet: _Sheet) -> Iterator[Finding]:
             continue
         random, _ = sheet.gaps[k]
         if random >= STRONG and random - 0.5 >= sheet.noise(sheet.random_later):
-            yield sheet.finding(name, "identifier", f"it numbers the rows, and its order gives the label away (alone an AUC of {random:.2f})")
+            yield sheet.finding(
+                name,
+                "identifier",
+                f"it numbers the rows, and its order gives the label away (alone an AUC of {random:.2f})",
+            )
 
 
 def _duplicates(sheet: _Sheet) -> Iterator[Finding]:
@@ -219,7 +246,9 @@ def _duplicates(sheet: _Sheet) -> Iterator[Finding]:
     if max(share, frauds_twin) < 0.02 or twin.sum() < 20:
         return
     why = f"{share:.1%} of the later rows ({frauds_twin:.0%} of their frauds) stand word for word among the earlier ones: a test asks for what was taught"
-    yield Finding("(rows)", "duplicates", round(_twin_auc(sheet, place, None), 4), round(_twin_auc(sheet, place, counts), 4), why)
+    yield Finding(
+        "(rows)", "duplicates", round(_twin_auc(sheet, place, None), 4), round(_twin_auc(sheet, place, counts), 4), why
+    )
 
 
 def _twin_auc(sheet: _Sheet, place: np.ndarray, counts: np.ndarray | None) -> float:
@@ -233,7 +262,13 @@ def _twin_auc(sheet: _Sheet, place: np.ndarray, counts: np.ndarray | None) -> fl
     x, y, test = sheet.x_whole[rows], sheet.y_whole[rows], rng.random(len(rows)) < LATER
     if not y[test].any() or not y[~test].any():
         return 0.5
-    settings = {"learning_rate": 0.2, "num_leaves": 63, "feature_fraction": 0.8, "min_data_in_leaf": 2, "lambda_l2": 0.1}
+    settings = {
+        "learning_rate": 0.2,
+        "num_leaves": 63,
+        "feature_fraction": 0.8,
+        "min_data_in_leaf": 2,
+        "lambda_l2": 0.1,
+    }
     done = trees.fit(x[~test], y[~test], sheet.names, trees=60, settings=settings)
     return auc(y[test], done.forest.score(x[test]))
 
@@ -248,7 +283,11 @@ def _counts(sheet: _Sheet) -> Iterator[Finding]:
         if key is None and not _divides(column):
             continue
         of = f"of `{key}`" if key else "of a key"
-        yield sheet.finding(name, "whole_file_count", f"it is the number of rows {of} in the whole file: rows that came later are counted, too")
+        yield sheet.finding(
+            name,
+            "whole_file_count",
+            f"it is the number of rows {of} in the whole file: rows that came later are counted, too",
+        )
 
 
 def _keys(sheet: _Sheet, but: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -266,7 +305,9 @@ def _is_count(column: np.ndarray, ids: np.ndarray) -> bool:
         return False
     order = np.argsort(total, kind="stable")
     same = len(np.unique(np.column_stack([total, column]), axis=0)) == len(np.unique(total))
-    return bool(same and (np.diff(column[order]) >= -1e-12).all() and len(np.unique(column)) >= 0.8 * len(np.unique(total)))
+    return bool(
+        same and (np.diff(column[order]) >= -1e-12).all() and len(np.unique(column)) >= 0.8 * len(np.unique(total))
+    )
 
 
 def _divides(column: np.ndarray) -> bool:
@@ -329,7 +370,11 @@ def _encoding(column: np.ndarray, ids: np.ndarray, y: np.ndarray, timed: bool) -
     known = many & (before > 0)
     as_of = max(_alike(column, earlier, known), _alike(column, past, known)) if timed else 0.0
     for average in (whole, total, _smoothed(total, n, y)):
-        if per_key <= 1.001 and _alike(column, average, many) >= 0.9 and _alike(column, average, known) > as_of + 0.02 * timed:
+        if (
+            per_key <= 1.001
+            and _alike(column, average, many) >= 0.9
+            and _alike(column, average, known) > as_of + 0.02 * timed
+        ):
             return "whole_file_encoding", "over the whole file, the row's own label and later ones included"
     return None
 
@@ -358,10 +403,17 @@ def _futures(sheet: _Sheet) -> Iterator[Finding]:
         rows = ~np.isnan(column)
         if rows.sum() < 200 or np.ptp(column[rows]) == 0 or name in dict(keys):
             continue
-        old, both = _explained(column[rows], before[rows]), _explained(column[rows], np.column_stack([before, after])[rows])
+        old, both = (
+            _explained(column[rows], before[rows]),
+            _explained(column[rows], np.column_stack([before, after])[rows]),
+        )
         if both >= 0.4 and both - old >= 0.15:
             of = ", ".join(f"`{n}`" for n, _ in keys)
-            yield sheet.finding(name, "future_labels", f"labels of later rows with the same {of} explain it (R2 {both:.2f}; earlier labels alone {old:.2f})")
+            yield sheet.finding(
+                name,
+                "future_labels",
+                f"labels of later rows with the same {of} explain it (R2 {both:.2f}; earlier labels alone {old:.2f})",
+            )
 
 
 def _both_ways(keys: list[np.ndarray], y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -395,7 +447,9 @@ def _fine_structure(sheet: _Sheet) -> Iterator[Finding]:
         distinct = len(np.unique(known))
         if not 20 <= distinct <= 0.5 * len(known) or (known == np.round(known)).all():
             continue
-        fine = learnt_auc(np.unique(np.nan_to_num(column, nan=-1e300), return_inverse=True)[1], sheet.y, ~sheet.half, sheet.half)
+        fine = learnt_auc(
+            np.unique(np.nan_to_num(column, nan=-1e300), return_inverse=True)[1], sheet.y, ~sheet.half, sheet.half
+        )
         coarse = max(learnt_auc(bins(column, 12), sheet.y, ~sheet.half, sheet.half), _straight(column, sheet.y))
         if fine >= 0.75 and fine - coarse >= max(GAP, sheet.noise(sheet.half)):
             why = (f"its exact values tell the label (AUC {fine:.2f}), its size does not (AUC {coarse:.2f}): "
@@ -423,7 +477,11 @@ def _label_shares(sheet: _Sheet) -> Iterator[Finding]:
         random, late = sheet.gaps[k]
         early = auc(sheet.y[first], np.nan_to_num(column[first], nan=0.0))
         rest = sheet.model_auc((name,))
-        if min(random, late) >= 0.8 and early >= 0.75 and sheet.model_auc(()) - rest >= max(GAP, sheet.noise(sheet.later)):
+        if (
+            min(random, late) >= 0.8
+            and early >= 0.75
+            and sheet.model_auc(()) - rest >= max(GAP, sheet.noise(sheet.later))
+        ):
             why = (f"a share that tells fraud from the first tenth of the time on (AUC {early:.2f}), before labels could be known, "
                    "and better than everything else together: later labels are in it")  # fmt: skip
             yield sheet.finding(name, "future_labels", why)

@@ -53,7 +53,9 @@ class Examples:
         """Some of the rows, in the given order."""
         at = np.flatnonzero(rows) if rows.dtype == bool else rows
         cut = {name: getattr(self, name)[at] for name in ("matrix", "label", "ts", "label_ts", "amount", "weight")}
-        return replace(self, **cut, ids=[self.ids[i] for i in at.tolist()], groups={k: v[at] for k, v in self.groups.items()})
+        return replace(
+            self, **cut, ids=[self.ids[i] for i in at.tolist()], groups={k: v[at] for k, v in self.groups.items()}
+        )
 
     def columns(self, names: Sequence[str]) -> Examples:
         """Only these features."""
@@ -89,8 +91,10 @@ def census(
 
     Raises BadData when no event could be used.
     """
-    roles = [r for r in engine.schema.roles]
-    engine.needs = engine.needs | Needs(numbers=frozenset({"label"}), text=frozenset({"label_event"}), hashes=frozenset(roles))
+    roles = list(engine.schema.roles)
+    engine.needs = engine.needs | Needs(
+        numbers=frozenset({"label"}), text=frozenset({"label_event"}), hashes=frozenset(roles)
+    )
     ids: list[str] = []
     ts, types, judged, verdict, known = [], [], [], [], []
     keys: dict[str, list[np.ndarray]] = {role: [] for role in roles}
@@ -113,7 +117,14 @@ def census(
             break
     if not ids:
         raise BadData("no usable event" + (f"; {dead.why()}" if dead is not None and dead.count else ""))
-    found = Census(ids, np.concatenate(ts), np.concatenate(types), np.full(len(ids), UNKNOWN, np.int8), np.zeros(len(ids), np.int64), {})
+    found = Census(
+        ids,
+        np.concatenate(ts),
+        np.concatenate(types),
+        np.full(len(ids), UNKNOWN, np.int8),
+        np.zeros(len(ids), np.int64),
+        {},
+    )
     _judge(found, judged, verdict, known, known_by)
     seen = found.label != UNKNOWN
     for role, parts in keys.items():
@@ -147,7 +158,9 @@ def _judge(found: Census, judged: list, verdict: list, known: list, known_by: in
         found.notes.append(f"{early:,} labels are older than the event they judge: are their times right?")
 
 
-def choose(found: Census, *, since: int | None, until: int | None, most: int, seed: int = 7) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def choose(
+    found: Census, *, since: int | None, until: int | None, most: int, seed: int = 7
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rows, labels, weights) to train on: every fraud, and legitimate events up to `most` rows in all, weighted up for those left out.
 
     Where only frauds were reported, events of the same types without a label stand for legitimate ones, and a note says so.
@@ -165,7 +178,9 @@ def choose(found: Census, *, since: int | None, until: int | None, most: int, se
         types = np.unique(found.types[known])
         silent = inside & (label == UNKNOWN) & np.isin(found.types, types)
         label[silent] = 0
-        found.notes.append(f"only frauds are reported: {int(silent.sum()):,} events without a label stand for legitimate ones")
+        found.notes.append(
+            f"only frauds are reported: {int(silent.sum()):,} events without a label stand for legitimate ones"
+        )
     usable = inside & (label != UNKNOWN)
     frauds, legit = np.flatnonzero(usable & (label == 1)), np.flatnonzero(usable & (label == 0))
     if not len(frauds) or not len(legit):
@@ -240,15 +255,26 @@ def _walk(engine, reader, paths, labels, rows, since, dead) -> Iterator[tuple[Ba
 class _Reader:
     """Gathers chosen rows of batches."""
 
-    def __init__(self, engine: Any, inputs: Sequence[str], texts: dict[str, Sequence[str]], groups: Sequence[str], fixed: bool = False):
+    def __init__(
+        self,
+        engine: Any,
+        inputs: Sequence[str],
+        texts: dict[str, Sequence[str]],
+        groups: Sequence[str],
+        fixed: bool = False,
+    ):
         self.inputs, self.groups, self.money = tuple(inputs), tuple(groups), engine.schema.money
         place = {name: k for k, name in enumerate(engine.rulebook.features)}
         fields = {**engine.schema.fields}
         self.feature = {name: place[name] for name in inputs if name in place}
         unknown = [n for n in inputs if n not in place and n not in fields and n not in ("type", "ts")]
         if unknown:
-            raise BadData(f"the model reads {', '.join(map(repr, unknown[:5]))}: neither a feature nor a field of this rulebook")
-        self.text = [n for n in inputs if n not in place and (n == "type" or (n in fields and fields[n].type == "string"))]
+            raise BadData(
+                f"the model reads {', '.join(map(repr, unknown[:5]))}: neither a feature nor a field of this rulebook"
+            )
+        self.text = [
+            n for n in inputs if n not in place and (n == "type" or (n in fields and fields[n].type == "string"))
+        ]
         self.numbers = [n for n in inputs if n not in place and n not in self.text and n != "ts"]
         self.fixed = {name: fixed or name in texts for name in self.text}
         self.books = {n: {t: float(i) for i, t in enumerate(texts.get(n, ()))} for n in self.text}
@@ -308,7 +334,9 @@ class _Reader:
         groups = {g: np.concatenate(v) if v else none for g, v in self.held.items()}
         books = {name: tuple(book) for name, book in self.books.items()}
         label = np.full(n, UNKNOWN, np.int8)
-        return Examples(self.inputs, matrix, label, ts, none, np.nan_to_num(amount), np.ones(n), self.ids, groups, books)
+        return Examples(
+            self.inputs, matrix, label, ts, none, np.nan_to_num(amount), np.ones(n), self.ids, groups, books
+        )
 
 
 def usual_texts(examples: Examples, most: int = 64, least: int = 20) -> Examples:

@@ -16,7 +16,7 @@ import numpy as np
 from shopward.declare.rulebook import Rulebook
 from shopward.errors import BadData, UsageError
 from shopward.event import format_time
-from shopward.models import audit, folder
+from shopward.models import audit, folder, monitor
 from shopward.models.dataset import Census, Examples, census, choose, read_examples, stream_examples
 from shopward.models.generate import candidates, closure, to_yaml
 from shopward.models.meaning import differences, meanings
@@ -73,7 +73,12 @@ class EventRun:
 
 
 def train_events(
-    run: EventRun, rulebook: Rulebook, make_engine: Callable[[Rulebook], Any], out: Path, settings: Settings, on_step: Step = _quiet
+    run: EventRun,
+    rulebook: Rulebook,
+    make_engine: Callable[[Rulebook], Any],
+    out: Path,
+    settings: Settings,
+    on_step: Step = _quiet,
 ) -> Result:
     """Train on events as they were decided on: features as of each event, labels as they arrived. Raises BadData without usable labels."""
     started = time.perf_counter()
@@ -104,7 +109,9 @@ def train_events(
         "until": None if run.until is None else format_time(run.until), "delay_ms": run.delay,
         "files": {k: v for k, v in files.items() if k != GENERATED},
     }  # fmt: skip
-    trained.files["features.yaml"] = to_yaml(kept, f"What the model {out.name} reads: copy it into the rulebook's features folder.") if kept else ""
+    trained.files["features.yaml"] = (
+        to_yaml(kept, f"What the model {out.name} reads: copy it into the rulebook's features folder.") if kept else ""
+    )
     return _finish(out, trained, findings, started, settings.strict)
 
 
@@ -132,7 +139,9 @@ def _declared(book: Rulebook) -> dict[str, dict[str, object]]:
 GENERATED = "features/model_generated.yaml"
 
 
-def _feature_set(plain: Rulebook, found: Census, rows: np.ndarray, generate: bool, name: str) -> tuple[Rulebook, list[str]]:
+def _feature_set(
+    plain: Rulebook, found: Census, rows: np.ndarray, generate: bool, name: str
+) -> tuple[Rulebook, list[str]]:
     """The rulebook with generated features, and everything a model could read: features, numbers and texts of few values."""
     fields = plain.schema.fields
     own = [f.name for f in plain.features.values() if f.type != "string"]
@@ -142,8 +151,12 @@ def _feature_set(plain: Rulebook, found: Census, rows: np.ndarray, generate: boo
     direct += ["type"] if len(types) > 1 else []
     if not generate:
         return plain, [*direct, *own]
-    roles = sorted((r for r, (share, each) in found.keys.items() if share > 0.2 and each > 1.2), key=lambda r: -found.keys[r][0])
-    extra = candidates(plain.schema, types, entities=roles[:MOST_ENTITIES] or None or (), taken=[*plain.features, *fields])
+    roles = sorted(
+        (r for r, (share, each) in found.keys.items() if share > 0.2 and each > 1.2), key=lambda r: -found.keys[r][0]
+    )
+    extra = candidates(
+        plain.schema, types, entities=roles[:MOST_ENTITIES] or None or (), taken=[*plain.features, *fields]
+    )
     if not roles:
         extra.declared = {k: v for k, v in extra.declared.items() if k.startswith("event_")}
         extra.inputs = [n for n in extra.inputs if n in extra.declared]
@@ -179,15 +192,56 @@ def score_events(
         yield pa.table({"event_id": pa.array(part.ids, pa.string()), "score": score, "risk": scorer.risk(score)})
 
 
+def monitor_events(
+    events: Iterable[Path],
+    labels_file: Path | None,
+    model: Path,
+    make_engine: Callable[[Rulebook], Any],
+    *,
+    since: int | None,
+    against: Path | None,
+) -> dict[str, Any]:
+    """The monitor's report on events from `since` on; `against` adds a paired comparison on the events whose labels are known."""
+    meta = folder.read_meta(model)
+    _expect(meta, "events", model)
+    scorer = folder.read_model(model, meta)
+    engine = make_engine(Rulebook.from_files(meta["input"]["files"]))
+    parts = list(stream_examples(engine, events, labels_file, scorer.features, since=since, texts=scorer.categories))
+    if not parts:
+        raise BadData("no event from --from on")
+    matrix = np.concatenate([p.matrix for p in parts])
+    score = scorer.score(np.ascontiguousarray(matrix.T))
+    found = monitor.report(meta, matrix, score)
+    if against is not None:
+        found["paired"] = _paired(events, labels_file, make_engine, since, score, parts, against, scorer)
+    return found
+
+
+def _paired(events, labels_file, make_engine, since, score, parts, against: Path, champion) -> dict[str, float]:
+    tables = list(score_events(events, labels_file, against, make_engine, since=since))
+    other = np.concatenate([np.asarray(t["score"]) for t in tables])
+    book = Rulebook.from_files(folder.read_meta(against)["input"]["files"])
+    truth = census(make_engine(_only_schema(book)), events, labels_file)
+    label = dict(zip(truth.ids, truth.label.tolist(), strict=True))
+    known = np.array([label.get(i, -1) for p in parts for i in p.ids])
+    day = np.concatenate([p.ts for p in parts]) // 86_400_000
+    rows = known >= 0
+    return monitor.paired(known[rows] == 1, day[rows], score[rows], other[rows])
+
+
 def _same_meaning(theirs: Rulebook, ours: Rulebook, meta: dict[str, Any]) -> None:
     shared = [n for n in meta["input"]["meanings"] if n in theirs.features]
     changed = differences({n: meta["input"]["meanings"][n] for n in shared}, meanings(theirs, shared))
     if changed:
-        raise BadData("features changed their meaning since the model was trained; train it again:\n" + "\n".join(changed))
+        raise BadData(
+            "features changed their meaning since the model was trained; train it again:\n" + "\n".join(changed)
+        )
     for name, kept in ours.schema.fields.items():
         now = theirs.schema.fields.get(name)
         if name in meta["features"] and (now is None or now.type != kept.type):
-            raise BadData(f"field `{name}` was {kept.type} in training and is {now.type if now else 'no field'} in this rulebook")
+            raise BadData(
+                f"field `{name}` was {kept.type} in training and is {now.type if now else 'no field'} in this rulebook"
+            )
 
 
 def _expect(meta: dict[str, Any], how: str, model: Path) -> None:
@@ -199,15 +253,28 @@ def _expect(meta: dict[str, Any], how: str, model: Path) -> None:
 
 
 def train_table(
-    path: Path, label: str, out: Path, settings: Settings, *, time_column: str | None = None, leave_out: tuple[str, ...] = (), on_step: Step = _quiet
+    path: Path,
+    label: str,
+    out: Path,
+    settings: Settings,
+    *,
+    time_column: str | None = None,
+    leave_out: tuple[str, ...] = (),
+    on_step: Step = _quiet,
 ) -> Result:
     """Train on a table, one row an example. Raises UsageError for a column that is not there, BadData when nothing can be learnt."""
     started = time.perf_counter()
     table = read_table(path)
-    examples, recipe, rows = examples_of(table.drop_columns([c for c in leave_out if c in table.column_names]), label, time_column, settings.group)
+    examples, recipe, rows = examples_of(
+        table.drop_columns([c for c in leave_out if c in table.column_names]), label, time_column, settings.group
+    )
     findings = audit.audit_table(rows, label, time_column, recipe=recipe, examples=examples)
     trained = train(examples, out.name, settings, on_step)
-    trained.meta["input"] = {"how": "table", "label": label, "columns": {n: recipe.columns[n] for n in trained.features}}
+    trained.meta["input"] = {
+        "how": "table",
+        "label": label,
+        "columns": {n: recipe.columns[n] for n in trained.features},
+    }
     return _finish(out, trained, findings, started, settings.strict)
 
 
@@ -218,7 +285,9 @@ def score_table(path: Path, model: Path) -> pa.Table:
     meta = folder.read_meta(model)
     _expect(meta, "table", model)
     scorer = folder.read_model(model, meta)
-    matrix = np.nan_to_num(Recipe(meta["input"]["columns"], []).matrix(read_table(path)), nan=np.nan, posinf=np.nan, neginf=np.nan)
+    matrix = np.nan_to_num(
+        Recipe(meta["input"]["columns"], []).matrix(read_table(path)), nan=np.nan, posinf=np.nan, neginf=np.nan
+    )
     score = scorer.score(np.ascontiguousarray(matrix.T))
     return pa.table({"row": np.arange(len(score)), "score": score, "risk": scorer.risk(score)})
 
@@ -227,14 +296,21 @@ def score_table(path: Path, model: Path) -> pa.Table:
 
 
 def train_nodes(
-    nodes: Path, edges: Path, label: str, out: Path, settings: Settings, *, mask: str | None = None, on_step: Step = _quiet
+    nodes: Path,
+    edges: Path,
+    label: str,
+    out: Path,
+    settings: Settings,
+    *,
+    mask: str | None = None,
+    on_step: Step = _quiet,
 ) -> Result:
     """Train on the nodes of a graph: their own features and those of their neighbourhood; `mask` names the column of training rows."""
     started = time.perf_counter()
     table = read_table(nodes)
     teach = labels(column(table, mask, "--train-mask"), "--train-mask") == 1 if mask else np.ones(table.num_rows, bool)
     truth = np.where(teach, labels(_hidden(column(table, label, "--label"), teach)), -1).astype(np.int8)
-    left_out = [c for c in table.column_names if c == label or "mask" in c.lower() or c == "id" or c == mask]
+    left_out = [c for c in table.column_names if c in (label, mask) or "mask" in c.lower() or c == "id"]
     on_step("walking the graph")
     names, matrix, recipe, notes = _node_matrix(table, read_table(edges), left_out, None)
     rows = np.flatnonzero(truth >= 0)
@@ -257,7 +333,9 @@ def _hidden(values: Any, teach: np.ndarray) -> Any:
     return pc.if_else(pa.array(teach), values.combine_chunks(), pa.scalar(None, values.type))
 
 
-def _node_matrix(table: Any, edges: Any, left_out: list[str], recipe: Recipe | None) -> tuple[list[str], np.ndarray, Recipe, list[str]]:
+def _node_matrix(
+    table: Any, edges: Any, left_out: list[str], recipe: Recipe | None
+) -> tuple[list[str], np.ndarray, Recipe, list[str]]:
     from shopward.models.table import learn_recipe
 
     a, _, notes = adjacency(table, edges)
@@ -288,7 +366,9 @@ def no_scores() -> pa.Table:
     """The columns of scored events when there were none."""
     import pyarrow as pa
 
-    return pa.table({"event_id": pa.array([], pa.string()), "score": pa.array([], pa.float64()), "risk": pa.array([], pa.float64())})
+    return pa.table(
+        {"event_id": pa.array([], pa.string()), "score": pa.array([], pa.float64()), "risk": pa.array([], pa.float64())}
+    )
 
 
 # --- shared -------------------------------------------------------------------------------------------------------------------------
@@ -296,7 +376,9 @@ def no_scores() -> pa.Table:
 
 def _finish(out: Path, trained: Trained, findings: list[audit.Finding], started: float, strict: bool) -> Result:
     if strict and findings:
-        raise BadData("the auditor refused this model:\n" + "\n".join(f"`{f.column}` ({f.kind}): {f.why}" for f in findings))
+        raise BadData(
+            "the auditor refused this model:\n" + "\n".join(f"`{f.column}` ({f.kind}): {f.why}" for f in findings)
+        )
     trained.meta["audit"] = [f.as_dict() for f in findings]
     trained.meta["trained"] = format_time(int(time.time() * 1000))
     files = {**trained.files, "card.html": card_page(trained)}

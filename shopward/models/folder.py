@@ -20,7 +20,8 @@ import numpy as np
 
 from shopward.errors import BadData, UsageError
 from shopward.models.forest import Forest, read_forest
-from shopward.models.scorer import MOST_REASONS, Linear, Reason
+from shopward.models.linear import Linear
+from shopward.models.scorer import MOST_REASONS, Reason
 
 META = "model.json"
 FORMAT = 1
@@ -84,7 +85,9 @@ def save(folder: Path, meta: dict[str, Any], files: Mapping[str, str]) -> str:
     meta = {**meta, "format": FORMAT, "files": {name: _digest(text.encode()) for name, text in sorted(files.items())}}
     meta.pop("version", None)
     version = version_of(meta)
-    (folder / META).write_bytes(msgspec.json.format(msgspec.json.encode({"version": version, **_plain(meta)}), indent=1))
+    (folder / META).write_bytes(
+        msgspec.json.format(msgspec.json.encode({"version": version, **_plain(meta)}), indent=1)
+    )
     return version
 
 
@@ -96,7 +99,9 @@ def version_of(meta: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """JSON values only, as they come back from the file, so that a hash of what was read equals that of what was written."""
-    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=lambda x: x.item() if hasattr(x, "item") else list(x)))
+    return msgspec.json.decode(
+        msgspec.json.encode(value, enc_hook=lambda x: x.item() if hasattr(x, "item") else list(x))
+    )
 
 
 def _digest(body: bytes) -> str:
@@ -114,12 +119,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         raise BadData(f"{path}: not the description of a model") from None
     if version_of(meta) != version:
-        raise BadData(f"{path}: the description was changed after training (its hash is not {version}); train or copy it again")
+        raise BadData(
+            f"{path}: the description was changed after training (its hash is not {version}); train or copy it again"
+        )
     for name, digest in files.items():
         if Path(name).name != name or not (folder / name).is_file():
             raise BadData(f"{folder / name}: this file of the model is missing")
         if _digest((folder / name).read_bytes()) != digest:
-            raise BadData(f"{folder / name}: the file was changed after training (hash refused); train or copy the model again")
+            raise BadData(
+                f"{folder / name}: the file was changed after training (hash refused); train or copy the model again"
+            )
     return meta
 
 

@@ -166,7 +166,17 @@ def join(features: tuple[str, ...], trees: list[Tree]) -> Forest:
     feature, threshold, left, right, value, cover, kind, is_leaf = (
         np.array(c, k) for c, k in zip(columns, kinds, strict=True)
     )
-    walk = (feature, threshold, left, right, value, cover, kind, np.array(cat_start, np.int32), np.array(cat_words, np.uint32))
+    walk = (
+        feature,
+        threshold,
+        left,
+        right,
+        value,
+        cover,
+        kind,
+        np.array(cat_start, np.int32),
+        np.array(cat_words, np.uint32),
+    )
     codes = _codes(len(features), feature, threshold, left, kind, is_leaf.astype(bool))
     return Forest(features, np.array(roots, np.int32), np.array(steps, np.int32), *walk, codes)
 

@@ -36,7 +36,9 @@ class Candidates:
         return name
 
 
-def candidates(schema: Schema, types: Sequence[str], *, entities: Sequence[str] = (), taken: Iterable[str] = ()) -> Candidates:
+def candidates(
+    schema: Schema, types: Sequence[str], *, entities: Sequence[str] = (), taken: Iterable[str] = ()
+) -> Candidates:
     """Every candidate for judging events of `types`; `entities` are role fields, most important first (default: all the schema has).
 
     Names in `taken` (fields, features of the rulebook) are not declared again.
@@ -106,7 +108,13 @@ def _amounts(found: Candidates, role: str, money: str, mine: str) -> None:
         for measure in ("mean", "std", "max"):
             name = f"{role}_{money}_{measure}_{over}"
             parts[measure] = found.add(
-                name, input=measure != "std", entity=role, measure=f"{measure}({money})", over=over, where=mine, before=True
+                name,
+                input=measure != "std",
+                entity=role,
+                measure=f"{measure}({money})",
+                over=over,
+                where=mine,
+                before=True,
             )
         found.add(f"{role}_{money}_times_mean_{over}", expr=f"{money} / {parts['mean']}")
         if over != "1d":

@@ -20,11 +20,16 @@ class LinearFit:
         """Log odds float64[n] of matrix float64[n, d], added up feature by feature as in serving."""
         total = np.full(len(matrix), self.bias)
         for k in range(len(self.weights)):
-            total += np.where(np.isnan(matrix[:, k]), 0.0, (matrix[:, k] - self.centre[k]) / self.spread[k]) * self.weights[k]
+            total += (
+                np.where(np.isnan(matrix[:, k]), 0.0, (matrix[:, k] - self.centre[k]) / self.spread[k])
+                * self.weights[k]
+            )
         return total
 
 
-def fit(matrix: np.ndarray, fraud: np.ndarray, *, weight: np.ndarray | None = None, ridge: float = 1.0, steps: int = 50) -> LinearFit:
+def fit(
+    matrix: np.ndarray, fraud: np.ndarray, *, weight: np.ndarray | None = None, ridge: float = 1.0, steps: int = 50
+) -> LinearFit:
     """Fit on matrix float64[n, d] (NaN missing) with an L2 penalty on standardised weights.
 
     >>> x = np.array([[-1.0], [0.0], [1.0], [2.0]] * 20)

@@ -81,6 +81,15 @@ def neighbourhood(a: Any, names: list[str], x: np.ndarray) -> tuple[list[str], n
         degree, (a @ degree) * weight[:, 0], pagerank(a), rarely[:, 0],
         np.divide(common, degree * (degree - 1), out=np.zeros_like(degree), where=degree > 1),
     ])  # fmt: skip
-    parts = [("{}", x), ("near_{}", near), ("near_{}_spread", spread), ("far_{}", far), ("close_{}", close), ("{}_apart", filled - near)]
+    parts = [
+        ("{}", x),
+        ("near_{}", near),
+        ("near_{}_spread", spread),
+        ("far_{}", far),
+        ("close_{}", close),
+        ("{}_apart", filled - near),
+    ]
     found = [form.format(n) for form, _ in parts for n in names]
-    return [*found, "degree", "near_degree", "pagerank", "share_of_neighbours", "clustering"], np.column_stack([*(p for _, p in parts), own])
+    return [*found, "degree", "near_degree", "pagerank", "share_of_neighbours", "clustering"], np.column_stack(
+        [*(p for _, p in parts), own]
+    )

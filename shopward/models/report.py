@@ -20,13 +20,24 @@ def card_page(trained: Trained) -> str:
     meta = trained.meta
     m, t = meta["metrics"], meta["training"]
     lead = f"{meta['kind']} on {len(meta['features'])} features; {t['rows']:,} rows, {t['frauds']:,} frauds. {t['split'].capitalize()}."
-    sections = [charts.Section("At a glance", "Measured on rows the judging model had not seen.", charts.tiles(_tiles(m)))]
+    sections = [
+        charts.Section("At a glance", "Measured on rows the judging model had not seen.", charts.tiles(_tiles(m)))
+    ]
     if trained.later is not None and trained.later_score is not None:
         sections += _plots(trained)
     sections.append(charts.Section("What it leans on", "Share of the gain in training.", _gains(meta)))
     sections.append(charts.Section("What the auditor found", *_audit(meta)))
-    sections.append(charts.Section("Notes", *([charts.table(["note"], [[n] for n in meta["notes"]])] if meta["notes"] else ["Nothing to tell."])))
-    sections.append(charts.Section("Features", "What the model reads; usual is the middle 90 % of legitimate rows.", _features(meta)))
+    sections.append(
+        charts.Section(
+            "Notes",
+            *([charts.table(["note"], [[n] for n in meta["notes"]])] if meta["notes"] else ["Nothing to tell."]),
+        )
+    )
+    sections.append(
+        charts.Section(
+            "Features", "What the model reads; usual is the middle 90 % of legitimate rows.", _features(meta)
+        )
+    )
     return charts.page(f"Model {meta['name']}", sections, lead=lead)
 
 
@@ -54,7 +65,14 @@ def _plots(trained: Trained) -> list[charts.Section]:
         charts.Section("Calibration", "A score of 0.3 should be fraud in 30 of 100 cases.", _calibration(fraud, score, later.weight)),
     ]  # fmt: skip
     daily = _daily(later.ts, fraud, score, later.weight)
-    return [*out, charts.Section("Day by day", "Share of frauds among the highest-scored 0.5 % of legitimate events.", daily)] if daily else out
+    return (
+        [
+            *out,
+            charts.Section("Day by day", "Share of frauds among the highest-scored 0.5 % of legitimate events.", daily),
+        ]
+        if daily
+        else out
+    )
 
 
 def _calibration(fraud: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
@@ -62,7 +80,14 @@ def _calibration(fraud: np.ndarray, score: np.ndarray, weight: np.ndarray) -> An
     place = np.searchsorted(edges, score, side="right")
     w = np.maximum(np.bincount(place, weights=weight), 1e-12)
     said, was = np.bincount(place, weights=weight * score) / w, np.bincount(place, weights=weight * fraud) / w
-    return charts.curve("Said and found", {"bins": (said, was)}, x_label="mean score", y_label="share of fraud", diagonal=True, dots=True)
+    return charts.curve(
+        "Said and found",
+        {"bins": (said, was)},
+        x_label="mean score",
+        y_label="share of fraud",
+        diagonal=True,
+        dots=True,
+    )
 
 
 def _daily(ts: np.ndarray, fraud: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
@@ -81,7 +106,9 @@ def _daily(ts: np.ndarray, fraud: np.ndarray, score: np.ndarray, weight: np.ndar
 def _gains(meta: dict[str, Any]) -> Any:
     gains = sorted(meta["gains"].items(), key=lambda g: -g[1])[:20]
     total = sum(meta["gains"].values()) or 1.0
-    return charts.bars("Gain", [n for n, _ in gains], {"share": [g / total for _, g in gains]}, horizontal=True, format=charts.percent)
+    return charts.bars(
+        "Gain", [n for n, _ in gains], {"share": [g / total for _, g in gains]}, horizontal=True, format=charts.percent
+    )
 
 
 def _audit(meta: dict[str, Any]) -> list[Any]:
@@ -89,13 +116,23 @@ def _audit(meta: dict[str, Any]) -> list[Any]:
     if not found:
         return ["No leak was found."]
     rows = [[f["column"], f["kind"], f"{f['metric_with']:.3f}", f"{f['metric_without']:.3f}", f["why"]] for f in found]
-    return [charts.warning(f"{len(found)} leaks: the numbers above may not hold."), charts.table(["column", "kind", "AUC with", "AUC without", "why"], rows)]
+    return [
+        charts.warning(f"{len(found)} leaks: the numbers above may not hold."),
+        charts.table(["column", "kind", "AUC with", "AUC without", "why"], rows),
+    ]
 
 
 def _features(meta: dict[str, Any]) -> Any:
     said = meta.get("input", {}).get("meanings", {})
     usual = dict(zip(meta["features"], meta["usual"], strict=True))
-    rows = [[n, _range(usual[n]) if n not in meta["categories"] else ", ".join(meta["categories"][n][:6]), said.get(n, "as given")] for n in meta["features"]]
+    rows = [
+        [
+            n,
+            _range(usual[n]) if n not in meta["categories"] else ", ".join(meta["categories"][n][:6]),
+            said.get(n, "as given"),
+        ]
+        for n in meta["features"]
+    ]
     return charts.table(["feature", "usual", "meaning"], rows)
 
 

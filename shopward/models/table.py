@@ -59,7 +59,11 @@ def _load(path: Path) -> Any:
             if "conversion error" not in str(wrong):
                 raise
             names = csv.open_csv(path).schema.names
-            return csv.read_csv(path, read_options=whole, convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())))
+            return csv.read_csv(
+                path,
+                read_options=whole,
+                convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+            )
     import msgspec
 
     rows = []
@@ -90,7 +94,10 @@ def column(table: Any, name: str, option: str) -> Any:
     if name in table.column_names:
         return table[name]
     near = get_close_matches(name, table.column_names, n=1)
-    raise UsageError(f"{option} {name}: no such column" + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(table.column_names[:8])})"))
+    raise UsageError(
+        f"{option} {name}: no such column"
+        + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(table.column_names[:8])})")
+    )
 
 
 def labels(values: Any, option: str = "--label") -> np.ndarray:
@@ -210,7 +217,9 @@ def _numbers(values: Any) -> tuple[np.ndarray, float]:
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
-        if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)):
+        if not (
+            pa.types.is_integer(values.type) or pa.types.is_floating(values.type) or pa.types.is_decimal(values.type)
+        ):
             return np.full(len(values), np.nan), 0.0
         return np.asarray(pc.cast(values, pa.float64()).fill_null(np.nan)), 1.0
     out, bad, given = np.full(len(values), np.nan), 0, 0
@@ -248,7 +257,9 @@ def examples_of(table: Any, label: str, time: str | None, group: str | None) -> 
     ts = times(column(rows, time, "--time")) if time else np.zeros(n, np.int64)
     groups = {group: group_ids(column(rows, group, "--group"))} if group else {}
     ones = np.ones(n)
-    notes = list(recipe.notes) + ([f"{int((~known).sum()):,} rows without a label were left out"] if not known.all() else [])
+    notes = list(recipe.notes) + (
+        [f"{int((~known).sum()):,} rows without a label were left out"] if not known.all() else []
+    )
     examples = Examples(
         tuple(recipe.columns), recipe.matrix(rows), label_of[known], ts, np.zeros(n, np.int64), ones, ones.copy(),
         [str(i) for i in np.flatnonzero(known).tolist()], groups, recipe.categories, notes,

@@ -62,7 +62,9 @@ class Split:
     note: str
 
 
-def train(examples: Examples, name: str, settings: Settings | None = None, on_step: Callable[[str], None] = lambda what: None) -> Trained:
+def train(
+    examples: Examples, name: str, settings: Settings | None = None, on_step: Callable[[str], None] = lambda what: None
+) -> Trained:
     """Train a model on labelled examples. Raises BadData when they cannot teach anything (one class, no usable column)."""
     settings = settings or Settings()
     if settings.kind not in KINDS:
@@ -84,7 +86,9 @@ def train(examples: Examples, name: str, settings: Settings | None = None, on_st
     model = _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10))
     slope, shift, bends, metrics = _calibration(examples, split, judged, model)
     if split is None:
-        notes.append(f"{int(fraud.sum())} frauds: too few to hold any back, so nothing was validated; trust no number of this model yet")
+        notes.append(
+            f"{int(fraud.sum())} frauds: too few to hold any back, so nothing was validated; trust no number of this model yet"
+        )
     meta = {
         "kind": settings.kind, "name": name, "features": list(names), "categories": {k: list(v) for k, v in examples.categories.items()},
         "slope": slope, "shift": shift, "bends": bends, "usual": _usual(examples), "metrics": metrics,
@@ -132,9 +136,18 @@ def split_rows(examples: Examples, settings: Settings) -> Split | None:
     split = _by_time(examples) if np.ptp(examples.ts) > 0 else _at_random(examples, settings)
     if settings.group:
         split = _apart(split, examples.groups[settings.group], settings.group)
-    sides = (fraud[split.early].any(), (~fraud[split.early]).any(), fraud[split.later].any(), (~fraud[split.later]).any())
+    sides = (
+        fraud[split.early].any(),
+        (~fraud[split.early]).any(),
+        fraud[split.later].any(),
+        (~fraud[split.later]).any(),
+    )
     if not all(sides):
-        return None if settings.group else _at_random(examples, settings, "the latest quarter holds one class only: a random quarter judges")
+        return (
+            None
+            if settings.group
+            else _at_random(examples, settings, "the latest quarter holds one class only: a random quarter judges")
+        )
     return split
 
 
@@ -150,7 +163,9 @@ def _by_time(examples: Examples) -> Split:
     return Split(examples.ts < start, later, note)
 
 
-def _at_random(examples: Examples, settings: Settings, note: str = "a random quarter judges: the rows have no times") -> Split:
+def _at_random(
+    examples: Examples, settings: Settings, note: str = "a random quarter judges: the rows have no times"
+) -> Split:
     rng = np.random.default_rng(settings.seed)
     group = examples.groups[settings.group] if settings.group else np.arange(len(examples))
     ids, place = np.unique(group, return_inverse=True)
@@ -214,7 +229,9 @@ def _selected(examples: Examples, split: Split, settings: Settings) -> tuple[tup
     return tuple(order[:k]), f"{k} of {len(examples.names)} features earn out of time (average precision: {tried})"
 
 
-def _calibration(examples: Examples, split: Split | None, judged: Any, model: _Model) -> tuple[float, float, list, dict]:
+def _calibration(
+    examples: Examples, split: Split | None, judged: Any, model: _Model
+) -> tuple[float, float, list, dict]:
     if split is None or judged is None:
         raw, weight, fraud = model.raw(examples.matrix), examples.weight, examples.label == 1
         slope, shift = platt(raw, fraud, weight)
@@ -250,7 +267,11 @@ def profile(examples: Examples, bins: int = 10) -> dict[str, dict[str, list[floa
 
 def _training(examples: Examples, split: Split | None, settings: Settings, size: int) -> dict[str, Any]:
     fraud = examples.label == 1
-    times = {"from": format_time(int(examples.ts.min())), "to": format_time(int(examples.ts.max()))} if np.ptp(examples.ts) else {}
+    times = (
+        {"from": format_time(int(examples.ts.min())), "to": format_time(int(examples.ts.max()))}
+        if np.ptp(examples.ts)
+        else {}
+    )
     return {
         "rows": len(examples), "stands_for": float(examples.weight.sum()), "frauds": int(fraud.sum()), **times,
         "split": split.note if split else "none", "seed": settings.seed, "size": size, "params": {**trees.DEFAULTS, **settings.params},
