@@ -302,3 +302,25 @@ def monitor(events, labels, folder, since, against, as_json) -> None:
                 f"challenger - champion: average precision {p['difference']:+.4f} a day [{p['low']:+.4f}, {p['high']:+.4f}] over {p['days']:g} days"
             )
     raise SystemExit(1 if found["alarms"] else 0)
+
+
+@model.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@json_option
+def compare(files, as_json) -> None:
+    """Compare recorded runs (NAME.runs.ndjson), the best first."""
+    import msgspec
+
+    found = [
+        msgspec.json.decode(line) | {"file": str(f)}
+        for f in files
+        for line in f.read_bytes().splitlines()
+        if line.strip()
+    ]
+    found.sort(key=lambda run: -run["average_precision"])
+    if as_json:
+        return emit(found)
+    for run in found:
+        params = " ".join(f"{k}={v:g}" for k, v in run["params"].items())
+        click.echo(f"{run['average_precision']:.4f}  {run['seconds']:>6.1f} s  data {run['data']}  {params}")
+    return None

@@ -24,6 +24,7 @@ from shopward.models.network import adjacency, neighbourhood
 from shopward.models.report import card_page
 from shopward.models.table import Recipe, column, examples_of, labels, read_table
 from shopward.models.training import Settings, Trained, train
+from shopward.models.trials import search
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,7 +97,7 @@ def train_events(
     engine = make_engine(book)
     examples = read_examples(engine, run.events, run.labels, inputs, rows=rows, groups=groups)
     examples = replace(examples, label=label, weight=weight, label_ts=found.label_ts[rows], notes=list(found.notes))
-    trained = train(examples, out.name, replace(settings, select=settings.select or run.generate), on_step)
+    trained = _trained(examples, out, replace(settings, select=settings.select or run.generate), on_step)
     on_step("auditing")
     findings = audit.examine(examples.columns([n for n in trained.features if n in examples.names]), served=True)
     kept = closure(_declared(book), trained.features)
@@ -269,7 +270,7 @@ def train_table(
         table.drop_columns([c for c in leave_out if c in table.column_names]), label, time_column, settings.group
     )
     findings = audit.audit_table(rows, label, time_column, recipe=recipe, examples=examples)
-    trained = train(examples, out.name, settings, on_step)
+    trained = _trained(examples, out, settings, on_step)
     trained.meta["input"] = {
         "how": "table",
         "label": label,
@@ -319,7 +320,7 @@ def train_nodes(
     zero, one = np.zeros(len(rows), np.int64), np.ones(len(rows))
     ids = [str(i) for i in rows.tolist()]
     examples = Examples(tuple(names), matrix[rows], truth[rows], zero, zero, one, one.copy(), ids, notes=notes)
-    trained = train(examples, out.name, settings, on_step)
+    trained = _trained(examples, out, settings, on_step)
     findings = audit.examine(examples, served=False)
     trained.meta["input"] = {"how": "nodes", "label": label, "columns": recipe.columns, "all": names}
     return _finish(out, trained, findings, started, settings.strict)
@@ -372,6 +373,18 @@ def no_scores() -> pa.Table:
 
 
 # --- shared -------------------------------------------------------------------------------------------------------------------------
+
+
+def _trained(examples: Examples, out: Path, settings: Settings, on_step: Step) -> Trained:
+    """Train; with trials, the settings that did best on time folds, every run kept in `runs.ndjson` beside the model."""
+    if not settings.trials or settings.kind != "forest":
+        return train(examples, out.name, settings, on_step)
+    settings, runs = search(examples, settings, out.parent / f"{out.name}.runs.ndjson", on_step)
+    trained = train(examples, out.name, settings, on_step)
+    trained.meta["trials"] = [
+        {"params": r["params"], "average_precision": r["average_precision"], "data": r["data"]} for r in runs
+    ]
+    return trained
 
 
 def _finish(out: Path, trained: Trained, findings: list[audit.Finding], started: float, strict: bool) -> Result:

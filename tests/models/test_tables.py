@@ -243,3 +243,18 @@ def test_a_graph_model_is_a_model_folder_like_any_other(tmp_path):
     nodes, edges, _ = graph(tmp_path)
     done = flows.train_nodes(nodes, edges, "label", tmp_path / "m", SMALL, mask="train")
     assert folder.read_model(tmp_path / "m").version == done.meta["version"] and (tmp_path / "m/card.html").exists()
+
+
+def test_trials_are_recorded_and_the_best_is_kept(tmp_path):
+    path = write(tmp_path / "t.parquet", columns(3000))
+    done = shopward(
+        "model", "train", path, "--label", "label", "--time", "day", "--out", tmp_path / "m", "--trials", 3, "--json"
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    runs = [json.loads(line) for line in (tmp_path / "m.runs.ndjson").read_text().splitlines()]
+    assert [r["trial"] for r in runs] == [0, 1, 2] and len({r["data"] for r in runs}) == 1
+    best = max(runs, key=lambda r: r["average_precision"])
+    used = json.loads(done.stdout)["training"]["params"]
+    assert {k: used[k] for k in best["params"]} == best["params"]
+    told = shopward("model", "compare", tmp_path / "m.runs.ndjson")
+    assert told.stdout.decode().startswith(f"{best['average_precision']:.4f}")
