@@ -14,19 +14,18 @@ pytest.importorskip("lightgbm", reason="needs the ml extra")
 def examples(seed: int, n: int = 4000) -> Examples:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 4))
-    label = (rng.random(n) < 1 / (1 + np.exp(-(3 * x[:, 0] + 2 * x[:, 1] - 5)))).astype(np.int8)
+    label = (3 * x[:, 0] + 2 * x[:, 1] > 5).astype(np.int8)
     zero, one = np.arange(n), np.ones(n)
     return Examples(("a", "b", "c", "d"), x, label, zero, zero, one, one.copy(), [str(i) for i in range(n)])
 
 
 def test_flipped_labels_are_found():
     e = examples(1)
-    score = 3 * e.matrix[:, 0] + 2 * e.matrix[:, 1]
-    wrong = np.argsort(-score)[:40]
-    wrong = wrong[e.label[wrong] == 1]
+    frauds = np.flatnonzero(e.label == 1)
+    wrong = np.random.default_rng(1).choice(frauds, len(frauds) // 10, replace=False)
     e.label[wrong] = 0
     found = denoise.suspects(e)
-    assert len(set(found[: len(wrong)]) & set(wrong)) > 0.6 * len(wrong)
+    assert len(set(found[: len(wrong)]) & set(wrong)) > 0.5 * len(wrong)
 
 
 def test_missing_frauds_are_counted_and_stand_among_the_frauds_again():
