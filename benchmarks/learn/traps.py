@@ -46,7 +46,9 @@ def run(quick: bool) -> dict:
             result["planted"] += 1
             result["found"] += bool(hit)
             result["false_alarms"] += len(found) - len(hit)
-            result[f"{kind} {seed}"] = f"{hit[0].kind} {hit[0].metric_with:.3f} -> {hit[0].metric_without:.3f}" if hit else "missed"
+            result[f"{kind} {seed}"] = (
+                f"{hit[0].kind} {hit[0].metric_with:.3f} -> {hit[0].metric_without:.3f}" if hit else "missed"
+            )
     clean = [audit_table(pa.table(table(seed)), "label", "ts") for seed in range(21, 26)]
     return {**result, "clean_tables": len(clean), "clean_alarms": sum(map(len, clean))}
 

@@ -165,10 +165,9 @@ def bins(values: np.ndarray, most: int) -> np.ndarray:
     known = values[~np.isnan(values)]
     distinct = np.unique(known)
     edges = distinct if len(distinct) <= most else np.unique(np.quantile(known, np.arange(1, most) / most))
-    side = "left" if len(distinct) <= most else "right"
-    return np.where(
-        np.isnan(values), len(edges) + 1 if side == "right" else len(edges), np.searchsorted(edges, values, side=side)
-    )
+    few = len(distinct) <= most
+    place = np.searchsorted(edges, values, side="left") if few else np.searchsorted(edges, values, side="right")
+    return np.where(np.isnan(values), len(edges) + (not few), place)
 
 
 def learnt_auc(codes: np.ndarray, fraud: np.ndarray, teach: np.ndarray, judge: np.ndarray) -> float:
@@ -423,7 +422,7 @@ def _both_ways(keys: list[np.ndarray], y: np.ndarray) -> tuple[np.ndarray, np.nd
     for ids in keys:
         past, before = _so_far(ids, y)
         others, n = np.bincount(ids, weights=y)[ids] - y, np.bincount(ids)[ids] - 1.0
-        old += [past, _share(past, before), before > 0, before, n, np.log1p(n), 1 / (1 + n)]
+        old += [past, _share(past, before), (before > 0).astype(float), before, n, np.log1p(n), 1 / (1 + n)]
         new += [others, _share(others, n)]
         sums += [past, before, others, n]
     return np.column_stack([*old, _share(sums[0], sums[1])]), np.column_stack([*new, _share(sums[2], sums[3])])

@@ -10,6 +10,7 @@ twins     `near_duplicates` keeps one row of each group of rows that are the sam
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def with_missing(examples: Examples, share: float | None = None, seed: int = 7) 
 
 def joined(a: Examples, b: Examples) -> Examples:
     """The rows of both, in the order of time."""
-    both = {
+    both: dict[str, Any] = {
         n: np.concatenate([getattr(a, n), getattr(b, n)])
         for n in ("matrix", "label", "ts", "label_ts", "amount", "weight")
     }

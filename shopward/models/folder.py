@@ -150,7 +150,7 @@ def read_checked(folder: Path, meta: dict[str, Any]) -> Any:
 def _read_forest(folder: Path, meta: dict[str, Any]) -> ForestModel:
     names = tuple(meta["features"])
     forest = read_forest((folder / "trees.txt").read_text(encoding="utf-8")).named(names)
-    usual = tuple(tuple(np.nan if x is None else x for x in row) for row in meta["usual"])
+    usual: Any = tuple(tuple(np.nan if x is None else x for x in row) for row in meta["usual"])
     return ForestModel(
         meta["name"], meta["version"], names, forest, meta["slope"], meta["shift"], tuple(map(tuple, meta["bends"])),
         usual, {k: tuple(v) for k, v in meta["categories"].items()},

@@ -157,8 +157,11 @@ def _tree(f: Mapping[str, str]) -> Tree:
 
 def join(features: tuple[str, ...], trees: list[Tree]) -> Forest:
     """One Forest of many trees, nodes in breadth-first order so that the first steps of every tree lie together."""
-    roots, steps, columns = [], [], [[] for _ in range(8)]
-    cat_start, cat_words = [0], []
+    roots: list[int] = []
+    steps: list[int] = []
+    columns: list[list] = [[] for _ in range(8)]
+    cat_start: list[int] = [0]
+    cat_words: list[int] = []
     for tree in trees:
         roots.append(len(columns[0]))
         steps.append(_append(tree, len(columns[0]), columns, cat_start, cat_words))
@@ -215,7 +218,10 @@ def _codes(d: int, feature, threshold, left, kind, is_leaf) -> Codes:
     fits = not np.any(inner & ((kind & _CATEGORICAL) != 0)) and not np.any(inner & (how_missing == _MISSING_ZERO))
     rank, slot = np.full(len(feature), _NEVER, np.uint64), np.zeros(len(feature), np.uint64)
     way = np.where(how_missing != _MISSING_NAN, 0, np.where(kind & _DEFAULT_LEFT, 1, 2))
-    used, start, cuts, missing = [], [0], [], []
+    used: list[int] = []
+    start: list[int] = [0]
+    cuts: list[float] = []
+    missing: list[int] = []
     for column, how in product(range(d), range(3)) if fits else ():
         here = np.flatnonzero(inner & (feature == column) & (way == how))
         if not len(here):
@@ -228,8 +234,8 @@ def _codes(d: int, feature, threshold, left, kind, is_leaf) -> Codes:
         missing.append((-1, 0, len(found) + 1)[how])
         fits = len(found) < _NEVER - 1 and len(used) < _NEVER
     nodes = (left.astype(np.uint64) << np.uint64(32)) | (rank << np.uint64(16)) | slot
-    arrays = [np.array(x, k) for x, k in ((used, np.int32), (start, np.int32), (cuts, np.float64), (missing, np.int32))]
-    return Codes(fits, *arrays, nodes)
+    slots, bounds, gone = (np.array(x, np.int32) for x in (used, start, missing))
+    return Codes(fits, slots, bounds, np.array(cuts, np.float64), gone, nodes)
 
 
 # --- kernels ------------------------------------------------------------------------------------------------------------------------

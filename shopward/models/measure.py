@@ -41,7 +41,9 @@ def auc(fraud: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) 
 def threshold_at(fraud: np.ndarray, score: np.ndarray, weight: np.ndarray, fpr: float) -> float:
     """The lowest score such that the rows at or above it wrong at most `fpr` of legitimate ones (inf when none does)."""
     _, miss, at = curve(np.asarray(fraud, bool), score, weight)
-    fine = np.flatnonzero(miss <= fpr * miss[-1] * (1 + 1e-12)) if len(miss) else []
+    if not len(miss):
+        return float("inf")
+    fine = np.flatnonzero(miss <= fpr * miss[-1] * (1 + 1e-12))
     return float(at[fine[-1]]) if len(fine) else float("inf")
 
 

@@ -19,7 +19,7 @@ def card_page(trained: Trained) -> str:
     """A self-contained HTML page."""
     meta = trained.meta
     m, t = meta["metrics"], meta["training"]
-    lead = f"{meta['kind']} on {len(meta['features'])} features; {t['rows']:,} rows, {t['frauds']:,} frauds. {t['split'].capitalize()}."
+    lead = f"{meta['kind']} on {len(meta['features'])} features; {t['rows']:,} rows, {t['frauds']:,} frauds. {t['split'][:1].upper()}{t['split'][1:]}."
     sections = [
         charts.Section("At a glance", "Measured on rows the judging model had not seen.", charts.tiles(_tiles(m)))
     ]
@@ -68,7 +68,9 @@ def _plots(trained: Trained) -> list[charts.Section]:
     return (
         [
             *out,
-            charts.Section("Day by day", "Share of frauds among the highest-scored 0.5 % of legitimate events.", daily),
+            charts.Section(
+                "Day by day", "Share of each day's frauds above the score that 0.5 % of legitimate events reach.", daily
+            ),
         ]
         if daily
         else out
@@ -76,10 +78,12 @@ def _plots(trained: Trained) -> list[charts.Section]:
 
 
 def _calibration(fraud: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    edges = np.unique(np.quantile(score, np.linspace(0, 1, 11)[1:-1]))
+    edges = np.array([0.002, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     place = np.searchsorted(edges, score, side="right")
     w = np.maximum(np.bincount(place, weights=weight), 1e-12)
     said, was = np.bincount(place, weights=weight * score) / w, np.bincount(place, weights=weight * fraud) / w
+    keep = np.bincount(place, minlength=len(w)) >= 20
+    said, was = said[keep], was[keep]
     return charts.curve(
         "Said and found",
         {"bins": (said, was)},
@@ -117,7 +121,7 @@ def _audit(meta: dict[str, Any]) -> list[Any]:
         return ["No leak was found."]
     rows = [[f["column"], f["kind"], f"{f['metric_with']:.3f}", f"{f['metric_without']:.3f}", f["why"]] for f in found]
     return [
-        charts.warning(f"{len(found)} leaks: the numbers above may not hold."),
+        charts.warning(f"{len(found)} leak{'s' if len(found) != 1 else ''} found: the numbers above may not hold."),
         charts.table(["column", "kind", "AUC with", "AUC without", "why"], rows),
     ]
 

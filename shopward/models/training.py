@@ -245,7 +245,7 @@ def _calibration(
 def _usual(examples: Examples) -> list[list[float | None]]:
     """(5 %, middle, 95 %) of legitimate rows per feature."""
     legit = examples.matrix[examples.label == 0]
-    out = []
+    out: list[list[float | None]] = []
     for column in legit.T:
         known = column[~np.isnan(column)]
         out.append([float(v) for v in np.quantile(known, (0.05, 0.5, 0.95))] if len(known) else [None] * 3)

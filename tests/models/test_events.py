@@ -235,6 +235,16 @@ def test_deploy_and_roll_back(world, tmp_path):
         registry.rollback(tmp_path / "data", book)
 
 
+def test_a_deployed_model_scores_in_a_data_folder(world, tmp_path):
+    book = shops.rulebook(tmp_path / "book")
+    registry.deploy(tmp_path / "data", world[4].folder, book, state="champion")
+    with Engine(Rulebook(book), tmp_path / "data", mode="interpreted") as live:
+        said = live.decide(
+            {"type": "payment", "ts": shops.START, "card": "c1", "terminal": "t1", "amount": "20.00", "country": "de"}
+        )
+    assert 0 < said.score < 1 and 0 <= said.risk <= 1000
+
+
 def test_a_rollback_does_not_undo_what_a_person_wrote_since(world, tmp_path):
     book = shops.rulebook(tmp_path / "book")
     registry.deploy(tmp_path / "data", world[4].folder, book, state="shadow")
