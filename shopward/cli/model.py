@@ -84,7 +84,7 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
 def _engine(rulebook):
     from shopward.decide import Engine
 
-    return Engine(rulebook, mode="compiled")
+    return Engine(rulebook, mode="auto")  # small files are done before kernels of a new feature set are compiled
 
 
 def _moment(text: str | None, option: str) -> int | None:
