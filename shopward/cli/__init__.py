@@ -23,6 +23,7 @@ VERBS = {
     "backtest": ("backtest", "What a rulebook would have done on history, in money."),
     "init": ("init", "Write a rulebook folder to edit: protection for buyers, sellers or creators."),
     "rules": ("rules", "Check and test a rulebook."),
+    "model": ("model", "Train, score, audit, deploy and watch models."),
     "market": ("market", "Write a synthetic marketplace with attackers and the truth."),
     "serve": ("serve", "Answer decisions over HTTP."),
     "label": ("label", "Record what turned out to be fraud."),

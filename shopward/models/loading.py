@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 CARD = "model.json"
 MAX_CARD = 64 << 20  # bytes
-KINDS = {"linear": "shopward.models.linear:read"}  # kind -> module:function(folder, card) that gives the Scorer
+KINDS = {  # kind -> module:function(folder, card) that gives the Scorer
+    "linear": "shopward.models.linear:read",
+    "forest": "shopward.models.folder:read_checked",
+    "logistic": "shopward.models.folder:read_checked",
+}
 
 
 def load(folder: Path) -> Scorer:

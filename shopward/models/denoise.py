@@ -1,0 +1,137 @@
+"""Labels that are late, missing or wrong: what can be done before training.
+
+missing   frauds nobody reported stand among the legitimate rows: `reported_share` estimates how many, `with_missing` gives each
+          unreported row the weight of being a fraud (Elkan & Noto 2008), out of fold by blocks of time
+wrong     `suspects` are rows whose label their own neighbours in time contradict (confident learning, Northcutt et al. 2021)
+control   `control_weights` make the few events that were let through stand for all that were stopped (inverse propensity)
+twins     `near_duplicates` keeps one row of each group of rows that are the same up to a tolerance
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shopward.models.dataset import Examples
+from shopward.models.trees import fit
+
+BLOCKS = 4
+SHARP = {
+    "learning_rate": 0.1,
+    "feature_fraction": 0.8,
+    "lambda_l2": 1.0,
+    "min_data_in_leaf": 20,
+}  # probabilities near 0 and 1 where rows are clear
+
+
+def out_of_fold(examples: Examples, seed: int = 7, trees: int = 120) -> np.ndarray:
+    """Probabilities float64[n] from models that saw other blocks of time only (random blocks where there are no times)."""
+    n = len(examples)
+    order = (
+        np.argsort(examples.ts, kind="stable") if np.ptp(examples.ts) else np.random.default_rng(seed).permutation(n)
+    )
+    block = np.empty(n, np.int64)
+    block[order] = np.arange(n) * BLOCKS // n
+    fraud, out = examples.label == 1, np.full(n, np.nan)
+    for k in range(BLOCKS):
+        teach = block != k
+        if not fraud[teach].any() or fraud[teach].all():
+            continue
+        x, weight = examples.matrix[teach], examples.weight[teach]
+        done = fit(x, fraud[teach], examples.names, weight=weight, trees=trees, seed=seed, settings=SHARP)
+        out[~teach] = 1 / (1 + np.exp(-done.forest.score(examples.matrix[~teach])))
+    return np.where(np.isnan(out), np.average(fraud, weights=examples.weight), out)
+
+
+def reported_share(probability: np.ndarray, fraud: np.ndarray) -> float:
+    """How many of all frauds are reported: where fraud is as good as certain, the share of rows that carry the label.
+
+    The mean probability of the reported frauds in the upper half of what the model gives them; between 0.05 and 1.
+
+    >>> reported_share(np.array([0.6, 0.6, 0.1, 0.02]), np.array([True, False, True, False]))
+    0.6
+    """
+    if not fraud.any():
+        return 1.0
+    mine = probability[fraud]
+    return float(np.clip(np.mean(mine[mine >= np.median(mine)]), 0.05, 1.0))
+
+
+def with_missing(examples: Examples, share: float | None = None, seed: int = 7) -> tuple[Examples, float]:
+    """(examples in which every unreported row stands partly for fraud and partly not, the reported share used).
+
+    A row with probability p of being *reported* is a fraud with probability (1 - c) / c * p / (1 - p), c being the reported share. It is
+    doubled: once as fraud with that weight, once as legitimate with the rest. Rows below a hundredth stay as they are.
+    """
+    p = out_of_fold(examples, seed)
+    fraud = examples.label == 1
+    c = reported_share(p, fraud) if share is None else share
+    hidden = np.clip((1 - c) / c * p / np.maximum(1 - p, 1e-9), 0.0, 1.0)
+    double = np.flatnonzero(~fraud & (hidden >= 0.01))
+    keep = replace(
+        examples, weight=np.where(fraud, examples.weight, examples.weight * np.where(hidden >= 0.01, 1 - hidden, 1.0))
+    )
+    more = examples.take(double)
+    more.label = np.ones(len(double), np.int8)
+    more.weight = examples.weight[double] * hidden[double]
+    return joined(keep, more), c
+
+
+def joined(a: Examples, b: Examples) -> Examples:
+    """The rows of both, in the order of time."""
+    both: dict[str, Any] = {
+        n: np.concatenate([getattr(a, n), getattr(b, n)])
+        for n in ("matrix", "label", "ts", "label_ts", "amount", "weight")
+    }
+    groups = {g: np.concatenate([a.groups[g], b.groups[g]]) for g in a.groups}
+    return replace(a, **both, ids=a.ids + b.ids, groups=groups)
+
+
+def suspects(examples: Examples, seed: int = 7) -> np.ndarray:
+    """Row numbers whose label is probably wrong, the surest first.
+
+    A row is suspect when the other class' out-of-fold probability reaches what that class' own rows usually get, and its own does not.
+    """
+    p = out_of_fold(examples, seed)
+    fraud = examples.label == 1
+    if not fraud.any() or fraud.all():
+        return np.empty(0, np.int64)
+    usual_fraud, usual_legit = p[fraud].mean(), (1 - p[~fraud]).mean()
+    wrong = np.where(fraud, (1 - p >= usual_legit) & (p < usual_fraud), (p >= usual_fraud) & (1 - p < usual_legit))
+    at = np.flatnonzero(wrong)
+    surprise = np.where(fraud, 1 - p, p)
+    return at[np.argsort(-surprise[at], kind="stable")]
+
+
+def control_weights(stopped_share: np.ndarray, control: np.ndarray, most: float = 50.0) -> np.ndarray:
+    """Weights of labelled rows: what was let through by chance stands for all like it, at most `most`-fold.
+
+    stopped_share  per row, how likely an event like it is stopped outside the control group; control  bool, in the control group
+
+    >>> control_weights(np.array([0.0, 0.9, 0.9]), np.array([False, True, False])).round(2).tolist()
+    [1.0, 10.0, 1.0]
+    """
+    passed = np.clip(1 - np.asarray(stopped_share, float), 1 / most, 1.0)
+    return np.where(control, 1 / passed, 1.0)
+
+
+def near_duplicates(examples: Examples, digits: int = 3) -> np.ndarray:
+    """Numbers of the rows to keep: of rows equal to `digits` significant digits in every feature, and in their label, the earliest.
+
+    >>> rows = np.array([[1.0001, 2.0], [1.0002, 2.0], [5.0, 2.0]])
+    >>> zero = np.zeros(3, np.int64)
+    >>> near_duplicates(Examples(("a", "b"), rows, np.ones(3, np.int8), zero, zero, np.ones(3), np.ones(3), ["x", "y", "z"])).tolist()
+    [0, 2]
+    """
+    order = np.argsort(examples.ts, kind="stable")
+    key = np.column_stack([_rounded(examples.matrix, digits), examples.label])[order]
+    _, first = np.unique(np.nan_to_num(key, nan=-1e308), axis=0, return_index=True)
+    return np.sort(order[first])
+
+
+def _rounded(x: np.ndarray, digits: int) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(x))))
+        return np.where((x == 0) | ~np.isfinite(x), x, np.round(x * size) / size)

@@ -1,0 +1,399 @@
+"""Whole runs: events, tables or nodes in, a model folder or rows of scores out. What `shopward model train` and `score` call.
+
+The engine that computes features is made by the caller (`make_engine(rulebook)`): models know features, not decisions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shopward.declare.rulebook import Rulebook
+from shopward.errors import BadData, UsageError
+from shopward.event import format_time
+from shopward.models import audit, folder, monitor
+from shopward.models.dataset import Census, Examples, census, choose, read_examples, stream_examples
+from shopward.models.generate import candidates, closure, to_yaml
+from shopward.models.meaning import differences, meanings
+from shopward.models.network import adjacency, neighbourhood
+from shopward.models.report import card_page
+from shopward.models.table import Recipe, column, examples_of, labels, read_table
+from shopward.models.training import Settings, Trained, train
+from shopward.models.trials import search
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_ROWS = 250_000
+MOST_ENTITIES = 4
+Step = Callable[[str], None]
+
+
+def _quiet(what: str) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What training made: the folder's description, what the auditor found, and how long it took."""
+
+    folder: Path
+    meta: dict[str, Any]
+    findings: list[audit.Finding]
+    seconds: float
+
+    def report(self) -> dict[str, Any]:
+        """The JSON of `model train`."""
+        m = self.meta
+        return {
+            "model": str(self.folder), "name": m["name"], "version": m["version"], "kind": m["kind"], "features": len(m["features"]),
+            "metrics": m["metrics"], "training": m["training"], "notes": m["notes"],
+            "audit": [f.as_dict() for f in self.findings], "seconds": round(self.seconds, 2),
+        }  # fmt: skip
+
+
+# --- events -------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EventRun:
+    """What to train on: events and labels until T, labels known by T + delay (ms)."""
+
+    events: tuple[Path, ...]
+    labels: Path | None
+    until: int | None = None
+    delay: int = 0
+    since: int | None = None
+    generate: bool = True
+    most_rows: int = MOST_ROWS
+
+
+def train_events(
+    run: EventRun,
+    rulebook: Rulebook,
+    make_engine: Callable[[Rulebook], Any],
+    out: Path,
+    settings: Settings,
+    on_step: Step = _quiet,
+) -> Result:
+    """Train on events as they were decided on: features as of each event, labels as they arrived. Raises BadData without usable labels."""
+    started = time.perf_counter()
+    plain = without_rules(rulebook)
+    known_by = None if run.until is None else run.until + run.delay
+    on_step("reading labels")
+    engine = make_engine(_only_schema(plain))
+    found = census(engine, run.events, run.labels, until=run.until, known_by=known_by)
+    rows, label, weight = choose(found, since=run.since, until=run.until, most=run.most_rows, seed=settings.seed)
+    book, inputs = _feature_set(plain, found, rows, run.generate, out.name)
+    on_step(f"computing {len(inputs)} features")
+    groups = [settings.group] if settings.group else []
+    if settings.group and settings.group not in book.schema.roles:
+        raise UsageError(f"--group {settings.group}: not a role of the schema ({', '.join(book.schema.roles)})")
+    engine = make_engine(book)
+    examples = read_examples(engine, run.events, run.labels, inputs, rows=rows, groups=groups)
+    examples = replace(examples, label=label, weight=weight, label_ts=found.label_ts[rows], notes=list(found.notes))
+    trained = _trained(examples, out, replace(settings, select=settings.select or run.generate), on_step)
+    on_step("auditing")
+    findings = audit.examine(examples.columns([n for n in trained.features if n in examples.names]), served=True)
+    kept = closure(_declared(book), trained.features)
+    files = dict(book.files)
+    if kept:
+        files[f"features/model_{_plain_name(out.name)}.yaml"] = to_yaml(kept, f"What the model {out.name} reads.")
+    types = sorted({book.schema.types[i] for i in np.unique(found.types[rows]).tolist()})
+    trained.meta["input"] = {
+        "how": "events", "types": types, "meanings": meanings(book, trained.features), "rulebook": rulebook.version,
+        "until": None if run.until is None else format_time(run.until), "delay_ms": run.delay,
+        "files": {k: v for k, v in files.items() if k != GENERATED},
+    }  # fmt: skip
+    trained.files["features.yaml"] = (
+        to_yaml(kept, f"What the model {out.name} reads: copy it into the rulebook's features folder.") if kept else ""
+    )
+    return _finish(out, trained, findings, started, settings.strict)
+
+
+def _plain_name(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name.lower())
+
+
+def without_rules(rulebook: Rulebook) -> Rulebook:
+    """The same schema, features, lists, lookups and policy; rules and models do not move features."""
+    return Rulebook.from_files({k: v for k, v in rulebook.files.items() if not k.startswith(("rules/", "models/"))})
+
+
+def _only_schema(rulebook: Rulebook) -> Rulebook:
+    return Rulebook.from_files({k: v for k, v in rulebook.files.items() if not k.startswith("features/")})
+
+
+def _declared(book: Rulebook) -> dict[str, dict[str, object]]:
+    """The declarations of all generated features, as they were written."""
+    import yaml
+
+    text = book.files.get(GENERATED, "")
+    return dict(yaml.safe_load(text) or {}) if text else {}
+
+
+GENERATED = "features/model_generated.yaml"
+
+
+def _feature_set(
+    plain: Rulebook, found: Census, rows: np.ndarray, generate: bool, name: str
+) -> tuple[Rulebook, list[str]]:
+    """The rulebook with generated features, and everything a model could read: features, numbers and texts of few values."""
+    fields = plain.schema.fields
+    own = [f.name for f in plain.features.values() if f.type != "string"]
+    types = [plain.schema.types[i] for i in np.unique(found.types[rows]).tolist()]
+    direct = [f.name for f in fields.values() if f.type in ("number", "money", "bool", "decimal") and not f.entity]
+    direct += [f.name for f in fields.values() if f.type == "string" and not f.entity and not f.pii]
+    direct += ["type"] if len(types) > 1 else []
+    if not generate:
+        return plain, [*direct, *own]
+    roles = sorted(
+        (r for r, (share, each) in found.keys.items() if share > 0.2 and each > 1.2), key=lambda r: -found.keys[r][0]
+    )
+    extra = candidates(
+        plain.schema, types, entities=roles[:MOST_ENTITIES] or None or (), taken=[*plain.features, *fields]
+    )
+    if not roles:
+        extra.declared = {k: v for k, v in extra.declared.items() if k.startswith("event_")}
+        extra.inputs = [n for n in extra.inputs if n in extra.declared]
+    extra.inputs = [n for n in extra.inputs if not (plain.schema.money and n == f"event_{plain.schema.money}")]
+    book = Rulebook.from_files({**plain.files, GENERATED: to_yaml(extra.declared, "Candidates.")})
+    return book, list(dict.fromkeys([*direct, *own, *extra.inputs]))
+
+
+def score_events(
+    events: Iterable[Path],
+    labels_file: Path | None,
+    model: Path,
+    make_engine: Callable[[Rulebook], Any],
+    *,
+    since: int | None = None,
+    rulebook: Rulebook | None = None,
+) -> Iterator[pa.Table]:
+    """Tables `event_id, score, risk` of the events from `since` on, in arrival order; earlier ones and their labels build history.
+
+    With `rulebook` the model's features must still mean there what they meant in training; else BadData tells the difference.
+    """
+    import pyarrow as pa
+
+    meta = folder.read_meta(model)
+    _expect(meta, "events", model)
+    book = Rulebook.from_files(meta["input"]["files"])
+    if rulebook is not None:
+        _same_meaning(rulebook, book, meta)
+    scorer = folder.read_model(model, meta)
+    engine = make_engine(book)
+    for part in stream_examples(engine, events, labels_file, scorer.features, since=since, texts=scorer.categories):
+        score = scorer.score(np.ascontiguousarray(part.matrix.T))
+        yield pa.table({"event_id": pa.array(part.ids, pa.string()), "score": score, "risk": scorer.risk(score)})
+
+
+def monitor_events(
+    events: Iterable[Path],
+    labels_file: Path | None,
+    model: Path,
+    make_engine: Callable[[Rulebook], Any],
+    *,
+    since: int | None,
+    against: Path | None,
+) -> dict[str, Any]:
+    """The monitor's report on events from `since` on; `against` adds a paired comparison on the events whose labels are known."""
+    meta = folder.read_meta(model)
+    _expect(meta, "events", model)
+    scorer = folder.read_model(model, meta)
+    engine = make_engine(Rulebook.from_files(meta["input"]["files"]))
+    parts = list(stream_examples(engine, events, labels_file, scorer.features, since=since, texts=scorer.categories))
+    if not parts:
+        raise BadData("no event from --from on")
+    matrix = np.concatenate([p.matrix for p in parts])
+    score = scorer.score(np.ascontiguousarray(matrix.T))
+    found = monitor.report(meta, matrix, score)
+    if against is not None:
+        found["paired"] = _paired(events, labels_file, make_engine, since, score, parts, against, scorer)
+    return found
+
+
+def _paired(events, labels_file, make_engine, since, score, parts, against: Path, champion) -> dict[str, float]:
+    tables = list(score_events(events, labels_file, against, make_engine, since=since))
+    other = np.concatenate([np.asarray(t["score"]) for t in tables])
+    book = Rulebook.from_files(folder.read_meta(against)["input"]["files"])
+    truth = census(make_engine(_only_schema(book)), events, labels_file)
+    label = dict(zip(truth.ids, truth.label.tolist(), strict=True))
+    known = np.array([label.get(i, -1) for p in parts for i in p.ids])
+    day = np.concatenate([p.ts for p in parts]) // 86_400_000
+    rows = known >= 0
+    return monitor.paired(known[rows] == 1, day[rows], score[rows], other[rows])
+
+
+def _same_meaning(theirs: Rulebook, ours: Rulebook, meta: dict[str, Any]) -> None:
+    shared = [n for n in meta["input"]["meanings"] if n in theirs.features]
+    changed = differences({n: meta["input"]["meanings"][n] for n in shared}, meanings(theirs, shared))
+    if changed:
+        raise BadData(
+            "features changed their meaning since the model was trained; train it again:\n" + "\n".join(changed)
+        )
+    for name, kept in ours.schema.fields.items():
+        now = theirs.schema.fields.get(name)
+        if name in meta["features"] and (now is None or now.type != kept.type):
+            raise BadData(
+                f"field `{name}` was {kept.type} in training and is {now.type if now else 'no field'} in this rulebook"
+            )
+
+
+def _expect(meta: dict[str, Any], how: str, model: Path) -> None:
+    if meta["input"]["how"] != how:
+        raise UsageError(f"{model}: this model was trained on {meta['input']['how']}, not on {how}")
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------------------
+
+
+def train_table(
+    path: Path,
+    label: str,
+    out: Path,
+    settings: Settings,
+    *,
+    time_column: str | None = None,
+    leave_out: tuple[str, ...] = (),
+    on_step: Step = _quiet,
+) -> Result:
+    """Train on a table, one row an example. Raises UsageError for a column that is not there, BadData when nothing can be learnt."""
+    started = time.perf_counter()
+    table = read_table(path)
+    examples, recipe, rows = examples_of(
+        table.drop_columns([c for c in leave_out if c in table.column_names]), label, time_column, settings.group
+    )
+    findings = audit.audit_table(rows, label, time_column, recipe=recipe, examples=examples)
+    trained = _trained(examples, out, settings, on_step)
+    trained.meta["input"] = {
+        "how": "table",
+        "label": label,
+        "columns": {n: recipe.columns[n] for n in trained.features},
+    }
+    return _finish(out, trained, findings, started, settings.strict)
+
+
+def score_table(path: Path, model: Path) -> pa.Table:
+    """A table `row, score, risk`, in the order of the rows."""
+    import pyarrow as pa
+
+    meta = folder.read_meta(model)
+    _expect(meta, "table", model)
+    scorer = folder.read_model(model, meta)
+    matrix = np.nan_to_num(
+        Recipe(meta["input"]["columns"], []).matrix(read_table(path)), nan=np.nan, posinf=np.nan, neginf=np.nan
+    )
+    score = scorer.score(np.ascontiguousarray(matrix.T))
+    return pa.table({"row": np.arange(len(score)), "score": score, "risk": scorer.risk(score)})
+
+
+# --- nodes and edges ----------------------------------------------------------------------------------------------------------------
+
+
+def train_nodes(
+    nodes: Path,
+    edges: Path,
+    label: str,
+    out: Path,
+    settings: Settings,
+    *,
+    mask: str | None = None,
+    on_step: Step = _quiet,
+) -> Result:
+    """Train on the nodes of a graph: their own features and those of their neighbourhood; `mask` names the column of training rows."""
+    started = time.perf_counter()
+    table = read_table(nodes)
+    teach = labels(column(table, mask, "--train-mask"), "--train-mask") == 1 if mask else np.ones(table.num_rows, bool)
+    truth = np.where(teach, labels(_hidden(column(table, label, "--label"), teach)), -1).astype(np.int8)
+    left_out = [c for c in table.column_names if c in (label, mask) or "mask" in c.lower() or c == "id"]
+    on_step("walking the graph")
+    names, matrix, recipe, notes = _node_matrix(table, read_table(edges), left_out, None)
+    rows = np.flatnonzero(truth >= 0)
+    if not len(rows):
+        raise BadData(f"--label {label}: no training node has a label")
+    zero, one = np.zeros(len(rows), np.int64), np.ones(len(rows))
+    ids = [str(i) for i in rows.tolist()]
+    examples = Examples(tuple(names), matrix[rows], truth[rows], zero, zero, one, one.copy(), ids, notes=notes)
+    trained = _trained(examples, out, settings, on_step)
+    findings = audit.examine(examples, served=False)
+    trained.meta["input"] = {"how": "nodes", "label": label, "columns": recipe.columns, "all": names}
+    return _finish(out, trained, findings, started, settings.strict)
+
+
+def _hidden(values: Any, teach: np.ndarray) -> Any:
+    """Labels of rows that do not teach are not even read."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pa.array(teach), values.combine_chunks(), pa.scalar(None, values.type))
+
+
+def _node_matrix(
+    table: Any, edges: Any, left_out: list[str], recipe: Recipe | None
+) -> tuple[list[str], np.ndarray, Recipe, list[str]]:
+    from shopward.models.table import learn_recipe
+
+    a, _, notes = adjacency(table, edges)
+    if recipe is None and set(table.column_names) <= set(left_out):
+        recipe = Recipe({}, [])
+    recipe = recipe or learn_recipe(table, left_out)
+    own = recipe.matrix(table)
+    names, matrix = neighbourhood(a, list(recipe.columns), own)
+    return names, matrix, recipe, notes + recipe.notes
+
+
+def score_nodes(nodes: Path, edges: Path, model: Path) -> pa.Table:
+    """A table `id, score, risk` of every node."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    meta = folder.read_meta(model)
+    _expect(meta, "nodes", model)
+    scorer = folder.read_model(model, meta)
+    table = read_table(nodes)
+    names, matrix, _, _ = _node_matrix(table, read_table(edges), [], Recipe(meta["input"]["columns"], []))
+    at = [names.index(n) for n in scorer.features]
+    score = scorer.score(np.ascontiguousarray(matrix[:, at].T))
+    return pa.table({"id": pc.cast(table["id"], pa.string()), "score": score, "risk": scorer.risk(score)})
+
+
+def no_scores() -> pa.Table:
+    """The columns of scored events when there were none."""
+    import pyarrow as pa
+
+    return pa.table(
+        {"event_id": pa.array([], pa.string()), "score": pa.array([], pa.float64()), "risk": pa.array([], pa.float64())}
+    )
+
+
+# --- shared -------------------------------------------------------------------------------------------------------------------------
+
+
+def _trained(examples: Examples, out: Path, settings: Settings, on_step: Step) -> Trained:
+    """Train; with trials, the settings that did best on time folds, every run kept in `runs.ndjson` beside the model."""
+    if not settings.trials or settings.kind != "forest":
+        return train(examples, out.name, settings, on_step)
+    settings, runs = search(examples, settings, out.parent / f"{out.name}.runs.ndjson", on_step)
+    trained = train(examples, out.name, settings, on_step)
+    trained.meta["trials"] = [
+        {"params": r["params"], "average_precision": r["average_precision"], "data": r["data"]} for r in runs
+    ]
+    return trained
+
+
+def _finish(out: Path, trained: Trained, findings: list[audit.Finding], started: float, strict: bool) -> Result:
+    if strict and findings:
+        raise BadData(
+            "the auditor refused this model:\n" + "\n".join(f"`{f.column}` ({f.kind}): {f.why}" for f in findings)
+        )
+    trained.meta["audit"] = [f.as_dict() for f in findings]
+    trained.meta["trained"] = format_time(int(time.time() * 1000))
+    files = {**trained.files, "card.html": card_page(trained)}
+    version = folder.save(out, trained.meta, files)
+    return Result(out, {**trained.meta, "version": version}, findings, time.perf_counter() - started)

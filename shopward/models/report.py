@@ -1,0 +1,144 @@
+"""The card of a model, as a page for people: what it was trained on, how good it is out of time, what it leans on, what was found wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shopward import charts
+from shopward.models.measure import curve
+
+if TYPE_CHECKING:
+    from shopward.models.training import Trained
+
+DAY_MS = 86_400_000
+
+
+def card_page(trained: Trained) -> str:
+    """A self-contained HTML page."""
+    meta = trained.meta
+    m, t = meta["metrics"], meta["training"]
+    lead = f"{meta['kind']} on {len(meta['features'])} features; {t['rows']:,} rows, {t['frauds']:,} frauds. {t['split'][:1].upper()}{t['split'][1:]}."
+    sections = [
+        charts.Section("At a glance", "Measured on rows the judging model had not seen.", charts.tiles(_tiles(m)))
+    ]
+    if trained.later is not None and trained.later_score is not None:
+        sections += _plots(trained)
+    sections.append(charts.Section("What it leans on", "Share of the gain in training.", _gains(meta)))
+    sections.append(charts.Section("What the auditor found", *_audit(meta)))
+    sections.append(
+        charts.Section(
+            "Notes",
+            *([charts.table(["note"], [[n] for n in meta["notes"]])] if meta["notes"] else ["Nothing to tell."]),
+        )
+    )
+    sections.append(
+        charts.Section(
+            "Features", "What the model reads; usual is the middle 90 % of legitimate rows.", _features(meta)
+        )
+    )
+    return charts.page(f"Model {meta['name']}", sections, lead=lead)
+
+
+def _tiles(m: dict[str, Any]) -> list[tuple[str, str, str]]:
+    if not m:
+        return [("Validated", "no", "too few frauds to hold any back")]
+    shown = [("Average precision", "average_precision", "area under precision and recall"), ("ROC AUC", "roc_auc", "chance to rank a fraud first"),
+             ("Recall at 0.5 % FPR", "recall_at_0.5%_fpr", "share of frauds"), ("Value recall at 0.5 % FPR", "value_recall_at_0.5%_fpr", "share of their value")]  # fmt: skip
+    return [(what, f"{m[key]:.3f}", note) for what, key, note in shown if m.get(key) is not None]
+
+
+def _plots(trained: Trained) -> list[charts.Section]:
+    later, score = trained.later, trained.later_score
+    assert later is not None and score is not None
+    fraud = later.label == 1
+    hit, miss, _ = curve(fraud, score, later.weight)
+    thin = np.unique(np.linspace(0, len(hit) - 1, 300).astype(int))
+    recall, fpr, precision = hit / hit[-1], miss / miss[-1], hit / (hit + miss)
+    out = [
+        charts.Section(
+            "Ranking", "Recall against wrongly stopped events, and precision against recall, on the later rows.",
+            charts.curve("Recall by false-positive rate", {"model": (fpr[thin], recall[thin])}, x_label="false-positive rate", y_label="recall", diagonal=True),
+            charts.curve("Precision by recall", {"model": (recall[thin], precision[thin])}, x_label="recall", y_label="precision"),
+        ),
+        charts.Section("Calibration", "A score of 0.3 should be fraud in 30 of 100 cases.", _calibration(fraud, score, later.weight)),
+    ]  # fmt: skip
+    daily = _daily(later.ts, fraud, score, later.weight)
+    return (
+        [
+            *out,
+            charts.Section(
+                "Day by day", "Share of each day's frauds above the score that 0.5 % of legitimate events reach.", daily
+            ),
+        ]
+        if daily
+        else out
+    )
+
+
+def _calibration(fraud: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+    edges = np.array([0.002, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    place = np.searchsorted(edges, score, side="right")
+    w = np.maximum(np.bincount(place, weights=weight), 1e-12)
+    said, was = np.bincount(place, weights=weight * score) / w, np.bincount(place, weights=weight * fraud) / w
+    keep = np.bincount(place, minlength=len(w)) >= 20
+    said, was = said[keep], was[keep]
+    return charts.curve(
+        "Said and found",
+        {"bins": (said, was)},
+        x_label="mean score",
+        y_label="share of fraud",
+        diagonal=True,
+        dots=True,
+    )
+
+
+def _daily(ts: np.ndarray, fraud: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+    from shopward.models.measure import threshold_at
+
+    days = ts // DAY_MS
+    if len(np.unique(days)) < 3:
+        return None
+    found = fraud & (score >= threshold_at(fraud, score, weight, 0.005))
+    x = np.unique(days)
+    frauds = np.array([fraud[days == d].sum() for d in x], float)
+    share = np.array([found[days == d].sum() for d in x]) / np.where(frauds > 0, frauds, np.nan)
+    return charts.line("Recall at 0.5 % FPR", x.astype("datetime64[D]"), {"recall": share}, y_format=charts.percent)
+
+
+def _gains(meta: dict[str, Any]) -> Any:
+    gains = sorted(meta["gains"].items(), key=lambda g: -g[1])[:20]
+    total = sum(meta["gains"].values()) or 1.0
+    return charts.bars(
+        "Gain", [n for n, _ in gains], {"share": [g / total for _, g in gains]}, horizontal=True, format=charts.percent
+    )
+
+
+def _audit(meta: dict[str, Any]) -> list[Any]:
+    found = meta.get("audit", [])
+    if not found:
+        return ["No leak was found."]
+    rows = [[f["column"], f["kind"], f"{f['metric_with']:.3f}", f"{f['metric_without']:.3f}", f["why"]] for f in found]
+    return [
+        charts.warning(f"{len(found)} leak{'s' if len(found) != 1 else ''} found: the numbers above may not hold."),
+        charts.table(["column", "kind", "AUC with", "AUC without", "why"], rows),
+    ]
+
+
+def _features(meta: dict[str, Any]) -> Any:
+    said = meta.get("input", {}).get("meanings", {})
+    usual = dict(zip(meta["features"], meta["usual"], strict=True))
+    rows = [
+        [
+            n,
+            _range(usual[n]) if n not in meta["categories"] else ", ".join(meta["categories"][n][:6]),
+            said.get(n, "as given"),
+        ]
+        for n in meta["features"]
+    ]
+    return charts.table(["feature", "usual", "meaning"], rows)
+
+
+def _range(usual: list[float | None]) -> str:
+    return "-" if usual[0] is None else f"{usual[0]:.4g} to {usual[2]:.4g}"

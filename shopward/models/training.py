@@ -1,0 +1,291 @@
+"""Training as a recipe: tidy -> split by time and arrival of labels -> audit -> choose -> calibrate -> fit on all that is known -> card.
+
+The validation block is the latest quarter. It is judged by a model that saw only labels known before the block began, exactly as
+in service. Numbers on the card come from there; the model that is kept is then fitted on everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from shopward.errors import BadData, UsageError
+from shopward.event import format_time
+from shopward.models import logistic, trees
+from shopward.models.calibrate import platt, risk_bends
+from shopward.models.dataset import Examples, usual_texts
+from shopward.models.measure import average_precision, summary
+
+KINDS = ("forest", "logistic")
+LATER = 0.25  # the share of time that validates
+FEW = 10  # frauds below which nothing is validated
+SLACK = 0.002  # average precision that is worth fewer features
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to train; `features` limits their number (None: what earns out of time)."""
+
+    kind: str = "forest"
+    seed: int = 7
+    threads: int = 1
+    trees: int = trees.MOST_TREES
+    params: dict[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    select: bool = False
+    value_weights: bool = False
+    trials: int = 0
+    strict: bool = False
+
+
+@dataclass(slots=True)
+class Trained:
+    """A fitted model before it is written: `raw` scores rows, `meta` describes it, `files` go beside it."""
+
+    meta: dict[str, Any]
+    files: dict[str, str]
+    raw: Callable[[np.ndarray], np.ndarray]
+    features: tuple[str, ...]
+    later: Examples | None = None
+    later_score: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which rows teach and which judge; `note` says how they were told apart."""
+
+    early: np.ndarray
+    later: np.ndarray
+    note: str
+
+
+def train(
+    examples: Examples, name: str, settings: Settings | None = None, on_step: Callable[[str], None] = lambda what: None
+) -> Trained:
+    """Train a model on labelled examples. Raises BadData when they cannot teach anything (one class, no usable column)."""
+    settings = settings or Settings()
+    if settings.kind not in KINDS:
+        raise UsageError(f"--kind {settings.kind}: one of {', '.join(KINDS)}")
+    examples, notes = tidy(examples)
+    fraud = examples.label == 1
+    if fraud.all() or not fraud.any():
+        raise BadData(f"one class only: all {len(fraud):,} rows are {'fraud' if fraud.all() else 'legitimate'}")
+    split = split_rows(examples, settings)
+    on_step("validating")
+    names = examples.names
+    if split is not None and settings.select and settings.kind == "forest":
+        names, said = _selected(examples, split, settings)
+        notes.append(said)
+        examples = examples.columns(names)
+    judged = _judge(examples, split, settings) if split is not None else None
+    on_step("fitting on everything")
+    size = judged[2] if judged else 100
+    model = _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10))
+    slope, shift, bends, metrics = _calibration(examples, split, judged, model)
+    if split is None:
+        notes.append(
+            f"{int(fraud.sum())} frauds: too few to hold any back, so nothing was validated; trust no number of this model yet"
+        )
+    meta = {
+        "kind": settings.kind, "name": name, "features": list(names), "categories": {k: list(v) for k, v in examples.categories.items()},
+        "slope": slope, "shift": shift, "bends": bends, "usual": _usual(examples), "metrics": metrics,
+        "training": _training(examples, split, settings, size), "notes": [*examples.notes, *notes],
+        "gains": dict(zip(names, np.round(model.gains, 3).tolist(), strict=True)), "profile": profile(examples),
+    }  # fmt: skip
+    if settings.kind == "logistic":
+        meta |= _served_linear(model, slope, shift)
+    later = examples.take(split.later) if split is not None else None
+    scores = 1 / (1 + np.exp(-(slope * judged[0] + shift))) if judged else None
+    return Trained(meta, model.files, model.raw, tuple(names), later, scores)
+
+
+# --- steps --------------------------------------------------------------------------------------------------------------------------
+
+
+def tidy(examples: Examples) -> tuple[Examples, list[str]]:
+    """Without columns that say nothing; infinities become missing and are counted."""
+    examples = usual_texts(examples) if examples.categories else examples
+    matrix, notes, keep = examples.matrix, [], []
+    wild = np.isinf(matrix)
+    if wild.any():
+        where = [n for n, w in zip(examples.names, wild.any(axis=0), strict=True) if w]
+        notes.append(f"{int(wild.sum()):,} infinite values taken as missing ({', '.join(where[:5])})")
+        matrix = np.where(wild, np.nan, matrix)
+    for k, name in enumerate(examples.names):
+        column = matrix[:, k]
+        known = column[~np.isnan(column)]
+        if not len(known):
+            notes.append(f"`{name}` left out: no value at all")
+        elif (known == known[0]).all() and len(known) == len(column):
+            notes.append(f"`{name}` left out: always {known[0]:g}")
+        else:
+            keep.append(name)
+    if not keep:
+        raise BadData("no column can teach a model: " + "; ".join(notes[:5]))
+    return replace(examples, matrix=matrix).columns(keep), notes
+
+
+def split_rows(examples: Examples, settings: Settings) -> Split | None:
+    """The latest quarter judges; what teaches for it was known before the quarter began. Without times: a random quarter, whole groups."""
+    fraud = examples.label == 1
+    if fraud.sum() < FEW or (~fraud).sum() < FEW:
+        return None
+    split = _by_time(examples) if np.ptp(examples.ts) > 0 else _at_random(examples, settings)
+    if settings.group:
+        split = _apart(split, examples.groups[settings.group], settings.group)
+    sides = (
+        fraud[split.early].any(),
+        (~fraud[split.early]).any(),
+        fraud[split.later].any(),
+        (~fraud[split.later]).any(),
+    )
+    if not all(sides):
+        return (
+            None
+            if settings.group
+            else _at_random(examples, settings, "the latest quarter holds one class only: a random quarter judges")
+        )
+    return split
+
+
+def _by_time(examples: Examples) -> Split:
+    order = np.sort(examples.ts)
+    start = order[int(len(order) * (1 - LATER))]
+    later = examples.ts >= start
+    known = (examples.ts < start) & (examples.label_ts <= start)
+    fraud, when = examples.label == 1, format_time(int(start))
+    if (known & fraud).sum() >= FEW and (known & ~fraud).sum() >= FEW:
+        return Split(known, later, f"rows from {when} on judge; labels known by then teach")
+    note = f"rows from {when} on judge; earlier rows teach, with labels that arrived later (the training period is shorter than the delay)"
+    return Split(examples.ts < start, later, note)
+
+
+def _at_random(
+    examples: Examples, settings: Settings, note: str = "a random quarter judges: the rows have no times"
+) -> Split:
+    rng = np.random.default_rng(settings.seed)
+    group = examples.groups[settings.group] if settings.group else np.arange(len(examples))
+    ids, place = np.unique(group, return_inverse=True)
+    later = (rng.random(len(ids)) < LATER)[place]
+    return Split(~later, later, note)
+
+
+def _apart(split: Split, group: np.ndarray, name: str) -> Split:
+    """No group teaches and judges: rows that judge keep only groups that taught nothing (0 is no group)."""
+    later = split.later & (~np.isin(group, group[split.early]) | (group == 0))
+    return Split(split.early, later, f"{split.note}; no {name} on both sides")
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    raw: Callable[[np.ndarray], np.ndarray]
+    files: dict[str, str]
+    gains: np.ndarray
+    size: int
+    fit: Any
+
+
+def _fit(examples: Examples, rows: np.ndarray, settings: Settings, later: np.ndarray | None, size: int) -> _Model:
+    x, fraud, weight = examples.matrix[rows], examples.label[rows] == 1, examples.weight[rows]
+    if settings.value_weights:
+        typical = max(float(np.median(examples.amount[rows][fraud])), 1e-9)
+        weight = np.where(fraud, weight * np.clip(examples.amount[rows] / typical, 0.2, 5.0), weight)
+    if settings.kind == "logistic":
+        found = logistic.fit(x, fraud, weight=weight)
+        return _Model(found.raw, {}, np.abs(found.weights), size, found)
+    categorical = [k for k, name in enumerate(examples.names) if name in examples.categories]
+    watch = (examples.matrix[later], examples.label[later] == 1) if later is not None else None
+    done = trees.fit(
+        x, fraud, examples.names, weight=weight, categorical=categorical, later=watch, trees=size,
+        settings=settings.params, threads=settings.threads, seed=settings.seed,
+    )  # fmt: skip
+    return _Model(done.forest.score, {"trees.txt": done.text}, done.gains, done.best, done.forest)
+
+
+def _judge(examples: Examples, split: Split, settings: Settings) -> tuple[np.ndarray, float, int]:
+    """(raw scores of the later rows, their average precision, the best size) of a model that saw the early ones."""
+    model = _fit(examples, split.early, settings, split.later, settings.trees)
+    raw = model.raw(examples.matrix[split.later])
+    fraud = examples.label[split.later] == 1
+    return raw, average_precision(fraud, raw, examples.weight[split.later]), model.size
+
+
+def _selected(examples: Examples, split: Split, settings: Settings) -> tuple[tuple[str, ...], str]:
+    """The fewest features that are as good out of time as all of them, by gain among the early rows."""
+    quick = replace(settings, trees=min(settings.trees, 200))
+    model = _fit(examples, split.early, quick, split.later, quick.trees)
+    order = [examples.names[i] for i in np.argsort(-model.gains, kind="stable") if model.gains[i] > 0]
+    fraud, weight = examples.label[split.later] == 1, examples.weight[split.later]
+    found = {len(order): average_precision(fraud, model.raw(examples.matrix[split.later]), weight)}
+    for k in (15, 30, 60):
+        if k < len(order):
+            found[k] = _judge(examples.columns(order[:k]), split, quick)[1]
+    best = max(found.values())
+    k = min(n for n, value in found.items() if value >= best - SLACK)
+    tried = ", ".join(f"{n} features {value:.4f}" for n, value in sorted(found.items()))
+    return tuple(order[:k]), f"{k} of {len(examples.names)} features earn out of time (average precision: {tried})"
+
+
+def _calibration(
+    examples: Examples, split: Split | None, judged: Any, model: _Model
+) -> tuple[float, float, list, dict]:
+    if split is None or judged is None:
+        raw, weight, fraud = model.raw(examples.matrix), examples.weight, examples.label == 1
+        slope, shift = platt(raw, fraud, weight)
+        return slope, shift, risk_bends(1 / (1 + np.exp(-(slope * raw + shift))), fraud, weight), {}
+    raw, weight, fraud = judged[0], examples.weight[split.later], examples.label[split.later] == 1
+    slope, shift = platt(raw, fraud, weight)
+    score = 1 / (1 + np.exp(-(slope * raw + shift)))
+    return slope, shift, risk_bends(score, fraud, weight), summary(fraud, score, weight, examples.amount[split.later])
+
+
+def _usual(examples: Examples) -> list[list[float | None]]:
+    """(5 %, middle, 95 %) of legitimate rows per feature."""
+    legit = examples.matrix[examples.label == 0]
+    out: list[list[float | None]] = []
+    for column in legit.T:
+        known = column[~np.isnan(column)]
+        out.append([float(v) for v in np.quantile(known, (0.05, 0.5, 0.95))] if len(known) else [None] * 3)
+    return out
+
+
+def profile(examples: Examples, bins: int = 10) -> dict[str, dict[str, list[float]]]:
+    """How each feature lies in training (edges, shares per bin, the last one missing): what drift is measured against."""
+    out = {}
+    for k, name in enumerate(examples.names):
+        column = examples.matrix[:, k]
+        known = column[~np.isnan(column)]
+        edges = np.unique(np.quantile(known, np.arange(1, bins) / bins)) if len(known) else np.empty(0)
+        place = np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, side="right"))
+        shares = np.bincount(place, weights=examples.weight, minlength=len(edges) + 2) / examples.weight.sum()
+        out[name] = {"edges": edges.tolist(), "shares": np.round(shares, 6).tolist()}
+    return out
+
+
+def _training(examples: Examples, split: Split | None, settings: Settings, size: int) -> dict[str, Any]:
+    fraud = examples.label == 1
+    times = (
+        {"from": format_time(int(examples.ts.min())), "to": format_time(int(examples.ts.max()))}
+        if np.ptp(examples.ts)
+        else {}
+    )
+    return {
+        "rows": len(examples), "stands_for": float(examples.weight.sum()), "frauds": int(fraud.sum()), **times,
+        "split": split.note if split else "none", "seed": settings.seed, "size": size, "params": {**trees.DEFAULTS, **settings.params},
+    }  # fmt: skip
+
+
+def _served_linear(model: _Model, slope: float, shift: float) -> dict[str, Any]:
+    """Calibration is folded into the weights, so that the served form is plain logistic regression."""
+    found = model.fit
+    return {
+        "weights": (found.weights * slope).tolist(), "bias": slope * found.bias + shift,
+        "centre": found.centre.tolist(), "spread": found.spread.tolist(),
+    }  # fmt: skip
+
+
+def names_of(columns: Sequence[str], most: int = 5) -> str:
+    return ", ".join(columns[:most]) + (" ..." if len(columns) > most else "")
