@@ -205,7 +205,7 @@ def _misses(rows: _Rows, policy: Policy) -> list[dict[str, Any]]:
         whom.setdefault(str(rows.names[i]), []).append(int(i))
     from shopward.event import format_time
 
-    table = []
+    table: list[dict[str, Any]] = []
     for name, mine in whom.items():
         worst = max(mine, key=lambda i: through[i])
         told = {"entity": name or "(unknown)", "events": len(mine), "lost": round(float(through[mine].sum()), 2)}

@@ -34,7 +34,9 @@ staging_option = click.option(
 @click.option("--out", type=click.Path(path_type=Path), help="Decisions: .parquet, .csv or .ndjson.")
 @dead_option
 @data_option
-@click.option("--engine", default="native", show_default=True, type=click.Choice(["native", "spark"]), help="What decides.")
+@click.option(
+    "--engine", default="native", show_default=True, type=click.Choice(["native", "spark"]), help="What decides."
+)
 @master_option
 @staging_option
 @json_option

@@ -46,7 +46,12 @@ def features(events, rulebook_dir, labels, engine, out, dead_letters, master, st
             staging=staging, on_progress=done,
         )  # fmt: skip
     count = len(rulebook.features) - len(summary.left_out)
-    report = {"events": summary.events, "features": count, "left_out": summary.left_out, "dead_letters": summary.dead_letters}
+    report = {
+        "events": summary.events,
+        "features": count,
+        "left_out": summary.left_out,
+        "dead_letters": summary.dead_letters,
+    }
     if as_json:
         return emit({**report, "engine": engine, "seconds": summary.seconds})
     say(f"{summary.events:,} events x {count} features in {summary.seconds:.1f} s ({engine})")

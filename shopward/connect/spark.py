@@ -148,7 +148,12 @@ def session(master: str | None) -> Iterator[SparkSession]:
 def _configured(builder: Any, master: str) -> Any:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(dict.fromkeys([root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
-    settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.executorEnv.PYTHONPATH": path, "spark.log.level": "ERROR"}
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.executorEnv.PYTHONPATH": path,
+        "spark.log.level": "ERROR",
+    }
     settings |= {f"spark.executorEnv.{name}": "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
     if "SHOPWARD_CACHE" in os.environ:
         settings["spark.executorEnv.SHOPWARD_CACHE"] = os.environ["SHOPWARD_CACHE"]
@@ -323,7 +328,9 @@ def _moved(rows: Iterable[tuple[int, int, int, bytes]]) -> Blocks:
 
     kinds = {"place": pa.int64(), "chunk": pa.int64(), "bin": pa.int32(), "block": pa.binary()}
     for row in rows:
-        yield pa.RecordBatch.from_arrays([pa.array([v], k) for v, k in zip(row, kinds.values(), strict=True)], list(kinds))
+        yield pa.RecordBatch.from_arrays(
+            [pa.array([v], k) for v, k in zip(row, kinds.values(), strict=True)], list(kinds)
+        )
 
 
 def _rows(blocks: Blocks) -> Iterator[tuple[int, int, int, Any]]:
@@ -395,7 +402,9 @@ class _Judge(Engine):
         self.row_features.after(batch, block)
         return block
 
-    def chunks(self, rows: Iterator[tuple[int, int, int, Any]]) -> Iterator[tuple[int, tuple[list[int], list[int], int]]]:
+    def chunks(
+        self, rows: Iterator[tuple[int, int, int, Any]]
+    ) -> Iterator[tuple[int, tuple[list[int], list[int], int]]]:
         """Judge chunk after chunk, as their blocks come; each begins with a row that brings none."""
         now, batch = -1, None
         for place, chunk, _, block in rows:
@@ -429,5 +438,7 @@ class _Judge(Engine):
         block = self.compute(batch)
         rows = np.flatnonzero(self.judged[batch.types])
         nobody = np.zeros((len(rows), self.rules.words), np.uint64)
-        none = Decisions(batch, block, self.rules, rows, np.zeros(len(rows), np.int8), nobody, np.zeros(len(rows), np.bool_))
+        none = Decisions(
+            batch, block, self.rules, rows, np.zeros(len(rows), np.int8), nobody, np.zeros(len(rows), np.bool_)
+        )
         return self.features_table(none).select(["event_id", *self.shown])

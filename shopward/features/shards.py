@@ -293,7 +293,9 @@ class KeyWindows:
         texts = {name: found[f"text {name}"] for name in self.texts}
         hashes = {name: found[_word(("hash", name))] for name in self.texts}
         given = {what: found[_word(what)] for what in self.carried}
-        batch = Batch(n, self.seq, found["t"], found["t"], np.ones(n, np.int16), [], hashes=hashes, text=texts.__getitem__)
+        batch = Batch(
+            n, self.seq, found["t"], found["t"], np.ones(n, np.int16), [], hashes=hashes, text=texts.__getitem__
+        )
         windows.forget_old_texts()
         out = Block(np.empty((len(windows.names), n)))
         windows.step(batch, out, given)
@@ -347,4 +349,15 @@ class Gathered:
         return block
 
 
-__all__ = ["BUCKETS", "Bins", "Gathered", "KeyWindows", "Splitter", "count_buckets", "key_domains", "pack_batch", "unpack_batch", "weights"]
+__all__ = [
+    "BUCKETS",
+    "Bins",
+    "Gathered",
+    "KeyWindows",
+    "Splitter",
+    "count_buckets",
+    "key_domains",
+    "pack_batch",
+    "unpack_batch",
+    "weights",
+]

@@ -37,7 +37,7 @@ class Networks:
             place = self._by_length.setdefault((network.version, network.prefixlen), {})
             place[int(network.network_address)] = rows
         self._lengths = sorted(self._by_length, key=lambda at: -at[1])
-        self._database = _open(table, folder) if table.mmdb else None
+        self._database: Any = _open(table, folder) if table.mmdb else None
         self.holding = lru_cache(CACHED)(self._holding)
         self.record = lru_cache(CACHED)(self._record)
 
@@ -57,7 +57,10 @@ class Networks:
     def _value(self, address: str, t: int, column: str, path: tuple[str, ...]) -> Any:
         for rows in self.holding(address):
             at = bisect_right(rows, t, key=lambda row: row[0]) - 1
-            if at >= 0 and (rows[at][1] is None or t < rows[at][1]):
+            if at < 0:
+                continue
+            until = rows[at][1]
+            if until is None or t < until:
                 return rows[at][2].get(column)
         found = self.record(address) if self._database is not None else None
         for part in path:

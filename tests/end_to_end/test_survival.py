@@ -487,7 +487,7 @@ def test_an_error_nobody_expected_reaches_those_who_wait_and_the_next_batch_is_j
     engine = Engine(rulebook(), mode="interpreted")
 
     async def story() -> tuple:
-        decider = Decider(engine, Metrics())
+        decider = Decider(engine)
         decider.start()
         with monkeypatch.context() as patch:
             patch.setattr(engine, "decide_events", lambda events: 1 / 0)

@@ -31,7 +31,9 @@ def test_a_file_exported_twice_is_decided_once(book, tmp_path):
 
 
 def test_other_content_under_a_known_id_is_a_conflict_and_the_first_counts(book, tmp_path):
-    events = write(tmp_path / "e.ndjson", [pay(1), pay(1, card="card-9"), pay(1), pay(2), pay(1, note="nobody reads it")])
+    events = write(
+        tmp_path / "e.ndjson", [pay(1), pay(1, card="card-9"), pay(1), pay(2), pay(1, note="nobody reads it")]
+    )
     summary = decide_files([events], book)
     assert (summary.events, summary.repeated, summary.conflicts) == (2, 3, 1)
 
