@@ -173,7 +173,10 @@ class Columns:
     def get_ids(self, d: int) -> np.ndarray:
         domain = self.windows.plan.domains[d]
         if domain.kind == "list":
-            return self.windows.scratch.take(("ids", d), len(self.get_elements(domain.fields[0])), np.uint32)
+            name = domain.fields[0]
+            given = None if name in self.batch.lists else self.found.get(("elements", name))
+            elements = self.get_elements(name) if given is None else given
+            return self.windows.scratch.take(("ids", d), len(elements), np.uint32)
         return self.windows.scratch.take(("ids", d), self.batch.n * self.windows.ids[d].columns, np.uint32)
 
     def get_value_ids(self, d: int) -> np.ndarray:

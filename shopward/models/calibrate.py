@@ -15,7 +15,7 @@ def platt(raw: np.ndarray, fraud: np.ndarray, weight: np.ndarray | None = None) 
 
     >>> raw = np.array([-2.0, -1.0, 0.0, 1.0, 2.0] * 40)
     >>> slope, shift = platt(raw, np.array([0, 0, 0, 1, 1] * 40, bool))
-    >>> slope > 1 and abs((1 / (1 + np.exp(-(slope * raw + shift)))).mean() - 0.4) < 0.01
+    >>> bool(slope > 1 and abs((1 / (1 + np.exp(-(slope * raw + shift)))).mean() - 0.4) < 0.01)
     True
     """
     fraud = np.asarray(fraud, bool)
