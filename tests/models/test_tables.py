@@ -235,7 +235,12 @@ def test_edges_to_nowhere_are_left_out_and_counted(tmp_path):
     assert any("edges left out" in n for n in done.meta["notes"])
     with pytest.raises(BadData, match="no edge joins"):
         flows.train_nodes(
-            nodes, write(tmp_path / "none.parquet", {"src": ["x"], "dst": ["y"]}), "label", tmp_path / "m", SMALL, mask="train"
+            nodes,
+            write(tmp_path / "none.parquet", {"src": ["x"], "dst": ["y"]}),
+            "label",
+            tmp_path / "m",
+            SMALL,
+            mask="train",
         )
 
 
