@@ -30,8 +30,9 @@ from shopward.ingest import Clock, DeadLetters, Normaliser, from_dicts, read
 from shopward.lists import Entry, ListIndex
 from shopward.models.panel import Panel, Scored
 from shopward.rules.act import act, share
+from shopward.rules.asked import Questions
 from shopward.rules.compile import Reader, Rules
-from shopward.rules.lookups import tables
+from shopward.rules.lookups import Lookups, tables
 from shopward.rules.rowwise import RowFeatures
 from shopward.rules.voices import Voices
 from shopward.store.entries import fitted
@@ -105,11 +106,19 @@ class Engine:
         self._list_writes = 0  # until those that ended long ago are forgotten
         self.windows = self._windows()
         self.models = self._panel()
-        self.needs = columns_of(rulebook) | self.windows.needs | self.models.needs()
         self.usual = Usual(rulebook)
-        env: dict[str, Any] = tables(rulebook, self.lists) | {"USUAL": self.usual.shown}
-        self.row_features = RowFeatures(rulebook, self.windows, self.seed, env)
-        self.rules = Rules(rulebook, self.windows, self.seed, env, mode)
+        lookups = Lookups(rulebook)
+        questions = Questions(rulebook, self.windows, self.lists, lookups, self.seed)
+        env: dict[str, Any] = tables(lookups, self.lists) | {"USUAL": self.usual.shown}
+        self.row_features = RowFeatures(rulebook, self.windows, self.seed, env, questions)
+        self.rules = Rules(rulebook, self.windows, self.seed, env, questions, mode)
+        self.needs = (
+            columns_of(rulebook)
+            | self.windows.needs
+            | self.models.needs()
+            | self.row_features.needs()
+            | self.rules.needs()
+        )
         self.judged = np.array([name in self.schema.decided for name in self.schema.types])  # by type code
         self.voices = Voices(rulebook, self.models, self.seed)
         self._one: Callable[[dict], Decision | None] | None = None
@@ -219,7 +228,8 @@ class Engine:
         scored = self.score(batch, block)
         control = self._control(batch, block)
         told: dict = {}
-        hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, batch, row), control, told)
+        read = Reader(self.rules, batch, None)  # of the keys that rules write
+        hits = self.rules.fire(batch, block, lambda rule, row: self._write_lists(rule, read, row), control, told)
         rows = np.flatnonzero(self.judged[batch.types])
         if len(rows) != batch.n:
             hits, control = hits[rows], control[rows]
@@ -412,9 +422,9 @@ class Engine:
                 control[row] = share("control", read.subject(row)) < self.policy.control_percent
         return control
 
-    def _write_lists(self, rule: Rule, batch: Batch, row: int) -> None:
+    def _write_lists(self, rule: Rule, read: Reader, row: int) -> None:
         """Apply what a rule writes; the next event already sees it."""
-        read = Reader(self.rules, batch, None)
+        batch = read.batch
         self.apply_writes(rule, lambda role: read.value(role, row), int(batch.t[row]), batch.seq0 + row)
 
     def apply_writes(self, rule: Rule, get: Callable[[str], Any], t: int, seq: int | None = None) -> None:

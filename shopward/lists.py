@@ -7,7 +7,7 @@ who said so. Membership is always asked as of an event's time, in live decisions
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -82,6 +82,24 @@ class Stay(NamedTuple):
     removed: int | None = None
 
 
+class Changes:
+    """The keys of one list that were written since somebody last looked; past a limit it only knows that there were many."""
+
+    def __init__(self) -> None:
+        self._keys: set[Key] | None = None  # None: any
+
+    def add(self, key: Key, most: int) -> None:
+        if self._keys is not None:
+            self._keys.add(key)
+            if len(self._keys) > most:
+                self._keys = None
+
+    def take(self) -> set[Key] | None:
+        """Those keys, from now on none; None when it may be any key."""
+        keys, self._keys = self._keys, set()
+        return keys
+
+
 class ListIndex:
     """Every list in memory, for the path of a decision.
 
@@ -107,6 +125,7 @@ class ListIndex:
         self.slack = slack
         self._lists: dict[str, dict[Key, tuple[int, ...]]] = {}  # list -> key -> (from, until, from, until, ...)
         self._stays: dict[str, dict[Key, tuple[Stay, ...]]] = {}  # list -> key -> what was said, in order of time
+        self._watched: dict[str, list[Changes]] = {}
         self.apply(entries)
 
     def apply(self, entries: Iterable[Entry]) -> None:
@@ -142,6 +161,7 @@ class ListIndex:
         else:
             keys.pop(key, None)
             stays.pop(key, None)
+        self._changed(list, key)
 
     def restore(self, rows: Iterable[dict[str, Any]]) -> None:
         """Take back what `entries` gave, also after it went through JSON or msgpack."""
@@ -164,6 +184,30 @@ class ListIndex:
         spans = keys.get(key)
         keys[key] = (start, stop) if spans is None else _union(spans, start, stop)
         stays[key] = _joined(stays.get(key, ()), stay)
+        self._changed(list, key)
+
+    def watch(self, list: str) -> Changes:
+        """What is written to a list from now on; at first any key may be new.
+
+        >>> index = ListIndex()
+        >>> changes = index.watch("blocked")
+        >>> index.add("blocked", "d1", 5)
+        >>> changes.take(), changes.take()
+        (None, set())
+        >>> index.add("blocked", "d2", 5)
+        >>> changes.take(), index.spans("blocked")["d2"] == (5, FOREVER)
+        ({'d2'}, True)
+        """
+        self._watched.setdefault(list, []).append(changes := Changes())
+        return changes
+
+    def spans(self, list: str) -> Mapping[Key, tuple[int, ...]]:
+        """When each key is on a list: (from, until, from, until, ...) that do not touch."""
+        return self._lists.get(list, {})
+
+    def _changed(self, list: str, key: Key) -> None:
+        for changes in self._watched.get(list, ()):
+            changes.add(key, 1024 + 2 * len(self._lists.get(list, ())))
 
     def _matches_from(self, t: int, seq: int) -> int:
         return t - self.slack if seq >= 0 else t
@@ -239,8 +283,10 @@ class ListIndex:
             gone += len(over)
             for key in over:
                 del keys[key], self._stays[name][key]
+                self._changed(name, key)
             for key, spans in [(key, spans) for key, spans in keys.items() if len(spans) > 2 and spans[1] <= t]:
                 keys[key] = spans[2 * sum(stop <= t for stop in spans[1::2]) :]
+                self._changed(name, key)
             self._forget_said(name, t)
         return gone
 

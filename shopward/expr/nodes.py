@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 MODEL = "MODEL_"  # capitals: no field or feature can be called so
+ASKED = "ASKED_"  # a column that answers a question to a list or a lookup
 Type = Literal["bool", "number", "string", "time", "list", "null"]
 # money and decimal(n) fields are numbers in major units inside expressions; durations are numbers of seconds.
 
@@ -27,7 +28,7 @@ class Const(Node):
 
 @dataclass(frozen=True, slots=True)
 class Name(Node):
-    kind: Literal["field", "feature", "builtin"]  # builtin: `score`, `risk`, and `MODEL_x` for model("x")
+    kind: Literal["field", "feature", "builtin", "asked"]  # builtin: `score`, `risk`, `MODEL_x` for model("x"); asked: `ASKED_n`
     name: str
 
 

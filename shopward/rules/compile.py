@@ -1,21 +1,22 @@
 """Rules compiled twice from one text: a kernel over the columns of a batch, and a Python function for one event.
 
 Rules are indexed by event type, so an event meets only the rules that are `on` its type. A condition is split at its top-level
-`and`: what needs only columns runs in the kernel; what needs characters, lists or lookups runs in Python, row by row in arrival
-order, and only where the rest already holds. Bit r of the hit words is rule `order[r]`: strongest action first.
+`and`: what needs only columns runs in the kernel, lists and lookups included, whose answers are columns too (`asked.py`); what
+needs characters runs in Python, row by row in arrival order, and only where the rest already holds (`firing.py`). Bit r of the
+hit words is rule `order[r]`: strongest action first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shopward.batch import LABEL, Batch
+from shopward.batch import LABEL, Batch, Needs
 from shopward.declare.types import Rule, Schema
 from shopward.evidence import Evidence
 from shopward.expr import FUNCTIONS, runtime, to_kernel, to_python, walk
@@ -23,7 +24,8 @@ from shopward.expr.check import needs_text
 from shopward.expr.functions import UTC_COLUMNS
 from shopward.expr.nodes import Bool, Call, Const, Name, Node
 from shopward.hashing import siphash128
-from shopward.rules.act import STRENGTH, share
+from shopward.rules.act import STRENGTH
+from shopward.rules.firing import Firing
 from shopward.rules.generated import define
 from shopward.rules.kernel import RuleKernel
 from shopward.rules.subject import subject, subject_roles
@@ -32,6 +34,7 @@ from shopward.rules.why import Why
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
     from shopward.features.live import Block, Windows
+    from shopward.rules.asked import Answers, Asked, Questions
 
 _NUMERIC = ("number", "bool", "time")
 Seen = tuple[Evidence, tuple[str, ...]]  # what a rule saw, and what models said that held: `score`, `risk`, `MODEL_x`
@@ -55,7 +58,13 @@ class Rules:
     """
 
     def __init__(
-        self, rulebook: Rulebook, windows: Windows, seed: bytes, tables: Mapping[str, Callable], mode: str = "auto"
+        self,
+        rulebook: Rulebook,
+        windows: Windows,
+        seed: bytes,
+        tables: Mapping[str, Callable],
+        questions: Questions,
+        mode: str = "auto",
     ):
         rules = [r for r in rulebook.rules.values() if r.state != "draft"]
         self.order = sorted(rules, key=lambda r: -STRENGTH[r.then])
@@ -71,9 +80,10 @@ class Rules:
         self.override = np.array([r.override and r.then == "allow" for r in self.order] or [False])
         self.column = {name: i for i, name in enumerate(windows.names)}
         self.env = {**runtime(), **tables}
-        self.head_of, self.tails = self._split()
-        self._tail_at = {tail.bit: tail for tail in self.tails}
+        self.questions = questions
         self.why = {r.id: Why.write(r, rulebook, self.column, seed, self.env) for r in self.order}
+        self.plain, self.head_of, self.tails = self._split()
+        self._tail_at = {tail.bit: tail for tail in self.tails}
         self.special = self._mask_bits([t.bit for t in self.tails])
         self._plan = _KernelPlan(self)
         self._kernel = RuleKernel(self._plan.source, mode)
@@ -100,40 +110,20 @@ class Rules:
         hits = np.zeros((batch.n, self.words), np.uint64)
         if not self.order:
             return hits
+        read = Reader(self, batch, block)
+        firing = Firing(self, read, hits, write, control, {} if told is None else told)
         kernel = self._kernel.ready()
-        if kernel is not None:
-            kernel(*self._plan.arguments(batch, block, hits))
+        if kernel is None:
+            firing.by_row(self._plan.judge)
         else:
-            self._plan.interpret(batch, block, hits)
-        if self.tails:
-            self._settle(batch, block, hits, write, control, {} if told is None else told)
+            firing.by_column(batch, block, kernel)
         return hits
 
-    def _settle(
-        self,
-        batch: Batch,
-        block: Block,
-        hits: np.ndarray,
-        write: Callable[[Rule, int], None],
-        control: np.ndarray | None,
-        told: Explained,
-    ) -> None:
-        """Judge tails and rollouts, and write lists, row by row in arrival order, where the kernel's part held."""
-        read = Reader(self, batch, block)
-        special = hits & self.special
-        rows = np.flatnonzero(special.any(axis=1))
-        for row, words in zip(rows.tolist(), special[rows].tolist(), strict=True):
-            fired = [tail.rule for tail in self._tails_of(words) if self._stands(tail, read, hits, row)]
-            for rule in fired:
-                if self.why[rule.id].fleeting:
-                    told[row, rule.id] = self.explain(rule, read, row)
-            writers = [r for r in fired if r.writes and r.state == "live"]
-            if writers and not all(r.mandatory for r in writers) and self._in_control(control, read, row):
-                writers = [r for r in writers if r.mandatory]
-            for rule in writers:
-                write(rule, row)
+    def arguments(self, batch: Batch, block: Block, hits: np.ndarray, answers: Answers) -> tuple:
+        """What the kernel takes, in its order, but for the rows to judge."""
+        return self._plan.arguments(batch, block, hits, answers.columns)
 
-    def _tails_of(self, words: list[int]) -> list[Tail]:
+    def tails_of(self, words: list[int]) -> list[Tail]:
         """The tails whose bits are set in a row's words, strongest first."""
         found, bits = [], sum(word << 64 * i for i, word in enumerate(words))
         while bits:
@@ -141,23 +131,6 @@ class Rules:
             found.append(self._tail_at[low.bit_length() - 1])
             bits ^= low
         return found
-
-    def _stands(self, tail: Tail, read: Reader, hits: np.ndarray, row: int) -> bool:
-        """Does this rule, whose bit is set, fire here? If its tail or its rollout says no, its bit is cleared."""
-        word, bit = divmod(tail.bit, 64)
-        if (tail.holds is None or tail.holds(*read.values(tail.names, row))) and self._in_rollout(tail.rule, read, row):
-            return True
-        hits[row, word] &= np.uint64(~(1 << bit) & 0xFFFFFFFFFFFFFFFF)
-        return False
-
-    def _in_rollout(self, rule: Rule, read: Reader, row: int) -> bool:
-        return rule.percent >= 100 or share(f"rule:{rule.id}", read.subject(row)) < rule.percent
-
-    def _in_control(self, control: np.ndarray | None, read: Reader, row: int) -> bool:
-        if control is not None:
-            return bool(control[row])
-        percent = self.rulebook.policy.control_percent
-        return percent > 0 and share("control", read.subject(row)) < percent
 
     # --- reading hits
 
@@ -195,16 +168,17 @@ class Rules:
             mask[bit // 64] |= np.uint64(1 << bit % 64)
         return mask
 
-    def _split(self) -> tuple[list[list[Node]], list[Tail]]:
-        """Per rule the conjuncts a kernel can judge, and the tails of those rules that need more."""
-        heads, tails = [], []
+    def _split(self) -> tuple[list[list[Node]], list[list[Node]], list[Tail]]:
+        """Per rule the conjuncts a kernel can judge, as written and as the kernel has them, and the tails of those that need more."""
+        plain, heads, tails = [], [], []
         for bit, rule in enumerate(self.order):
-            conjuncts = _conjuncts(rule.when.root)
-            rest = [c for c in conjuncts if is_rowwise(c)]
-            heads.append([c for c in conjuncts if not is_rowwise(c)])
-            if rest or rule.percent < 100 or rule.writes:
+            pairs = [(c, self.questions.place(c)) for c in _conjuncts(rule.when.root)]
+            rest = [c for c, placed in pairs if is_rowwise(placed)]
+            plain.append([c for c, placed in pairs if not is_rowwise(placed)])
+            heads.append([placed for _, placed in pairs if not is_rowwise(placed)])
+            if rest or rule.percent < 100 or rule.writes or self.why[rule.id].fleeting:
                 tails.append(self._tail(bit, rule, rest))
-        return heads, tails
+        return plain, heads, tails
 
     def _tail(self, bit: int, rule: Rule, rest: list[Node]) -> Tail:
         names = tuple(sorted({n.name for c in rest for n in walk(c) if isinstance(n, Name)} | {"t"})) if rest else ()
@@ -214,6 +188,16 @@ class Rules:
         return Tail(
             bit, rule, names, define(f"def holds({', '.join(names)}):\n    return {condition}\n", "holds", self.env)
         )
+
+    def needs(self) -> Needs:
+        """The columns that the kernel reads."""
+        return self._plan.needs() | self.questions.needs(self.asked)
+
+    @cached_property
+    def asked(self) -> list[Asked]:
+        """The questions to lists and lookups that the kernel wants answered."""
+        names = {n.name for head in self.head_of for c in head for n in walk(c) if isinstance(n, Name)}
+        return [asked for asked in self.questions.asked.values() if asked.name in names]
 
     def hash_of(self, text: str) -> tuple[int, int]:
         return siphash128(text.encode(), self.seed)
@@ -312,26 +296,27 @@ class _KernelPlan:
         self.source = self._source()
         self._functions: dict[int, Callable] | None = None
 
-    def arguments(self, batch: Batch, block: Block, hits: np.ndarray) -> tuple:
+    def needs(self) -> Needs:
+        fields = self.rules.schema.fields
+        return Needs(
+            numbers=frozenset(f for f in self.fields_number if f in fields),
+            hashes=frozenset(f for f in self.fields_text if f in fields),
+        )
+
+    def arguments(self, batch: Batch, block: Block, hits: np.ndarray, answers: Mapping[str, np.ndarray]) -> tuple:
         """What the kernel takes, in its order."""
         table = np.array(self.consts or [(0, 0)], np.int64)
-        numbers = (batch.numbers[f] for f in self.fields_number)
-        texts = (batch.hashes[f] for f in self.fields_text)
+        numbers = (answers[f] if f in answers else batch.numbers[f] for f in self.fields_number)
+        texts = (answers[f] if f in answers else batch.hashes[f] for f in self.fields_text)
         features = (block.hashes[f] for f in self.features_text)
         return (batch.types, batch.ts, block.values, hits, table, *numbers, *texts, *features)
 
-    def interpret(self, batch: Batch, block: Block, hits: np.ndarray) -> None:
-        """The same, by plain Python."""
+    def judge(self, read: Reader, row: int) -> int:
+        """The hits of one event by plain Python, lists as they stand at this moment."""
         if self._functions is None:
             self._functions = {code: self._function(bits) for code, bits in self._by_type().items()}
-        read = Reader(self.rules, batch, block)
-        for row, code in enumerate(batch.types.tolist()):
-            function = self._functions.get(code)
-            if function is None:
-                continue
-            value = function(lambda name, row=row: read.value(name, row))
-            for word in range(self.rules.words):
-                hits[row, word] = value >> 64 * word & 0xFFFFFFFFFFFFFFFF
+        function = self._functions.get(int(read.batch.types[row]))
+        return 0 if function is None else function(lambda name: read.value(name, row))
 
     def _by_type(self) -> dict[int, list[int]]:
         """Event type code -> bits of the rules on it."""
@@ -344,10 +329,12 @@ class _KernelPlan:
         return by_type
 
     def _function(self, bits: list[int]) -> Callable:
-        names = sorted({n.name for b in bits for c in self.rules.head_of[b] for n in walk(c) if isinstance(n, Name)})
+        names = sorted(
+            {n.name for b in bits for c in self.rules.plain[b] for n in walk(c) if isinstance(n, Name)} | {"t"}
+        )
         lines = ["def fire(get):", *(f"    {name} = get({name!r})" for name in names), "    hits = 0"]
         for bit in bits:
-            condition = " and ".join(to_python(c, mode="true") for c in self.rules.head_of[bit]) or "True"
+            condition = " and ".join(to_python(c, mode="true") for c in self.rules.plain[bit]) or "True"
             lines.append(f"    if {condition}: hits |= {1 << bit}")
         return define("\n".join([*lines, "    return hits", ""]), "fire", self.rules.env)
 
@@ -381,9 +368,9 @@ class _KernelPlan:
             "from numba import njit",
             "from shopward.expr.kernel import div, first, floor, greatest, least, mod, nan, round_even",
             "",
-            f'@njit("void({", ".join(fixed + kinds)})", cache=True, nogil=True, error_model="numpy")',
-            f"def fire({', '.join(['types', 'ts', 'F', 'hits', 'K', *columns])}):",
-            "    for i in range(types.shape[0]):",
+            f'@njit("void({", ".join([*fixed, *kinds, "int64", "int64"])})", cache=True, nogil=True, error_model="numpy")',
+            f"def fire({', '.join(['types', 'ts', 'F', 'hits', 'K', *columns, 'start', 'stop'])}):",
+            "    for i in range(start, stop):",
             "        c = types[i]",
         ]
         for n, (code, bits) in enumerate(sorted(self._by_type().items())):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from math import nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shopward.event import format_time
 from shopward.hashing import canonical_text
+from shopward.rules.networks import Networks
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
@@ -17,20 +17,39 @@ if TYPE_CHECKING:
     from shopward.lists import Key, ListIndex
 
 
-def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]]:
+class Lookups:
+    """Every lookup of a rulebook: what a column says about a key as of a moment."""
+
+    def __init__(self, rulebook: Rulebook):
+        self._tables = rulebook.lookups
+        self._networks = {name: Networks(t, rulebook.path) for name, t in rulebook.lookups.items() if t.networks}
+        self._read = {
+            (table.name, column): self._networks[table.name].reader(column)
+            if table.networks
+            else _reader(table, column)
+            for table in rulebook.lookups.values()
+            for column in table.columns
+        }
+
+    def value(self, table: str, column: str, key: Any, t: float) -> Any:
+        """What the column says at t (ms); what is missing depends on its type."""
+        return self._read[table, column](key, int(t))
+
+    def moments(self, table: str, key: Any) -> list[int]:
+        """The times at which what a lookup says about a key may change, in order."""
+        if table in self._networks:
+            found = self._networks[table].holding(key) if isinstance(key, str) else ()
+        else:
+            found = (self._tables[table].rows.get(key if isinstance(key, str) else canonical_text(key), ()),)
+        return sorted({t for rows in found for since, until, _ in rows for t in (since, until) if t is not None})
+
+
+def tables(lookups: Lookups, lists: ListIndex) -> dict[str, Callable[..., Any]]:
     """The readers over a rulebook's lookups and the lists in memory; `SAID` tells who put a key on a list, since when, until when."""
-    columns = {
-        (table.name, column): read
-        for table in rulebook.lookups.values()
-        for column, read in _readers(table, rulebook.path).items()
-    }
 
     def listed(name: str, key: Any, t: float) -> bool | None:
         found = _list_key(key)
         return None if found is None else lists.contains(name, found, int(t))
-
-    def lookup(table: str, column: str, key: Any, t: float) -> Any:
-        return columns[table, column](key, int(t))
 
     def said(name: str, key: Any, t: float) -> str:
         found = _list_key(key)
@@ -40,7 +59,7 @@ def tables(rulebook: Rulebook, lists: ListIndex) -> dict[str, Callable[..., Any]
         until = "" if entry.expires is None else f" until {format_time(entry.expires)}"
         return f" ({entry.provenance}, since {format_time(entry.valid_from)}{until})"
 
-    return {"listed": listed, "lookup": lookup, "SAID": said}
+    return {"listed": listed, "lookup": lookups.value, "SAID": said}
 
 
 def _list_key(key: Any) -> Key | None:
@@ -54,16 +73,6 @@ def _list_key(key: Any) -> Key | None:
     if isinstance(key, tuple):
         return None if any(k is None or k != k for k in key) else tuple(map(canonical_text, key))
     return None if key is None or key != key else canonical_text(key)
-
-
-def _readers(table: Lookup, folder: Path | None) -> dict[str, Callable[[Any, int], Any]]:
-    """A reader for each column of a table."""
-    if not table.networks:
-        return {column: _reader(table, column) for column in table.columns}
-    from shopward.rules.networks import Networks
-
-    found = Networks(table, folder)
-    return {column: found.reader(column) for column in table.columns}
 
 
 def _reader(table: Lookup, column: str) -> Callable[[Any, int], Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from math import nan
 from pathlib import Path
+from socket import AF_INET, inet_pton
 from typing import Any
 
 from shopward.declare.types import Lookup
@@ -69,14 +70,11 @@ class Networks:
 
     def _holding(self, address: str) -> tuple[tuple[_Row, ...], ...]:
         """The rows of every network that holds an address, narrowest first."""
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return ()
-        value, found = int(ip), []
-        for version, length in self._lengths:
-            if version == ip.version:
-                shift = ip.max_prefixlen - length
+        version, value = _parsed(address)
+        bits, found = 32 if version == 4 else 128, []
+        for kind, length in self._lengths:
+            if kind == version:
+                shift = bits - length
                 rows = self._by_length[version, length].get(value >> shift << shift)
                 found += [rows] if rows else []
         return tuple(found)
@@ -86,6 +84,21 @@ class Networks:
             return self._database.get(address)
         except ValueError:  # no address, or IPv6 in a database of IPv4
             return None
+
+
+def _parsed(address: str) -> tuple[int, int]:
+    """(version, number) of an address; version 0 when it is none.
+
+    >>> _parsed("203.0.113.7"), _parsed("2001:db8::1%eth0")[0], _parsed("203.0.113.07")
+    ((4, 3405803783), 6, (0, 0))
+    """
+    try:
+        if ":" not in address:
+            return 4, int.from_bytes(inet_pton(AF_INET, address), "big")
+        ip = ipaddress.ip_address(address)
+    except (ValueError, OSError):
+        return 0, 0
+    return ip.version, int(ip)
 
 
 def _open(table: Lookup, folder: Path | None) -> Any:
