@@ -26,7 +26,9 @@ class View(NamedTuple):
     how: str
 
 
-_OVERLONG = re.compile(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]")
+_OVERLONG = re.compile(
+    rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}|\xf8[\x80-\x87][\x80-\xbf]{3}"
+)
 _ENTITY = re.compile(r"&(?:#0*+(\d{1,7})|#[xX]0*+([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));?")
 _ESCAPE = re.compile(
     r"\\u([0-9a-fA-F]{4})|\\u\{0{0,8}([0-9a-fA-F]{1,6})\}|%u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\([0-3][0-7]{2})"
@@ -38,8 +40,8 @@ _MIXED = re.compile(r"(?=.{0,400}[a-z])(?=.{0,400}[A-Z0-9])", re.DOTALL)
 _WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {
     0x3000: 32, 0x2018: 39, 0x2019: 39, 0x02B9: 39, 0x02BC: 39, 0x2032: 39, 0x201C: 34, 0x201D: 34, 0x2033: 34, 0x02BA: 34,
     0xFE64: 60, 0xFE65: 62, 0x2039: 60, 0x203A: 62, 0x2329: 60, 0x232A: 62, 0xFE6B: 64, 0x2215: 47, 0x2044: 47, 0x29F5: 92,
-    0xFE68: 92, 0x2024: 46, 0x00A0: 32, 0x200B: None, 0x200C: None, 0x200D: None, 0xFEFF: None, 0x00AD: None,
-}  # fmt: skip
+    0xFE68: 92, 0x2216: 92, 0x2024: 46, 0xFF61: 46, 0x24EA: 48, 0x00A0: 32, 0x200B: None, 0x200C: None, 0x200D: None, 0xFEFF: None, 0x00AD: None,
+} | {0x2460 + i: 49 + i for i in range(9)}  # fmt: skip
 
 
 def text_of(raw: bytes) -> str:
@@ -82,8 +84,9 @@ def unquote(text: str, plus: bool = False) -> str:
 
 def _short(found: re.Match[bytes]) -> bytes:
     first, *rest = found.group()
-    code = (first & 1) << 6 if len(rest) == 1 else (rest[0] & 0x3F) << 6
-    code |= rest[-1] & 0x3F
+    code = (first & 1) << 6 | rest[0] & 0x3F if len(rest) == 1 else 0
+    for byte in rest[len(rest) == 1 :]:
+        code = code << 6 | byte & 0x3F
     return bytes((code,)) if code < 128 else found.group()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -366,11 +367,26 @@ def _json(text: str) -> Any:
 def _named(found: list[Field], place: str, pairs: list[tuple[str, str]]) -> None:
     for name, value in pairs:
         found.append(Field(place, name, value))
-        if not name.isidentifier() and not _PLAIN_NAME.fullmatch(name):
+        if not is_plain(name):
             found.append(Field(f"{place}_name", name, name) if value else Field(place, "", name))
 
 
-_PLAIN_NAME = re.compile(r"[\w.\-:]{1,100}(?:\[[\w.\-]{0,50}\]){0,5}")
+_PLAIN_NAME = re.compile(r"[a-z0-9\-]{0,40}(?:[_.:][a-z0-9\-]{1,40}){0,3}_?(?:\[[\w\-]{0,50}\]){0,5}", re.IGNORECASE)
+_TELLING = re.compile(r"\b(?:java|javax|org|com|sun|class|runtime|process)\b|proto|constructor|classloader|\b_[A-Z]", re.IGNORECASE)
+
+
+def is_plain(name: str) -> bool:
+    """Is a parameter named as programs name theirs? Other names are looked at like values.
+
+    >>> [is_plain(n) for n in ("user_id", "item[0][sku]", "address.city", "__proto__", "java.lang.Runtime", "a;id")]
+    [True, True, True, False, False, False]
+    """
+    return len(name) <= 200 and _is_plain(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_plain(name: str) -> bool:
+    return _PLAIN_NAME.fullmatch(name) is not None and not _TELLING.search(name)
 
 
 def _leaves(value: Any, oddities: list[str]) -> Iterator[Field]:
@@ -382,7 +398,7 @@ def _leaves(value: Any, oddities: list[str]) -> Iterator[Field]:
         if kind is dict and depth < JSON_DEPTH:
             prefix = _prefix(path)
             for name in now:
-                if not name.isidentifier() and not _PLAIN_NAME.fullmatch(name):
+                if not is_plain(name):
                     yield Field("json_name", path, name)
             stack.extend([(prefix + name[:64], item, depth + 1) for name, item in reversed(now.items())])
         elif kind is list and depth < JSON_DEPTH:

@@ -21,7 +21,7 @@ from shopward.errors import Problem, RulebookError
 FOLDER = Path(__file__).with_name("rules")
 REPEAT = 400  # the longest repeat
 WIDTH = 4000  # the longest text one match may look at
-LITERALS = 200  # literals one rule may need
+LITERALS = 1000  # literals one rule may need
 PLACES = ("value", "name", "path", "url", "header", "agent", "file", "cookie", "body")
 
 

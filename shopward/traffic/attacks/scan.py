@@ -68,7 +68,9 @@ GRAMMARS: dict[str, tuple[Grammar, str]] = {
     "shell": (
         Grammar("cmdi", "a shell command", shell.find, {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8}),
         r"[;|`\n\r&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
-        rf"\b(?:{'|'.join(sorted(map(re.escape, shell._ONLY_COMMANDS | {'mkfifo', 'ncat', 'bash'})))})\b|[\"'\\^][a-z]",
+        rf"^\W{{0,6}}(?:{'|'.join(sorted(map(re.escape, shell.STARTS)))})(?:[\s./\\\[+:,]|$)|[\"'\\^][a-z]|/[\w.]{{0,8}}[?*\[]|~[-+\d]|^!\W?\d|"
+        r"/s?bin/|\b(?:get|set|add|new|remove|copy|move|rename|clear|write|import|export|select|where|foreach|out|stop|start|restart|test|invoke|wait|debug|convertto|enter)-[a-z]{4,20}|"
+        r"\b(?:wmic|reg|sc|netsh|net1?|rundll32|vssadmin|bcdedit|schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|nltest|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|ipconfig|netstat|tasklist|systeminfo|dir|certutil|python\d?|perl|php|ruby|bash|zsh|ncat|nc|netcat|mkfifo)(?:\.exe)?\s{1,4}\S|\.exe\b",
     ),
     "template": (
         Grammar("ssti", "a template expression", template.find, {"agent": 0.7, "body": 0.75}),
