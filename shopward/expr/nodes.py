@@ -28,7 +28,9 @@ class Const(Node):
 
 @dataclass(frozen=True, slots=True)
 class Name(Node):
-    kind: Literal["field", "feature", "builtin", "asked"]  # builtin: `score`, `risk`, `MODEL_x` for model("x"); asked: `ASKED_n`
+    kind: Literal[
+        "field", "feature", "builtin", "asked"
+    ]  # builtin: `score`, `risk`, `MODEL_x` for model("x"); asked: `ASKED_n`
     name: str
 
 

@@ -372,7 +372,9 @@ def _named(found: list[Field], place: str, pairs: list[tuple[str, str]]) -> None
 
 
 _PLAIN_NAME = re.compile(r"[a-z0-9\-]{0,40}(?:[_.:][a-z0-9\-]{1,40}){0,3}_?(?:\[[\w\-]{0,50}\]){0,5}", re.IGNORECASE)
-_TELLING = re.compile(r"\b(?:java|javax|org|com|sun|class|runtime|process)\b|proto|constructor|classloader|\b_[A-Z]", re.IGNORECASE)
+_TELLING = re.compile(
+    r"\b(?:java|javax|org|com|sun|class|runtime|process)\b|proto|constructor|classloader|\b_[A-Z]", re.IGNORECASE
+)
 
 
 def is_plain(name: str) -> bool:

@@ -47,7 +47,24 @@ _HARD = re.compile(
 _ONLY_COMMANDS = words("shell_commands_alone")
 # What a value may start with to be read as a command at all.
 STARTS = (CLEAR | _ONLY_COMMANDS | {pair.split(":")[0] for pair in words("shell_subcommands")}) | frozenset(
-    ("exec", "nohup", "command", "builtin", "time", "timeout", "setsid", "alias", "export", "unset", "set", "readonly", "declare", "source", "trap", ".")
+    (
+        "exec",
+        "nohup",
+        "command",
+        "builtin",
+        "time",
+        "timeout",
+        "setsid",
+        "alias",
+        "export",
+        "unset",
+        "set",
+        "readonly",
+        "declare",
+        "source",
+        "trap",
+        ".",
+    )
 )
 _OTHERS = (
     ("shellshock", 0.97, re.compile(r"\(\s{0,4}\)\s{0,4}\{[^}]{0,40}\}\s{0,4};")),

@@ -202,5 +202,10 @@ def _entries(rule: Any, event: dict[str, Any]) -> Iterable[Entry]:
         start = int(event["ts"])
         end = None if write.expires_ms is None else start + write.expires_ms
         yield Entry(
-            list=write.list, key=key, valid_from=start, expires=end, provenance=f"traffic:{rule.id}", remove=write.remove
+            list=write.list,
+            key=key,
+            valid_from=start,
+            expires=end,
+            provenance=f"traffic:{rule.id}",
+            remove=write.remove,
         )
