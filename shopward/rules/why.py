@@ -29,6 +29,7 @@ LONGEST = 80  # characters of an event's text in a sentence
 Role = tuple[str, str, bool]  # field, kind of entity, is personal data
 _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+_SPAN = re.compile(r"""duration\(\s*["'](\w+)["']\s*\)""")
 _PSEUDONYM = re.compile(r"p_[0-9a-f]{32}")
 
 
@@ -67,7 +68,7 @@ class Why:
         """Write and define the function; `env` holds what generated expressions call."""
         writer = _Writer(rule, rulebook, column)
         source = writer.source()
-        known = {"TECHNIQUES": rule.techniques, "MASK": mask_of(seed), "KEY": key_of, "NUMBER": number, "PAIR": pair,
+        known = {"TECHNIQUES": rule.techniques, "MASK": mask_of(seed), "KEY": key_of, "NUMBER": number, "SPAN": span, "PAIR": pair,
                  "EXACT": exact, "TEXT": text, "int": int, "Evidence": Evidence, "nan": nan}  # fmt: skip
         space, asks = {"USUAL": {}, **env, **known}, writer.asks_models()
         said = define(asks, "said", space) if asks else None
@@ -143,6 +144,10 @@ class _Writer:
         feature = _called(a)
         if isinstance(b, Const):
             bound = exact(b.value if isinstance(b.value, str) else float(b.value or 0))
+            span = _SPAN.fullmatch(self._text(b))
+            if span:
+                return Told(f"{_plain(self._text(a))} = %s ({op} {span[1]})", (f"SPAN({left}, {right})",), left,
+                            repr(f"{op} {bound}"), feature, self._about(node), self._rank(node))  # fmt: skip
             shown = f"TEXT({left})" if a.type == "string" else f"NUMBER({left}, {right})"
             if shown.startswith("NUMBER") and simple(left):
                 shown = f"int({left}) if {left} % 1.0 == 0.0 else {shown}"
@@ -364,6 +369,21 @@ def number(value: Any, bound: Any) -> str:
     near = float(said)
     same = (near > bound) == (value > bound) and (near < bound) == (value < bound)
     return said if same and "e" not in said else repr(value)
+
+
+def span(seconds: Any, bound: Any) -> str:
+    """A time span in its largest unit and three digits, or in exact seconds where three would say something false about `bound`.
+
+    >>> span(93622.2, 3888000.0), span(30.0, 60.0), span(86399.9, 86400.0), span(float("nan"), 1.0)
+    ('1.08d', '30s', '86399.9s', 'missing')
+    """
+    if seconds.__class__ is not float or seconds != seconds:
+        return text(seconds)
+    unit, size = next(((u, s) for u, s in (("d", 86400), ("h", 3600), ("m", 60)) if abs(seconds) >= s), ("s", 1))
+    said = f"{seconds / size:.3g}"
+    near = float(said) * size
+    same = (near > bound) == (seconds > bound) and (near < bound) == (seconds < bound)
+    return f"{said}{unit}" if same and "e" not in said else f"{exact(seconds)}s"
 
 
 def pair(a: float, b: float) -> tuple[str, str]:
