@@ -74,6 +74,9 @@ class Decisions:
     scored: Scored | None = None
     voices: Voices | None = None
     _reader: Reader | None = field(default=None, init=False, repr=False, compare=False)
+    _combinations: dict[bytes, tuple[tuple[Rule, ...], tuple[Rule, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,9 +84,7 @@ class Decisions:
     def __getitem__(self, i: int) -> Decision:
         """Decision i, with its evidence."""
         row = int(self.rows[i])
-        fired = self.rules.fired(self.hits[i])
-        live = tuple(r for r in fired if r.state == "live")
-        shadow = tuple(r for r in fired if r.state == "shadow")
+        live, shadow = self._fired(i)
         said = self.scored.at(row) if self.scored is not None else None
         return Decision(
             event_id=self.batch.event_ids[row],
@@ -99,6 +100,16 @@ class Decisions:
             shadow_evidence=self._why(shadow, row, said),
             **spoken(said),
         )
+
+    def _fired(self, i: int) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+        """The live and the shadow rules behind decision i; the same ones fire again and again."""
+        words = self.hits[i].tobytes()
+        found = self._combinations.get(words)
+        if found is None:
+            fired = self.rules.fired(self.hits[i])
+            live, shadow = (tuple(r for r in fired if r.state == state) for state in ("live", "shadow"))
+            found = self._combinations[words] = live, shadow
+        return found
 
     def _why(self, rules: tuple[Rule, ...], row: int, said: Said | None) -> tuple[Evidence, ...]:
         if not rules:

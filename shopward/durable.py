@@ -12,19 +12,21 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import msgspec
 import numpy as np
 
+from shopward.answers import Answers
 from shopward.decision import Decision
 from shopward.errors import BadEvent, CorruptStore, ShopwardError, StoreFull
 from shopward.event import MAX_DEPTH, MAX_RECORD, format_time
-from shopward.hashing import hash_strings
+from shopward.hashing import hash_strings, siphash128
 from shopward.ingest import Normaliser
+from shopward.ingest.arrivals import Arrivals, parsed
+from shopward.ingest.cover import Covers
 from shopward.label import Label
 from shopward.lists import Entry
 from shopward.replay import STATE_FORM, USUAL, WINDOWS, Replay, meaning
@@ -33,6 +35,7 @@ from shopward.store.dedup import EVER, KEEP_MS, NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
 from shopward.store.frames import Frame, canonical
 from shopward.store.log import Log
+from shopward.store.packing import packed_texts
 from shopward.store.past import Past
 from shopward.store.rows import columns_of
 from shopward.store.vault import Vault
@@ -41,10 +44,15 @@ if TYPE_CHECKING:
     from shopward.batch import Batch
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
+    from shopward.ingest.arrivals import Arrived
+    from shopward.ingest.chunk import Chunk
+    from shopward.ingest.texts import Text
 
 SNAPSHOT_EVERY = 2_000_000  # events between two snapshots
 SNAPSHOT_AGAIN = 100_000  # events until the next try when there was no room for one
 WRITE_EVERY = 4 << 20  # bytes of frames that one call gathers before it writes them
+FEW = 16  # events up to which deciding on each is cheaper, even if they are there as columns
+_NO_SEED = bytes(16)
 EACH = 512  # events up to which deciding on each is cheaper than columns for all
 LABEL_TYPE = "label"
 POISON_IN_A_ROW = 8  # events that cannot be decided on, one after the other: then it is a fault of something else
@@ -81,6 +89,8 @@ class Journal:
         self.snapshot_due = SNAPSHOT_EVERY
         self.trouble: StoreFull | None = None
         self.poison = self.rebuilt = 0
+        self._arriving: Arrivals | None = None
+        self._covers = Covers(self.vault.pseudonymise_many, self.seed, lambda: self.vault.erasures)
         self._writes: list[dict[str, Any]] = []
         self._tails: list[Tail] = []
         self._judging = False  # while it is set, an engine's memory is between two states
@@ -115,6 +125,83 @@ class Journal:
         self.log.sync()
         self._snapshot_when_due(engine)
         return answers
+
+    def decide_lines(self, engine: Engine, block: bytes) -> Answers:
+        """Answers to the events of a block of NDJSON (at most `arrivals.MOST` lines), on disk when this returns."""
+        self._check(engine)
+        arrived = self._arrivals(engine).take(block)
+        answers = self._answered(engine, arrived)
+        self.log.sync()
+        self._snapshot_when_due(engine)
+        return answers
+
+    def _arrivals(self, engine: Engine) -> Arrivals:
+        """The reader of blocks for the rulebook in force."""
+        if self._arriving is None or self._arriving.normaliser is not engine.normaliser:
+
+            def slow(record: bytes) -> tuple[dict[str, Any], bytes]:
+                event = self._usable(engine, parsed(record))
+                return event, _line(event)
+
+            self._arriving = Arrivals(engine.normaliser, engine.needs, self.seed, slow, self._covers)
+        return self._arriving
+
+    def _answered(self, engine: Engine, arrived: Arrived) -> Answers:
+        chunk = arrived.chunk
+        if chunk is None:
+            return Answers.of_each(arrived, [], engine.rules)
+        if chunk.n < FEW or engine.row_features.one_by_one:
+            lines = [line.encode() for line in cast("list[str]", arrived.lines.to_list())]
+            return Answers.of_each(arrived, self._survive(engine, *_read_back(lines)), engine.rules)
+        try:
+            return self._accept_columns(engine, arrived, chunk)
+        except ShopwardError:
+            raise
+        except Exception as error:  # noqa: BLE001 memory is built again and the events are decided one by one
+            logger.warning("a batch failed half-way; deciding it again, one event at a time", exc_info=error)
+        self._mend(engine)
+        lines = [line.encode() for line in cast("list[str]", arrived.lines.to_list())]
+        return Answers.of_each(arrived, self._survive(engine, *_read_back(lines)), engine.rules)
+
+    def _accept_columns(self, engine: Engine, arrived: Arrived, chunk: Chunk) -> Answers:
+        """Decide on what is new of a block as one batch of columns, append it, and answer everything."""
+        content = np.ascontiguousarray(arrived.lines.hashes(_NO_SEED)[:, 0])
+        now = np.full(chunk.n, engine.clock.now(), np.int64)
+        if not engine.clock.server:
+            now = np.maximum(now, chunk.ts)
+        status, seqs = self.dedup.check(chunk.ids.hashes(self.seed), content, now, self.log.next_seq)
+        fresh = np.flatnonzero(status == NEW)
+        lines = arrived.lines
+        answers = Answers(arrived, chunk, engine.rules)
+        try:
+            if len(fresh) < chunk.n:
+                chunk, lines, content = chunk.take(fresh), lines.take(fresh), content[fresh]
+            if len(fresh):
+                self._judging = True
+                seq0, t = engine.seq, engine.clock.stamp(chunk.ts)
+                decisions = engine.judge(chunk.batch(seq0, t))
+                packed = answers.add(fresh, decisions)
+                frame = Frame(
+                    "events", seq0, int(engine.clock.value), chunk.n, lines.joined(), np.ascontiguousarray(t, np.int64), content,
+                    packed_texts(cast("Text", chunk.ids)), packed, tuple(self._writes),
+                )  # fmt: skip
+                self._writes = []
+                self._log(frame)
+                self._judging = False
+        except BaseException as error:
+            self._not_appended(error)
+            raise
+        again = np.flatnonzero(status != NEW).tolist()
+        if again:
+            told = self._told({int(seqs[i]): answers.id_of(i) for i in again})
+            answers.repeat({i: told[int(seqs[i])] for i in again})
+        return answers
+
+    def _not_appended(self, error: BaseException) -> None:
+        self.dedup.forget(self.log.next_seq)  # what did not get into the log is new when it comes again
+        self._writes = []
+        if self._judging or not isinstance(error, StoreFull):
+            self._half_way, self._judging = error, False
 
     def take(self, engine: Engine, batch: Batch) -> list[Decision | None]:
         """Decide on a batch that was read from a file, with its records; None answers a label event.
@@ -291,10 +378,7 @@ class Journal:
             whole = batch if len(fresh) == len(events) else None
             decided = self._append(engine, [events[i] for i in fresh], [lines[i] for i in fresh], content[fresh], whole)
         except BaseException as error:
-            self.dedup.forget(self.log.next_seq)  # what did not get into the log is new when it comes again
-            self._writes = []
-            if self._judging or not isinstance(error, StoreFull):
-                self._half_way, self._judging = error, False
+            self._not_appended(error)
             raise
         answers: list[Any] = [None] * len(events)
         for i, decision in zip(fresh, decided, strict=True):
@@ -572,6 +656,10 @@ def _line(event: dict[str, Any]) -> bytes:
     return line
 
 
+def _read_back(lines: list[bytes]) -> tuple[list[dict[str, Any]], list[bytes]]:
+    return [msgspec.json.decode(line) for line in lines], lines
+
+
 _NESTS = (list, tuple, set, frozenset, Mapping)
 
 
@@ -593,7 +681,7 @@ def _unwritable(event: dict[str, Any], error: Exception) -> BadEvent:
 
 
 def _content(line: bytes) -> int:
-    return int.from_bytes(blake2b(line, digest_size=8).digest(), "little", signed=True)
+    return siphash128(line, _NO_SEED)[0]
 
 
 def _usable_labels(engine: Engine, rows: list[dict[str, Any]]) -> tuple[list[Label], list[dict[str, Any]]]:

@@ -24,7 +24,7 @@ from shopward.ingest.chunk import Chunk, Rows
 from shopward.ingest.dead import DeadLetters, mask_record
 from shopward.ingest.normalise import ORIGINAL, Normaliser
 from shopward.ingest.scan import Words, words
-from shopward.ingest.texts import Column, Digits, MadeIds, Text
+from shopward.ingest.texts import Column, Digits, MadeIds, Nothing, Text
 
 MEMORY = 100_000  # inputs of one derived field whose value is remembered
 VERDICT, MARKER = "\0verdict", "\0converted"  # what a scanner calls the label column and the signs of converted money
@@ -105,8 +105,16 @@ class _Work:
     verdicts: np.ndarray | None = None
 
 
+Cover = Callable[
+    [str, Text], Text
+]  # (field, values) -> the values' pseudonyms; what is not in the buffer stays as it is
+
+
 class Assembler:
-    """Makes chunks for one rulebook: which fields there are, how each is read, and what is kept of them."""
+    """Makes chunks for one rulebook: which fields there are, how each is read, and what is kept of them.
+
+    `cover` gives the pseudonyms of a whole column, where the normaliser only gives them one by one.
+    """
 
     def __init__(
         self,
@@ -117,7 +125,9 @@ class Assembler:
         *,
         latest: int | None = None,
         records: bool = False,
+        cover: Cover | None = None,
     ):
+        self.cover = cover
         self.normaliser, self.needs, self.seed, self.dead = normaliser, needs, seed, dead
         self.schema: Schema = normaliser.schema
         self.latest, self.records = latest, records
@@ -182,6 +192,8 @@ class Assembler:
         self._unusual(work)
         self._derive(work)
         self._note_nan(work)
+        if self.normaliser.pseudonym is not None:
+            self._pseudonyms(work)
         out = self._read_odd(work)
         return self._finish(work, out)
 
@@ -227,7 +239,7 @@ class Assembler:
         others = work.types != LABEL
         if others.all() and not any(name in raw.columns for name in LABEL_FIELDS):
             work.minor["label"] = np.full(raw.n, NULL, np.int64)
-            work.texts["label_event"], work.texts["label_source"] = _no_text(raw.n), _no_text(raw.n)
+            work.texts["label_event"], work.texts["label_source"] = Nothing(raw.n), Nothing(raw.n)
             return
         doubt = np.zeros(raw.n, np.uint8)
         label = self._bool(raw.columns.get("label"), raw.n, doubt)
@@ -285,7 +297,7 @@ class Assembler:
     ) -> Column:
         match column:
             case None:
-                return _no_text(n)
+                return Nothing(n)
             case Spans(buf, starts, stops, forms):
                 out = np.empty(n, starts.dtype)
                 cols.read_texts(buf, starts, stops, forms, how, key, out, odd)
@@ -295,7 +307,7 @@ class Assembler:
             case Real(values, valid) if how == cols.AS_IS and _integral(values, valid):
                 return Digits(np.where(valid, values, 0).astype(np.int64), valid & ~np.isnan(values))
         _mark(column, odd)
-        return _no_text(n)
+        return Nothing(n)
 
     def _number(self, column: RawColumn | None, n: int, odd: np.ndarray) -> np.ndarray:
         out = np.full(n, np.nan)
@@ -404,9 +416,11 @@ class Assembler:
     # --- derived fields
 
     def _derive(self, work: _Work) -> None:
-        for f, _, run in self.normaliser.derived:
+        for f, inputs, run in self.normaliser.derived:
             if f.name not in self.read and f.normalise is None:
                 continue
+            if inputs is not None and all(isinstance(work.texts.get(name), Nothing) for name in inputs):
+                continue  # made from nothing: nothing
             found = self._shortcut(work, f, run)
             if found is None:
                 self._derive_rows(work, f, run)
@@ -489,7 +503,7 @@ class Assembler:
         if not len(odd):
             return None
         for name, column in work.texts.items():
-            if isinstance(column, Digits):
+            if isinstance(column, Digits | Nothing):
                 work.texts[name] = column.as_text()
         out = np.zeros(work.raw.n, bool)
         for row in odd.tolist():
@@ -548,8 +562,6 @@ class Assembler:
         missing = ids.missing()
         if missing.any():
             ids = _made_ids(ids, missing, raw)
-        if self.normaliser.pseudonym is not None:
-            self._pseudonyms(work)
         chunk = Chunk(work.ts, work.types, ids, verdicts=work.verdicts, seq=self._seq(raw))
         needs = self.needs
         chunk.numbers = {name: self._numbers(work, name) for name in needs.numbers}
@@ -596,6 +608,16 @@ class Assembler:
         assert replace is not None
         for name in self.normaliser.pii:
             column = work.texts[name]
+            if isinstance(column, Nothing):
+                continue
+            if self.cover is not None:
+                given = column.as_text() if isinstance(column, Digits) else column
+                assert isinstance(given, Text)
+                starts = np.where(
+                    work.raw.odd > 0, -1, given.starts
+                )  # odd ones are read, and covered, by the slow path
+                work.texts[name] = self.cover(name, Text(given.buf, starts, given.stops))
+                continue
             plain = np.flatnonzero(~column.missing() & (work.raw.odd == 0))  # odd ones were replaced by the slow path
             if len(plain):
                 text = column.as_text() if isinstance(column, Digits) else column
@@ -619,13 +641,7 @@ class Assembler:
         return records
 
 
-_EMPTY = np.zeros(64, np.uint8)
 _NO_TYPE = -1
-
-
-def _no_text(n: int) -> Text:
-    missing = np.full(n, -1, np.int32)
-    return Text(_EMPTY, missing, missing)
 
 
 def _mark(column: RawColumn, odd: np.ndarray) -> None:
@@ -663,6 +679,8 @@ def _major(minor: np.ndarray, digits: int) -> np.ndarray:
 
 def _blank(column: Column, rows: np.ndarray) -> Column:
     """Nulls where `rows` says so."""
+    if isinstance(column, Nothing):
+        return column
     if isinstance(column, Digits):
         return Digits(column.values, column.valid & ~rows)
     assert isinstance(column, Text)
@@ -671,7 +689,7 @@ def _blank(column: Column, rows: np.ndarray) -> Column:
 
 def _fill(column: Column, text: str) -> Column:
     """The constant where there is nothing."""
-    filled = column.as_text() if isinstance(column, Digits) else column
+    filled = column.as_text() if isinstance(column, Digits | Nothing) else column
     assert isinstance(filled, Text)
     filled.starts[filled.missing()] = -2 - len(filled.extra)
     filled.extra.append(text)
@@ -690,7 +708,7 @@ def _made_ids(ids: Column, missing: np.ndarray, raw: Raw) -> Column:
     """Records without an id get `<file hash>:<row>`."""
     if missing.all():
         return MadeIds(raw.prefix, raw.lines)
-    text = ids.as_text() if isinstance(ids, Digits) else ids
+    text = ids.as_text() if isinstance(ids, Digits | Nothing) else ids
     assert isinstance(text, Text)
     for row in np.flatnonzero(missing).tolist():
         text.set(row, f"{raw.prefix()}:{raw.lines[row]}")

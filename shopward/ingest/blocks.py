@@ -145,15 +145,16 @@ class _Window:
             self.more()
 
 
-class _Fields:
+class Fields:
     """The arrays a scanner fills, used again for every chunk."""
 
-    def __init__(self, fields: int):
-        self.starts = np.empty((fields, ROWS), np.int32)
-        self.stops = np.empty((fields, ROWS), np.int32)
-        self.forms = np.zeros((fields, ROWS), np.uint8)
-        self.status = np.empty(ROWS, np.uint8)
-        self.lines = np.empty((3, ROWS), np.int64)
+    def __init__(self, fields: int, rows: int = ROWS):
+        self.starts = np.empty((fields, rows), np.int32)
+        self.stops = np.empty((fields, rows), np.int32)
+        self.forms = np.zeros((fields, rows), np.uint8)
+        self.status = np.empty(rows, np.uint8)
+        self.lines = np.empty((4, rows), np.int64)
+        self.seen = np.empty(fields + 1, np.int64)
 
     def columns(self, names: Mapping[str, int], buf: np.ndarray, n: int) -> dict:
         """The fields that occur at all."""
@@ -171,9 +172,8 @@ class _Fields:
 def ndjson(source: Input, assembler: Assembler) -> Iterator[Raw]:
     """The records of NDJSON, some thousand at a time."""
     words, window = assembler.words, _Window(source)
-    fields = _Fields(len(assembler.keys))
+    fields = Fields(len(assembler.keys))
     guess = np.full(len(words.lengths) + 1, -1, np.int32)
-    seen = np.empty(len(assembler.keys), np.int64)
     known, begins, room = words.place, assembler.begins.place, np.empty(ROOM, np.uint8)
     line = 1
 
@@ -185,7 +185,7 @@ def ndjson(source: Input, assembler: Assembler) -> Iterator[Raw]:
     while True:
         rows, at, breaks = scan_ndjson(
             window.buf, window.at, window.end, window.finished, known, words.values, begins, guess, fields.starts, fields.stops,
-            fields.forms, seen, fields.status, fields.lines, room,
+            fields.forms, fields.seen, fields.status, fields.lines, room,
         )  # fmt: skip
         if rows:
             yield _raw_lines(source, assembler, fields, window.buf, rows, line, load)
@@ -207,7 +207,7 @@ def _oversize(size: int) -> BadEvent:
 
 
 def _raw_lines(
-    source: Input, assembler: Assembler, fields: _Fields, buf: np.ndarray, n: int, line: int, load: Any
+    source: Input, assembler: Assembler, fields: Fields, buf: np.ndarray, n: int, line: int, load: Any
 ) -> Raw:
     starts, stops = fields.lines[0, :n].copy(), fields.lines[1, :n].copy()
     sizes = (fields.status[:n] == OVERSIZE).tolist()
@@ -285,7 +285,7 @@ def csv_rows(source: Input, assembler: Assembler) -> Iterator[Raw]:
     if window.at == window.end:
         return
     header, comma = _header(window, source.name)
-    fields = _Fields(len(assembler.keys))
+    fields = Fields(len(assembler.keys))
     columns = np.array([assembler.keys.get(assembler.columns.get(name, ""), -1) for name in header], np.int64)
     lists = frozenset(f.name for f in assembler.fields.values() if f.type == "list")
     targets = assembler.columns

@@ -49,7 +49,7 @@ def _eight_digits(word):
 
 
 @njit(forceinline=True)
-def _decimal(start, stop):
+def plain_decimal(start, stop):
     """(digits as a whole number, how many follow the point, is it negative, is it plain): at most 15 digits count as plain."""
     p = start
     negative = load8(p) == MINUS
@@ -91,7 +91,7 @@ def read_numbers(buf, starts, stops, forms, out, odd):
         if form == ABSENT:
             continue
         if form in (WHOLE, DECIMAL, TEXT):
-            value, behind, negative, plain = _decimal(base + int64(starts[i]), base + int64(stops[i]))
+            value, behind, negative, plain = plain_decimal(base + int64(starts[i]), base + int64(stops[i]))
             if plain:
                 number = float(value) / _FLOAT_TENS[behind] + 0.0
                 out[i] = 0.0 - number if negative else number
@@ -109,7 +109,7 @@ def read_fixed(buf, starts, stops, forms, digits, signed, out, odd):
         if form == ABSENT:
             continue
         if form in (WHOLE, DECIMAL, TEXT):
-            value, behind, negative, plain = _decimal(base + int64(starts[i]), base + int64(stops[i]))
+            value, behind, negative, plain = plain_decimal(base + int64(starts[i]), base + int64(stops[i]))
             if plain and (digits <= behind or value <= LIMIT // _TENS[digits - behind]):
                 if digits >= behind:
                     minor = value * _TENS[digits - behind]
@@ -240,7 +240,7 @@ def read_times(buf, starts, stops, forms, out, odd):
             if form == TEXT and stop - start >= 10 and load8(start + 4) == MINUS:
                 ms = _iso_time(start, stop)
             else:
-                ms, behind, negative, plain = _decimal(start, stop)
+                ms, behind, negative, plain = plain_decimal(start, stop)
                 if negative or not plain or behind > 0 or ms > LAST_MS:
                     ms = int64(-1)
             if ms >= 0:

@@ -534,6 +534,7 @@ def _reader(careful):
                 p = _skip_blanks(p + 1)
             last = count
             if careful and word < 0:
+                store64(seen - 8, stamp)
                 p = _pass_over(p, name, end, room, begins)
                 if p < 0:
                     return p
@@ -541,7 +542,9 @@ def _reader(careful):
                 start, stop, form, p = _value(p, word >= 0)
                 if form == ODD:
                     return int64(-1)
-                if word >= 0:
+                if word < 0:
+                    store64(seen - 8, stamp)
+                else:
                     field = load32(fields + 4 * word)
                     if int64(load64(seen + 8 * field)) == stamp:
                         return int64(-1)
@@ -575,14 +578,14 @@ def scan_ndjson(buf, begin, n, last, known, fields, begins, guess, starts, stops
     """Reads records from buf[begin:n] until the arrays are full or no whole line is left.
 
     `last`: the input ends at n, so a line without a newline counts. `known` and `begins` are the addresses of two sets of Words,
-    `fields` says which field each known word is. lines[:, row] = start, stop, line breaks before it (from begin). Returns (rows,
-    where it stopped, line breaks passed).
+    `fields` says which field each known word is. lines[:, row] = start, stop, line breaks before it (from begin), and whether it has
+    a field that nobody knows. `seen` has a place for each field and one before them. Returns (rows, where it stopped, line breaks passed).
     """
     base = int64(buf.ctypes.data)
     fields_at, guess_at, seen_at, count = (
         int64(fields.ctypes.data),
         int64(guess.ctypes.data),
-        int64(seen.ctypes.data),
+        int64(seen.ctypes.data) + 8,
         fields.shape[0],
     )
     starts_at, stops_at, forms_at = int64(starts.ctypes.data), int64(stops.ctypes.data), int64(forms.ctypes.data)
@@ -640,6 +643,7 @@ def scan_ndjson(buf, begin, n, last, known, fields, begins, guess, starts, stops
             lines[0, row] = start - base
             lines[1, row] = end - base
             lines[2, row] = breaks
+            lines[3, row] = seen[0] == row or seen[0] == row + capacity
             row += 1
         breaks += 1
         p = end + 1

@@ -135,6 +135,15 @@ class Text(Column):
         copy_spans(self.buf, self.starts, self.stops, out, offsets)
         return Text(out, np.where(self.starts < 0, -1, offsets[:-1]), offsets[1:])
 
+    def joined(self) -> bytes:
+        """All values, one behind the other."""
+        if not len(self):
+            return b""
+        if (self.starts[1:] == self.stops[:-1]).all() and self.starts[0] >= 0:
+            return self.buf[int(self.starts[0]) : int(self.stops[-1])].tobytes()
+        packed = self.packed()
+        return packed.buf[: int(packed.stops[-1])].tobytes()
+
     def _packed_with_extra(self) -> Text:
         odd = np.flatnonzero(self.starts < -1)
         added = Text.of([self._extra(int(row)) for row in odd])
@@ -171,6 +180,48 @@ class Text(Column):
         if start >= 0:
             return self.buf[start : int(self.stops[row])].tobytes().decode()
         return None if start == -1 else self._extra(row)
+
+
+class Nothing(Column):
+    """A column without a single value."""
+
+    __slots__ = ("n",)
+
+    def __init__(self, n: int):
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def one(self, row: int) -> None:
+        return None
+
+    def take(self, rows: np.ndarray) -> Nothing:
+        return Nothing(len(rows))
+
+    def cut(self, start: int, stop: int) -> Nothing:
+        return Nothing(stop - start)
+
+    def missing(self) -> np.ndarray:
+        return np.ones(self.n, bool)
+
+    def hashes(self, seed: bytes) -> np.ndarray:
+        return np.zeros((self.n, 2), np.int64)
+
+    def to_list(self) -> list[str | None]:
+        return [None] * self.n
+
+    def to_arrow(self) -> pa.Array:
+        import pyarrow as pa
+
+        return pa.nulls(self.n, pa.large_string())
+
+    def as_text(self) -> Text:
+        """The same as spans of bytes, so that single values can be set."""
+        return Text(_NO_BYTES, np.full(self.n, -1, np.int32), np.full(self.n, -1, np.int32))
+
+
+_NO_BYTES = np.zeros(64, np.uint8)
 
 
 class Digits(Column):

@@ -33,13 +33,14 @@ from shopward.errors import BadEvent, ShopwardError, StoreFull
 from shopward.event import parse_time
 from shopward.evidence import Evidence
 from shopward.serve.auth import AGAIN_S, Grant, Tokens
-from shopward.serve.decider import Decider
+from shopward.serve.decider import Decider, unjudged
 from shopward.serve.http import (
     JSON,
     MAX_EVENT,
     NDJSON,
     TEXT,
     HttpError,
+    Lines,
     Receive,
     Send,
     encode,
@@ -212,13 +213,13 @@ class App:
         status = 200
         try:
             grant = self._grant(scope, "decide")
-            under_way: deque[tuple[list, asyncio.Future | None]] = deque()
+            under_way: deque[asyncio.Future] = deque()
             async for lines in lines_as_they_come(scope, receive):
                 under_way.append(await self._send_in(lines, grant, patient=stream.begun or bool(under_way)))
-                while len(under_way) >= AHEAD or (under_way and under_way[0][1] is not None and under_way[0][1].done()):
-                    await stream.write(await self._come_out(*under_way.popleft()))
+                while len(under_way) >= AHEAD or (under_way and under_way[0].done()):
+                    await stream.write(await under_way.popleft())
             while under_way:
-                await stream.write(await self._come_out(*under_way.popleft()))
+                await stream.write(await under_way.popleft(), last=not under_way)
         except HttpError as error:
             status = error.status
             await stream.fail(status, {"error": error.message} | error.more, error.headers)
@@ -232,40 +233,16 @@ class App:
             await stream.end()
         self.metrics.answered("/v1/decide/batch", status, time.perf_counter() - began)
 
-    async def _send_in(self, lines: list, grant: Grant, patient: bool) -> tuple[list, asyncio.Future | None]:
+    async def _send_in(self, lines: Lines, grant: Grant, patient: bool) -> asyncio.Future:
         """Hand a group to the decider. A stream that has begun waits for its turn instead of being sent away."""
-        events: list[dict[str, Any]] = []
-        out: list[
-            dict[str, Any] | tuple[int, dict[str, Any]]
-        ] = []  # what is wrong with a line, or its number and event
-        for number, line in lines:
-            found = line if isinstance(line, str) else json_object(line)
-            if isinstance(found, str):
-                out.append({"line": number, "error": found})
-            else:
-                out.append((number, found))
-                events.append(found)
-        if not events:
-            return out, None
         while True:
             try:
-                grant.take(len(events))
-                return out, self.decider.submit(events)
+                grant.take(lines.count)
+                return self.decider.submit_lines(lines)
             except HttpError as error:
                 if error.status != 429 or not patient:
                     raise
                 await asyncio.sleep(0.05)
-
-    async def _come_out(self, out: list, future: asyncio.Future | None) -> bytes:
-        answers = iter(await future if future is not None else ())
-        parts = []
-        for told in out:
-            if told.__class__ is tuple:
-                (number, event), answer = told, next(answers)
-                told = {"line": number, "error": str(answer)} if isinstance(answer, BadEvent) else answer
-                told = unjudged(event) if told is None else told
-            parts.append(encode(told))
-        return b"\n".join(parts) + b"\n" if parts else b""
 
     async def _decision(self, scope: dict, receive: Receive) -> tuple[int, bytes, bytes]:
         self._grant(scope, "read")
@@ -447,18 +424,26 @@ class _Answers:
     """The answer to a stream, line by line."""
 
     def __init__(self, send: Send):
-        self.begun = False
+        self.begun = self.ended = False
         self._send = send
 
-    async def write(self, lines: bytes) -> None:
+    async def write(self, lines: bytes, last: bool = False) -> None:
+        """`last`: these are all; when nothing was sent before, the answer is one piece of known length."""
         if not lines:
-            return
+            return None
+        if last and not self.begun:
+            self.ended = True
+            return await self._whole(lines)
         await self._begin(200, NDJSON)
         try:
             async with asyncio.timeout(STALLED_S):
                 await self._send({"type": "http.response.body", "body": lines, "more_body": True})
         except TimeoutError:
             raise HttpError(408, "the answers were not taken") from None
+
+    async def _whole(self, lines: bytes) -> None:
+        await self._begin(200, NDJSON, ((b"content-length", b"%d" % len(lines)),))
+        await self._send({"type": "http.response.body", "body": lines})
 
     async def fail(self, status: int, error: dict[str, Any], headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         """Before the first line a status says what is wrong, afterwards a last line does."""
@@ -471,6 +456,8 @@ class _Answers:
         await self._send({"type": "http.response.body", "body": encode(error)})
 
     async def end(self) -> None:
+        if self.ended:
+            return
         await self._begin(200, NDJSON)
         await self._send({"type": "http.response.body", "body": b""})
 
@@ -484,11 +471,6 @@ class _Answers:
 
 def _tables(engine: Engine | None):
     return engine.journal.vault.tables if engine is not None and engine.journal is not None else None
-
-
-def unjudged(event: dict[str, Any]) -> dict[str, Any]:
-    """The answer to an event that is only observed: it counts, and there is nothing to do."""
-    return {"event_id": event.get("event_id"), "type": event.get("type"), "decision": None}
 
 
 def _seen(future: asyncio.Future) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shopward.answers import Answers
     from shopward.decide import Engine
     from shopward.serve.decider import Decider
 
@@ -82,6 +83,17 @@ class Metrics:
                 self.rules.update(answer.reasons)
             if answer.shadow:
                 self.shadow.update(answer.shadow)
+
+    def judged_lines(self, answers: Answers) -> None:
+        """Count the answers to a block of lines."""
+        self.batches.add(answers.n)
+        self.actions["allow"] += answers.quiet
+        self.observed += answers.observed
+        self.refused += len(answers.wrong)
+        for decision in answers.loud:
+            self.actions[decision.action] += 1
+            self.rules.update(decision.reasons)
+            self.shadow.update(decision.shadow)
 
     def text(self, decider: Decider) -> bytes:
         lines = [*self._counted(), *self._timed()]

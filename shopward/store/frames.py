@@ -131,10 +131,11 @@ def shortened(decisions: list[Any], ids: Sequence[str]) -> Any:
     version = given[0][0].rulebook_version
     if any(d.rulebook_version != version for d, _ in given):
         return decisions
-    return {"version": version, "rows": [None if d is None else _short(d) for d in decisions]}
+    return {"version": version, "rows": [None if d is None else short_row(d) for d in decisions]}
 
 
-def _short(d: Any) -> Any:
+def short_row(d: Any) -> Any:
+    """One decision as a row of `shortened`."""
     if (
         not (d.reasons or d.shadow)
         and d.scores is None

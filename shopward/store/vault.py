@@ -111,6 +111,7 @@ class Vault:
         self._old: dict[str, str] = {}
         self._pending: dict[bytes, dict[str, Any]] = {}  # given out, not yet in the table
         self._turn = threading.RLock()
+        self.erasures = 0  # so often values were erased: what others remember of them is void then
 
     @classmethod
     def open(
@@ -192,6 +193,7 @@ class Vault:
         process keeps old pages of the database in use; run it again then.
         """
         with self._turn:
+            self.erasures += 1
             tags = {self._tag(value): value for value in values}
             names = self._stored(list(tags)) | {t: row["pseudonym"] for t, row in self._pending.items() if t in tags}
             for tag, value in tags.items():

@@ -1,0 +1,257 @@
+"""Events as the log keeps them, written from columns: NDJSON with sorted names, byte for byte what `store.frames.canonical` makes of
+the same event.
+
+A row with a value that cannot be written exactly like that from here (a tiny number) is marked odd, and left to whoever reads odd rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import int64, njit, uint64
+
+from shopward.batch import NULL
+from shopward.hashing import load64
+from shopward.ingest.columns import POWERS, plain_decimal
+from shopward.ingest.scan import ABSENT, load32, store8, store64
+
+TEXT, NUMBER, MINOR, BOOL, MOMENT, WHOLE, CODE = range(7)
+SMALL = 4  # digits behind the point up to which a number is surely written without an exponent
+_TENS = np.array(POWERS, np.int64)
+_WIDEST = 32  # bytes of a number or truth value
+PAD = 64
+COMMA, COLON, QUOTE, MINUS, DOT, ZERO, OPEN, CLOSE, NEWLINE = 44, 58, 34, 45, 46, 48, 123, 125, 10
+_TRUE, _FALSE = (int.from_bytes(word, "little") for word in (b"true", b"fals"))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One column to write: what it is (TEXT ...), under which name, and where it lies.
+
+    TEXT    `base` address, `starts` and `stops` (int32 or int64, equal kinds); a negative start is null
+    NUMBER  the same spans of digits, and `values` (float64), NaN is null
+    MINOR   `values` int64 of minor units, NULL is null; `digits` of them stand behind the point
+    BOOL    `values` float64, 0 or 1, NaN is null;  MOMENT the same, whole milliseconds
+    WHOLE   `values` int64;  CODE `values` int16, places in a table of words
+    """
+
+    kind: int
+    name: str
+    values: np.ndarray | None = None
+    base: int = 0
+    starts: np.ndarray | None = None
+    stops: np.ndarray | None = None
+    digits: int = 0
+
+
+def address(array: np.ndarray | None) -> int:
+    return 0 if array is None else array.__array_interface__["data"][0]
+
+
+def joined(words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """(bytes one behind the other, padded; where each starts)."""
+    at = np.cumsum([0, *map(len, words)], dtype=np.int64)
+    return np.frombuffer(bytearray(b"".join(words) + bytes(PAD)), np.uint8), at
+
+
+def lines_of(
+    columns: Sequence[Written], types: Sequence[str], odd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(buffer, starts, stops) of the lines of all rows that are not odd; those of odd rows start at -1. May mark more rows odd.
+
+    Each line ends in its newline.
+    """
+    ordered = sorted(columns, key=lambda column: column.name)
+    names, name_at = joined([f'"{column.name}":'.encode() for column in ordered])
+    words, word_at = joined([f'"{word}"'.encode() for word in types])
+    plan = np.array(
+        [
+            (
+                c.kind, address(names) + name_at[i], name_at[i + 1] - name_at[i], c.base, address(c.starts), address(c.stops),
+                4 if c.starts is None else c.starts.itemsize, address(c.values), c.digits,
+            )
+            for i, c in enumerate(ordered)
+        ],
+        np.int64,
+    ).reshape(-1, 9)  # fmt: skip
+    starts, stops = np.empty(len(odd), np.int64), np.empty(len(odd), np.int64)
+    return _write(plan, words, word_at, odd, starts, stops), starts, stops
+
+
+@njit(forceinline=True)
+def copy(to, start, length):
+    """Copies `length` bytes eight at a time; a few behind them may be read and written, too."""
+    done = int64(0)
+    while done < length:
+        store64(to + done, int64(load64(start + done)))
+        done += 8
+    return to + length
+
+
+@njit(forceinline=True)
+def _span(place, i, wide):
+    return load32(place + 4 * i) if wide == 4 else int64(load64(place + 8 * i))
+
+
+@njit(forceinline=True)
+def write_whole(to, value):
+    """The digits of a number that is not negative."""
+    size = int64(1)
+    while size < 19 and value >= _TENS[size]:
+        size += 1
+    p = to + size
+    while p > to:
+        p -= 1
+        store8(p, ZERO + value % 10)
+        value //= 10
+    return to + size
+
+
+@njit(forceinline=True)
+def _write_decimal(to, value, behind, negative):
+    """value / 10**behind as JSON writes a float: without zeros at its end, but always with a digit behind the point."""
+    if negative and value:
+        store8(to, MINUS)
+        to += 1
+    while behind > 0 and value % 10 == 0:
+        value //= 10
+        behind -= 1
+    unit = _TENS[behind]
+    to = write_whole(to, value // unit)
+    store8(to, DOT)
+    to += 1
+    rest = value % unit
+    for k in range(behind):
+        unit //= 10
+        store8(to + k, ZERO + rest // unit)
+        rest %= unit
+    if behind == 0:
+        store8(to, ZERO)
+        return to + 1
+    return to + behind
+
+
+@njit(forceinline=True)
+def _tiny(value, behind):
+    """Might it be written with an exponent?"""
+    return behind > SMALL and 0 < value < _TENS[behind - SMALL]
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _write(plan, words, word_at, odd, starts, stops):
+    n, columns = odd.shape[0], plan.shape[0]
+    size = int64(PAD)
+    for k in range(columns):
+        size += n * (plan[k, 2] + _WIDEST)
+        if plan[k, 0] == TEXT:
+            for i in range(n):
+                start = _span(plan[k, 4], i, plan[k, 6])
+                if start >= 0 and not odd[i]:
+                    size += _span(plan[k, 5], i, plan[k, 6]) - start
+        elif plan[k, 0] == CODE:
+            size += n * word_at[-1]
+    out = np.empty(size, np.uint8)
+    base, words_at = int64(out.ctypes.data), int64(words.ctypes.data)
+    to = base
+    for i in range(n):
+        starts[i] = -1
+        stops[i] = -1
+        if odd[i]:
+            continue
+        begin = to
+        for k in range(columns):
+            kind = plan[k, 0]
+            behind = plan[k, 1]
+            if kind == TEXT:
+                start = _span(plan[k, 4], i, plan[k, 6])
+                if start < 0:
+                    continue
+                stop = _span(plan[k, 5], i, plan[k, 6])
+                store8(to, COMMA)
+                to = copy(to + 1, plan[k, 1], plan[k, 2])
+                store8(to, QUOTE)
+                to = copy(to + 1, plan[k, 3] + start, stop - start)
+                store8(to, QUOTE)
+                to += 1
+                continue
+            if kind == CODE:
+                code = int64(load64(plan[k, 7] + 2 * i) & uint64(0xFFFF))
+                store8(to, COMMA)
+                to = copy(to + 1, plan[k, 1], plan[k, 2])
+                to = copy(to, words_at + word_at[code], word_at[code + 1] - word_at[code])
+                continue
+            word = int64(load64(plan[k, 7] + 8 * i))
+            if kind == MINOR:
+                if word == NULL:
+                    continue
+                if _tiny(abs(word), plan[k, 8]):
+                    odd[i] = 1
+                    break
+                store8(to, COMMA)
+                to = copy(to + 1, plan[k, 1], plan[k, 2])
+                to = _write_decimal(to, abs(word), plan[k, 8], word < 0)
+                continue
+            if kind == WHOLE:
+                store8(to, COMMA)
+                to = copy(to + 1, plan[k, 1], plan[k, 2])
+                to = write_whole(to, word)
+                continue
+            if word & 0x7FF0000000000000 == 0x7FF0000000000000:  # NaN
+                continue
+            store8(to, COMMA)
+            to = copy(to + 1, plan[k, 1], plan[k, 2])
+            if kind == NUMBER:
+                start = plan[k, 3] + _span(plan[k, 4], i, plan[k, 6])
+                value, behind, negative, _ = plain_decimal(start, plan[k, 3] + _span(plan[k, 5], i, plan[k, 6]))
+                if _tiny(value, behind):
+                    odd[i] = 1
+                    break
+                to = _write_decimal(to, value, behind, negative)
+            elif kind == MOMENT:
+                to = write_whole(to, _whole_of(word))
+            elif word == 0:
+                store64(to, _FALSE)
+                store8(to + 4, 101)
+                to += 5
+            else:
+                store64(to, _TRUE)
+                to += 4
+        if odd[i]:
+            to = begin
+            continue
+        store8(begin, OPEN)
+        store8(to, CLOSE)
+        store8(to + 1, NEWLINE)
+        starts[i] = begin - base
+        to += 2
+        stops[i] = to - base
+    return out
+
+
+@njit(forceinline=True)
+def _whole_of(word):
+    """A float64 that is a whole number from 0 to 2**53, given by its bits."""
+    if word == 0:
+        return int64(0)
+    exponent = (word >> 52) - 1075
+    digits = (word & 0xFFFFFFFFFFFFF) | 0x10000000000000
+    return digits << exponent if exponent >= 0 else digits >> -exponent
+
+
+__all__ = [
+    "ABSENT",
+    "BOOL",
+    "CODE",
+    "MINOR",
+    "MOMENT",
+    "NUMBER",
+    "TEXT",
+    "WHOLE",
+    "Written",
+    "copy",
+    "joined",
+    "lines_of",
+    "write_whole",
+]
