@@ -42,6 +42,8 @@ def model() -> None:
 @click.option("--since", help="The first training event; earlier ones only build history.")
 @click.option("--features", "feature_set", type=click.Choice(["generate", "given"]), default="generate", show_default=True,
               help="Search entities x measures x windows, or take the rulebook's features as they are.")  # fmt: skip
+@click.option("--unlabelled", type=click.Choice(["auto", "legitimate", "skip"]), default="auto", show_default=True,
+              help="What events are that nobody judged; auto: legitimate where most of them go unjudged.")  # fmt: skip
 @click.option("--kind", type=click.Choice(["forest", "logistic"]), default="forest", show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=7, show_default=True)
@@ -49,7 +51,7 @@ def model() -> None:
 @click.option("--strict", is_flag=True, help="Exit code 1, and no model, when the auditor finds a leak.")
 @json_option
 def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_column, group, train_mask, until, delay, since,
-          feature_set, kind, threads, seed, trials, strict, as_json) -> None:  # fmt: skip
+          feature_set, unlabelled, kind, threads, seed, trials, strict, as_json) -> None:  # fmt: skip
     """Train a model on events and labels, on a TABLE of examples, or on --nodes and --edges."""
     from shopward.models import flows
     from shopward.models.training import Settings
@@ -74,6 +76,7 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
                 _duration(delay),
                 _moment(since, "--since"),
                 feature_set == "generate",
+                unlabelled=unlabelled,
             )
             done = flows.train_events(run, load_rulebook(rulebook_dir), _engine, out, settings, on_step=tell)
     if as_json:

@@ -159,11 +159,12 @@ def _judge(found: Census, judged: list, verdict: list, known: list, known_by: in
 
 
 def choose(
-    found: Census, *, since: int | None, until: int | None, most: int, seed: int = 7
+    found: Census, *, since: int | None, until: int | None, most: int, seed: int = 7, unlabelled: str = "auto"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rows, labels, weights) to train on: every fraud, and legitimate events up to `most` rows in all, weighted up for those left out.
 
-    Where only frauds were reported, events of the same types without a label stand for legitimate ones, and a note says so.
+    unlabelled  what events are that nobody judged: `legitimate`, `skip`, or `auto`: legitimate where most events of the types that
+                frauds have go unjudged, as when only frauds and a few reviews are reported; a note says so
     """
     inside = np.ones(len(found.ids), bool)
     if since is not None:
@@ -171,16 +172,10 @@ def choose(
     if until is not None:
         inside &= found.ts <= until
     label = found.label.copy()
-    known = inside & (label != UNKNOWN)
-    if not known.any():
+    if not (inside & (label != UNKNOWN)).any():
         raise BadData("no label of any event was known by then: check --labels, --until and --delay")
-    if not (label[known] == 0).any():
-        types = np.unique(found.types[known])
-        silent = inside & (label == UNKNOWN) & np.isin(found.types, types)
-        label[silent] = 0
-        found.notes.append(
-            f"only frauds are reported: {int(silent.sum()):,} events without a label stand for legitimate ones"
-        )
+    if unlabelled != "skip":
+        _take_silence(found, inside, label, always=unlabelled == "legitimate")
     usable = inside & (label != UNKNOWN)
     frauds, legit = np.flatnonzero(usable & (label == 1)), np.flatnonzero(usable & (label == 0))
     if not len(frauds) or not len(legit):
@@ -192,6 +187,30 @@ def choose(
         legit = np.random.default_rng(seed).choice(legit, room, replace=False)
     rows = np.sort(np.concatenate([frauds, legit]))
     return rows, label[rows], np.where(label[rows] == 1, 1.0, weight)
+
+
+SILENT = 0.5  # the share of judged events below which silence means that nobody complained
+USUAL_SHARE = 0.9  # of fraud labels that have come when an event is old enough for its silence to mean something
+
+
+def _take_silence(found: Census, inside: np.ndarray, label: np.ndarray, always: bool) -> None:
+    """Events that nobody judged become legitimate, where that is what silence means; only those old enough, if there are such."""
+    fraud, judged = inside & (label == 1), inside & (label != UNKNOWN)
+    types = np.unique(found.types[fraud if fraud.any() else judged])
+    silent = inside & (label == UNKNOWN) & np.isin(found.types, types)
+    legit = int((judged & (label == 0)).sum())
+    if not silent.any() or not fraud.any():
+        return
+    latest = int(found.label_ts[judged].max())
+    wait = np.quantile(np.maximum(found.label_ts[fraud] - found.ts[fraud], 0), USUAL_SHARE)
+    ripe = silent & (found.ts <= latest - wait)
+    heard = judged & np.isin(found.types, types) & (found.ts <= latest - wait)
+    if not always and legit and heard.sum() >= SILENT * (heard.sum() + ripe.sum()):
+        return
+    taken = ripe if ripe.sum() >= 10 * fraud.sum() else silent
+    label[taken] = 0
+    told = "only frauds are reported" if not legit else f"only {legit:,} legitimate events were judged"
+    found.notes.append(f"{told}: {int(taken.sum()):,} events without a label stand for legitimate ones")
 
 
 def read_examples(

@@ -71,6 +71,7 @@ class EventRun:
     since: int | None = None
     generate: bool = True
     most_rows: int = MOST_ROWS
+    unlabelled: str = "auto"
 
 
 def train_events(
@@ -88,7 +89,9 @@ def train_events(
     on_step("reading labels")
     engine = make_engine(_only_schema(plain))
     found = census(engine, run.events, run.labels, until=run.until, known_by=known_by)
-    rows, label, weight = choose(found, since=run.since, until=run.until, most=run.most_rows, seed=settings.seed)
+    rows, label, weight = choose(
+        found, since=run.since, until=run.until, most=run.most_rows, seed=settings.seed, unlabelled=run.unlabelled
+    )
     book, inputs = _feature_set(plain, found, rows, run.generate, out.name)
     on_step(f"computing {len(inputs)} features")
     groups = [settings.group] if settings.group else []

@@ -12,7 +12,7 @@ from shopward import Engine, Rulebook
 from shopward.errors import BadData, UsageError
 from shopward.event import parse_time
 from shopward.models import flows, folder, registry
-from shopward.models.dataset import census
+from shopward.models.dataset import census, choose
 from shopward.models.training import Settings
 from tests.models import shops
 
@@ -275,3 +275,19 @@ def test_drift_is_told_by_feature(world):
     names = done.meta["features"]
     moved = np.full((500, len(names)), 1e9)
     assert {d.state for d in drift(done.meta["profile"], moved, names)} == {"alarm"}
+
+
+def test_a_few_reviews_beside_reported_frauds_are_not_all_that_is_honest(world, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _, events, labels, book, _ = world
+    table = pq.read_table(labels)
+    verdict = np.asarray(table["label"])
+    keep = (verdict == 1) | (np.arange(len(verdict)) % 200 == 0)
+    pq.write_table(table.filter(pa.array(keep)), tmp_path / "l.parquet")
+    found = census(engine(Rulebook(book)), [events], tmp_path / "l.parquet")
+    _, label, _ = choose(found, since=None, until=None, most=10_000)
+    assert (label == 0).sum() > 20 * (verdict[keep] == 0).sum() and "stand for legitimate" in found.notes[-1]
+    _, label, _ = choose(found, since=None, until=None, most=10_000, unlabelled="skip")
+    assert (label == 0).sum() == (verdict[keep] == 0).sum()

@@ -234,14 +234,8 @@ def test_edges_to_nowhere_are_left_out_and_counted(tmp_path):
     done = flows.train_nodes(nodes, bad, "label", tmp_path / "m", SMALL, mask="train")
     assert any("edges left out" in n for n in done.meta["notes"])
     with pytest.raises(BadData, match="no edge joins"):
-        flows.train_nodes(
-            nodes,
-            write(tmp_path / "none.parquet", {"src": ["x"], "dst": ["y"]}),
-            "label",
-            tmp_path / "m",
-            SMALL,
-            mask="train",
-        )
+        nowhere = write(tmp_path / "none.parquet", {"src": ["x"], "dst": ["y"]})
+        flows.train_nodes(nodes, nowhere, "label", tmp_path / "m", SMALL, mask="train")
 
 
 def test_a_graph_model_is_a_model_folder_like_any_other(tmp_path):
