@@ -372,7 +372,9 @@ def _named(found: list[Field], place: str, pairs: list[tuple[str, str]]) -> None
 
 
 _PLAIN_NAME = re.compile(r"[a-z0-9\-]{0,40}(?:[_.:][a-z0-9\-]{1,40}){0,3}_?(?:\[[\w\-]{0,50}\]){0,5}", re.IGNORECASE)
-_TELLING = re.compile(r"\b(?:java|javax|org|com|sun|class|runtime|process)\b|proto|constructor|classloader|\b_[A-Z]", re.IGNORECASE)
+_TELLING = re.compile(
+    r"\b(?:java|javax|org|com|sun|class|runtime|process)\b|proto|constructor|classloader|\b_[A-Z]", re.IGNORECASE
+)
 
 
 def is_plain(name: str) -> bool:
@@ -399,7 +401,7 @@ def _leaves(value: Any, oddities: list[str]) -> Iterator[Field]:
             prefix = _prefix(path)
             for name in now:
                 if not is_plain(name):
-                    yield Field("json_name", path, name)
+                    yield Field("json_name", path, f"{path[-80:]}.{name}" if name == "prototype" else name)
             stack.extend([(prefix + name[:64], item, depth + 1) for name, item in reversed(now.items())])
         elif kind is list and depth < JSON_DEPTH:
             prefix = _prefix(path)

@@ -21,7 +21,7 @@ from shopward.traffic.attacks.protocol import breaks
 from shopward.traffic.attacks.rules import AttackClass, Rule, make, shipped
 from shopward.traffic.attacks.words import words
 from shopward.traffic.attacks.worked import Outcome, outcome_of
-from shopward.traffic.decode import clean, views
+from shopward.traffic.decode import clean, inner64, views
 from shopward.traffic.requests import Field, Request
 
 THRESHOLD = 0.5
@@ -63,14 +63,14 @@ GRAMMARS: dict[str, tuple[Grammar, str]] = {
     ),
     "markup": (
         Grammar("xss", "HTML or script", markup.find, {"agent": 0.6, "body": 0.75}),
-        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]",
+        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]|\][(\[+]|\]\.[a-z]{3, 8}|innerhtml|outerhtml|insertadjacent|srcdoc|addeventlistener|attachevent|getscript|globaleval|\xc2\xbc|with\s{0, 3}\(|\bnew\s{1, 4}[a-z]|setimmediate|contextualfragment",
     ),
     "shell": (
         Grammar("cmdi", "a shell command", shell.find, {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8}),
         r"[;|`\n\r&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
         rf"^\W{{0,6}}(?:{'|'.join(sorted(map(re.escape, shell.STARTS)))})(?:[\s./\\\[+:,]|$)|[\"'\\^][a-z]|/[\w.]{{0,8}}[?*\[]|~[-+\d]|^!\W?\d|"
         r"/s?bin/|\b(?:get|set|add|new|remove|copy|move|rename|clear|write|import|export|select|where|foreach|out|stop|start|restart|test|invoke|wait|debug|convertto|enter)-[a-z]{4,20}|"
-        r"\b(?:wmic|reg|sc|netsh|net1?|rundll32|vssadmin|bcdedit|schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|nltest|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|ipconfig|netstat|tasklist|systeminfo|dir|certutil|python\d?|perl|php|ruby|bash|zsh|ncat|nc|netcat|mkfifo)(?:\.exe)?\s{1,4}\S|\.exe\b",
+        r"\b(?:wmic|reg|sc|netsh|net1?|rundll32|vssadmin|bcdedit|schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|nltest|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|ipconfig|netstat|tasklist|systeminfo|dir|certutil|python\d?|perl|php|ruby|bash|zsh|ncat|nc|netcat|mkfifo)(?:\.exe)?\s{1,4}\S|\.exe\b|--[a-z-]{2,20}=|-exec|exec:|tcp-(?:connect|listen):|@\d{1,3}\.\d{1,3}\.",
     ),
     "template": (
         Grammar("ssti", "a template expression", template.find, {"agent": 0.7, "body": 0.75}),
@@ -167,6 +167,7 @@ class Scanner:
                 self._try_rule(self._all[number], texts, hits)
             else:
                 self._try_grammar(grammar, self._all[number], texts, hits)
+        hits += named_sinks(request, fields)
         if not hits:
             self._remember(request)
         if self.profile is not None:
@@ -251,6 +252,58 @@ class Scanner:
         )  # fmt: skip
 
 
+# What programs call the parameter they run, and the one they open.
+_RUNS = frozenset("cmd exec command execute shell run ping cmdline commandline daemon upload_cmd system syscmd".split())
+_OPENS = frozenset(
+    "file page include inc path dir doc document folder template tpl pg root style pdf module mod view content layout load show body skin "
+    "theme abspath base download filename filepath src read retrieve cat board locate conf site display panel open".split()
+)
+_FOREIGN = re.compile(
+    r"\s{0,4}(?:url:)?(?:https?|ftps?|sftp|smb|file|ogg|gopher|ldaps?):/{1,3}([^/?#\s:]{1,200})", re.IGNORECASE
+)
+
+
+def named_sinks(request: Request, fields: list[Field]) -> list[Hit]:
+    """A bare command in a parameter that is run, a stranger's address in one that is opened: the name says what the value cannot.
+
+    >>> r = Request(id="1", method="GET", url="/a?cmd=whoami&page=http://evil.example/x&q=whoami&url=http://evil.example")
+    >>> [(h.cls, h.place) for h in named_sinks(r, r.fields())]
+    [('cmdi', 'query:cmd'), ('rfi', 'query:page')]
+    """
+    found: list[Hit] = []
+    for field in fields:
+        name = field.name
+        if not name or len(name) > 12 or field.place not in ("query", "form", "json", "part"):
+            continue
+        low = name.lower()
+        if low in _RUNS and _runs(field.value):
+            text = Text(field, "value", "", field.value)
+            found.append(
+                _hit("command_by_name", "cmdi", "A command in a parameter for commands", 0.6, text, field.value)
+            )
+        elif low in _OPENS and _is_foreign(request, field):
+            text = Text(field, "value", "", field.value)
+            found.append(
+                _hit("rfi_by_name", "rfi", "A stranger's address in a parameter for files", 0.55, text, field.value)
+            )
+    return found
+
+
+def _runs(value: str) -> bool:
+    word = value[:60].strip("'\"; |&(").partition(" ")[0].lower().removesuffix(".exe").rpartition("/")[2]
+    return word in shell.CLEAR or word in shell.WORDS
+
+
+def _is_foreign(request: Request, field: Field) -> bool:
+    if ":" not in field.value[:16]:
+        return False
+    found = _FOREIGN.match(field.value)
+    if found is None:
+        return False
+    own, there = request.host.partition(":")[0].split("."), found.group(1).lower().rpartition("@")[2].split(".")
+    return field.place == "query" and there[-2:] != own[-2:]
+
+
 def _texts(fields: list[Field]) -> list[Text]:
     found: list[Text] = []
     for field in fields:
@@ -263,6 +316,8 @@ def _texts(fields: list[Field]) -> list[Text]:
         found.append(Text(field, kind, "", value))
         if (len(value) > 11 or not value.isalnum()) and _WRAPPED.search(value):
             found += [Text(field, kind, v.how, v.text) for v in views(value)[1:]]
+        if len(value) > 15 and kind not in ("header", "agent", "path") and (inner := inner64(value)):
+            found.append(Text(field, kind, "base64", inner))
     return found
 
 
