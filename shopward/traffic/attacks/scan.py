@@ -9,7 +9,7 @@ are told, and are no attack by themselves.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -51,6 +51,7 @@ class Grammar(NamedTuple):
     title: str
     find: Callable[[str], sql.Found | None]
     least: dict[str, float]  # the score needed in this kind of place
+    lines: bool = False  # a line break inside a value is worth reading, too
 
 
 _SINKS = "alert|confirm|prompt|eval|settimeout|setinterval|function|execscript|atob|fetch|import|print|writeln|write|expression|fromcharcode|open|jquery|getscript|postmessage|requestanimationframe|xmlhttprequest|constructor|call|apply|bind"
@@ -66,8 +67,8 @@ GRAMMARS: dict[str, tuple[Grammar, str]] = {
         rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]|\][(\[+]|\]\.[a-z]{3, 8}|innerhtml|outerhtml|insertadjacent|srcdoc|addeventlistener|attachevent|getscript|globaleval|\xc2\xbc|with\s{0, 3}\(|\bnew\s{1, 4}[a-z]|setimmediate|contextualfragment",
     ),
     "shell": (
-        Grammar("cmdi", "a shell command", shell.find, {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8}),
-        r"[;|`\n\r&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
+        Grammar("cmdi", "a shell command", shell.find, {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8}, True),
+        r"[;|`&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
         rf"^\W{{0,6}}(?:{'|'.join(sorted(map(re.escape, shell.STARTS)))})(?:[\s./\\\[+:,]|$)|[\"'\\^][a-z]|/[\w.]{{0,8}}[?*\[]|~[-+\d]|^!\W?\d|"
         r"/s?bin/|\b(?:get|set|add|new|remove|copy|move|rename|clear|write|import|export|select|where|foreach|out|stop|start|restart|test|invoke|wait|debug|convertto|enter)-[a-z]{4,20}|"
         r"\b(?:wmic|reg|sc|netsh|net1?|rundll32|vssadmin|bcdedit|schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|nltest|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|ipconfig|netstat|tasklist|systeminfo|dir|certutil|python\d?|perl|php|ruby|bash|zsh|ncat|nc|netcat|mkfifo)(?:\.exe)?\s{1,4}\S|\.exe\b|--[a-z-]{2,20}=|-exec|exec:|tcp-(?:connect|listen):|@\d{1,3}\.\d{1,3}\.",
@@ -147,6 +148,7 @@ class Scanner:
             make(f"gate:{name}", grammar.cls, grammar.title, gate, 1) for name, (grammar, gate) in GRAMMARS.items()
         ]
         self._gates = {len(self.rules) + i: GRAMMARS[name][0] for i, name in enumerate(GRAMMARS)}
+        self._line_gates = [number for number, grammar in self._gates.items() if grammar.lines]
         self._all = (*self.rules, *gates)
         self.engine = engine_for(self._all, engine)
         self.profile = profile
@@ -158,9 +160,12 @@ class Scanner:
         fields = self._fields(request)
         texts = _texts(fields)
         hits: list[Hit] = []
-        fired = (
-            self.engine.scan("\n".join([t[3] for t in texts]).lower().encode("utf-8", "surrogatepass")) if texts else ()
-        )
+        fired: Collection[int] = ()
+        if texts:
+            joined = "\n".join([t[3] for t in texts])
+            fired = self.engine.scan(joined.lower().encode("utf-8", "surrogatepass"))
+            if joined.count("\n") >= len(texts) or "\r" in joined:
+                fired = {*fired, *self._line_gates}
         for number in sorted(fired):
             grammar = self._gates.get(number)
             if grammar is None:
@@ -195,7 +200,7 @@ class Scanner:
             if (
                 text.text.isalnum()
                 or (text.kind == "header" and text.field.name in PLAIN_HEADERS)
-                or not gate.regex.search(text.low)
+                or not ((grammar.lines and _has_lines(text.text)) or gate.regex.search(text.low))
             ):
                 continue
             found = grammar.find(text.text)
@@ -302,6 +307,10 @@ def _is_foreign(request: Request, field: Field) -> bool:
         return False
     own, there = request.host.partition(":")[0].split("."), found.group(1).lower().rpartition("@")[2].split(".")
     return field.place == "query" and there[-2:] != own[-2:]
+
+
+def _has_lines(text: str) -> bool:
+    return "\n" in text or "\r" in text
 
 
 def _texts(fields: list[Field]) -> list[Text]:
