@@ -160,6 +160,37 @@ def _decode64(text: str) -> str | None:
     return found if odd * 10 <= min(len(found), 1000) else None
 
 
+_WORDS64 = re.compile(
+    rb"runtime|processbuilder|transformer|closure|prototype\w{5,13}factory|instantiatefactory|java[./](?:lang|io|net|util|rmi|beans)|javax[./]"
+    rb"|org[./](?:apache|spring|codehaus)|filewriter|xmldecoder|getproperty|badattributevalue|templatesimpl|objectinputstream|<script|<\?php"
+    rb"|/etc/passwd|/bin/(?:ba)?sh|union\s{1,4}select|eval\(|system\(|child_process|powershell|\$\{jndi",
+    re.IGNORECASE,
+)
+_RUN64 = re.compile(r"[A-Za-z0-9+/_-]{12,}")
+LONGEST64 = 1 << 16  # characters of one run that are tried
+
+
+def inner64(text: str) -> str | None:
+    """What a dangerous word hides in: base64 of bytes, or a piece cut out of base64 at any place.
+
+    >>> inner64("AABQcm9jZXNzQnVpbGRlcg"), inner64("9f8a7c6b5e4d3c2b1a09")
+    ('ProcessBuilder', None)
+    """
+    for run in _RUN64.finditer(text):
+        letters = run.group()[:LONGEST64].replace("-", "+").replace("_", "/")
+        for start in range(4):
+            piece = letters[start:]
+            raw = binascii.a2b_base64(
+                piece[: len(piece) // 4 * 4]
+                + ("" if len(piece) % 4 < 2 else piece[len(piece) // 4 * 4 :] + "=" * (4 - len(piece) % 4))
+            )
+            found = _WORDS64.search(raw)
+            if found:
+                around = raw[max(0, found.start() - 100) : found.end() + 200].decode("latin-1")
+                return "".join(c if c.isascii() and c.isprintable() else " " for c in around).strip()
+    return None
+
+
 def views(text: str, nesting: int = NESTING) -> list[View]:
     """The value itself and what it becomes, step by step; most values are plain and have one view.
 

@@ -401,7 +401,7 @@ def _leaves(value: Any, oddities: list[str]) -> Iterator[Field]:
             prefix = _prefix(path)
             for name in now:
                 if not is_plain(name):
-                    yield Field("json_name", path, name)
+                    yield Field("json_name", path, f"{path[-80:]}.{name}" if name == "prototype" else name)
             stack.extend([(prefix + name[:64], item, depth + 1) for name, item in reversed(now.items())])
         elif kind is list and depth < JSON_DEPTH:
             prefix = _prefix(path)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from shopward.cli import cli
 from shopward.errors import MissingExtra, RulebookError
@@ -20,6 +21,9 @@ from shopward.traffic.attacks.match import engine_for
 from shopward.traffic.attacks.profile import Profile
 from shopward.traffic.attacks.rules import load, make, shipped
 
+HERE = Path(__file__).parent
+NEAR_MISSES = (HERE / "near_misses.txt").read_text(encoding="utf-8").splitlines()
+ATTACKS = yaml.safe_load((HERE / "attack_texts.yaml").read_text(encoding="utf-8"))
 TEXTS = Path(__file__).with_name("shop_texts.txt").read_text(encoding="utf-8").splitlines()
 HAS_HYPERSCAN = importlib.util.find_spec("hyperscan") is not None
 needs_hyperscan = pytest.mark.skipif(
@@ -195,6 +199,44 @@ def test_ordinary_shoppers_are_left_alone(scanner):
     }
     assert len(TEXTS) == 1000
     assert flagged <= {"rm -rf t-shirt"}
+
+
+@pytest.mark.parametrize("cls", ATTACKS)
+def test_written_attacks_of_a_class_are_found(scanner, cls):
+    assert [v for v in ATTACKS[cls] if not scanner.scan(asked(v)).attack] == []
+
+
+def test_texts_beside_the_rules_are_left_alone_in_query_body_and_path(scanner):
+    """What shoppers, sellers and search engines write that looks like one half of an attack."""
+    flagged = set()
+    for text in NEAR_MISSES:
+        places = (
+            asked(text),
+            Request(id="2", method="POST", url="/reviews", body=json.dumps({"text": text})),
+            Request(id="3", method="GET", url=f"/p/{quote(text, safe='')}"),
+        )
+        flagged |= {(text, p.id) for p in places if scanner.scan(p).attack}
+    assert flagged == set()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"url": "/a?class.module.classLoader.resources.context.x=1"},
+        {"url": "/a?user[__proto__][admin]=1"},
+        {"url": "/a", "method": "POST", "body": '{"__proto__": {"admin": true}}'},
+        {"url": "/a", "method": "POST", "body": '{"constructor": {"prototype": {"admin": true}}}'},
+        {"url": "/a?java.lang.Runtime=1"},
+    ],
+    ids=str,
+)
+def test_names_that_no_program_gives_its_parameters_are_looked_at(scanner, request_):
+    assert scanner.scan(Request(id="1", **{"method": "GET", **request_})).attack
+
+
+def test_a_command_counts_where_the_parameter_is_for_commands_only(scanner):
+    assert scanner.scan(Request(id="1", method="GET", url="/a?cmd=whoami")).classes == ("cmdi",)
+    assert not scanner.scan(Request(id="1", method="GET", url="/a?q=whoami")).attack
 
 
 @needs_hyperscan

@@ -56,7 +56,9 @@ _ATTRIBUTE_BREAKOUT = re.compile(
 _LIKE_SCRIPT = re.compile(
     r"""[\w$.\])]\s{0,3}[(`]|=\s{0,3}[\w"'(/]|javascript:|\\u00|&#|\bthrow\b|;|\+""", re.IGNORECASE
 )
-_OBFUSCATED = re.compile(r"(?:\[\]|\(!|!\[|\+\[|\[!|\{\}|!\+|\(\[){6}|(?:\\x[0-9a-f]{2}){4}|゚ω゚", re.IGNORECASE)
+_OBFUSCATED = re.compile(
+    r"(?:\[\]|\(!|!\[|\+\[|\[!|\{\}|!\+|\(\[){6}|\[\][(\[+][\[\](){}!+]{12}|(?:\\x[2-7][0-9a-f]){4}|゚ω゚", re.IGNORECASE
+)
 _PROPERTY = re.compile(
     r"""(?:self|window|top|this|parent|frames|globalThis|\))\s{0,3}\[[^\]]{1,60}\]\s{0,3}[(\[`]|\[["'`]\w{0,20}["'`]\s{0,3}\+""",
     re.IGNORECASE,
@@ -64,6 +66,10 @@ _PROPERTY = re.compile(
 _CSS = re.compile(
     r"expression\s{0,4}\(|-moz-binding|behaviou?r\s{0,4}:|@import|url\s{0,4}\(\s{0,4}[\"']?\s{0,4}(?:javascript|vbscript|data):|\\0{0,4}6[5]\\?x?p",
     re.IGNORECASE,
+)
+# Markup in US-ASCII with the highest bit set, which old browsers read without it.
+_HIGH_BIT = re.compile(
+    r"\xbc/?(?:script|img|iframe|svg|body|object|a\b|style|meta|link)[^\xbe]{0,200}\xbe", re.IGNORECASE
 )
 _UTF7 = re.compile(r"\+ADw-\s{0,4}(?:/?[a-z]{1,20})", re.IGNORECASE)
 _DIRECTIVE = re.compile(
@@ -115,6 +121,8 @@ def _tag(match: re.Match[str], text: str) -> Found | None:
     where = _cut(text, match.start())
     slashed = "/" + name in match.group().lower()
     if ":" in name and name.split(":")[-1] in RUNS:
+        return Found("active element", 0.85, where)
+    if name.endswith(("vmlframe", ":vmlframe", "t:set")):
         return Found("active element", 0.85, where)
     if "/" in name or name.startswith(("script", "svg", "iframe")) or name in RUNS:
         if slashed and not inside.strip():
@@ -209,8 +217,22 @@ def _string_breakout(text: str) -> Found | None:
     return Found("script out of a string", 0.88, _cut(text, found.start())) if found else None
 
 
+# A function handed to a method that calls it, text that becomes code, markup that is written into the page.
+_HANDED = re.compile(
+    r"\]\s{0,3}\.\s{0,3}(?:find(?:index|last)?|map|some|every|sort|filter|foreach|reduce(?:right)?|flatmap)\s{0,3}[(`]\s{0,3}[\"'\[]?(?:alert|confirm|prompt|eval|fetch|print|document|window|self|top|function|\w{1,20}\s{0,3}=>)"
+    r"|\b(?:settimeout|setinterval|execscript|setimmediate)\s{0,3}(?:\(\s{0,3}[\"'`]|`)|\bconstructor\s{0,3}(?:\(\s{0,3}[\"'`]|`|\.)|(?:\$|jquery)\s{0,3}\.\s{0,3}(?:getscript|globaleval|parsehtml|ajax)\s{0,3}\("
+    r"|\bimport\s{0,3}\(\s{0,3}[\"'`]|\b(?:alert|confirm|prompt|eval|atob|import)\s{0,3}`|\.(?:inner|outer)html\s{0,3}[+]?=|\binsertadjacenthtml\b|\bsrcdoc\s{0,3}=|\bcreatecontextualfragment\b|\bstring\.fromcharcode\s{0,3}\("
+    r"|\bnew\s{1,4}(?:image|function|activexobject|xmlhttprequest|websocket|worker|eventsource)\b\s{0,3}[(.;]|\bthrow\s{1,4}\w{1,20}\s{0,3}=|(?:^|[;,({\"'`])\s{0,3}(?:on[a-z]{3,20}|location|name)\s{0,3}=\s{0,3}(?:alert|eval|confirm|prompt|atob|[\"'`]javascript)"
+    r"|\b(?:addeventlistener|attachevent)\s{0,3}\(|\bwith\s{0,3}\(\s{0,3}(?:document|window|location)|\breturn\s{1,4}(?:alert|eval|confirm|prompt)\s{0,3}[(`]",
+    re.IGNORECASE,
+)  # fmt: skip
+
+
 def _script(text: str) -> Found | None:
     """Script that stands bare in the value: one sign alone may be talk about script, two are script."""
+    handed = _HANDED.search(text)
+    if handed:
+        return Found("script that makes code", 0.7, _cut(text, handed.start()))
     call, object_ = _CALL.search(text), _OBJECT.search(text)
     obfuscated = _OBFUSCATED.search(text) or _PROPERTY.search(text)
     if obfuscated:
@@ -242,6 +264,9 @@ _POPUP = re.compile(r"(?:alert|confirm|prompt|eval)\b", re.IGNORECASE)
 
 
 def _styles(text: str) -> Found | None:
+    found = _HIGH_BIT.search(text) if "\xbc" in text else None
+    if found:
+        return Found("markup with the high bit set", 0.85, _cut(text, found.start()))
     if "(" not in text and ":" not in text and "@" not in text and "+" not in text:
         return None
     found = _UTF7.search(text)

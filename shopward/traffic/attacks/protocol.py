@@ -140,7 +140,7 @@ def _session(request: Request, attacks: list[Attack]) -> None:
         if _SESSION.fullmatch(name) and value:
             referer = request.headers.get("referer", "")
             host = request.host.partition(":")[0]
-            if referer and host and host in referer[: len(host) + 60]:
+            if referer and host and referer.partition("://")[2].split("/", 1)[0].partition(":")[0].lower() == host:
                 continue
             score = 0.6 if referer or request.raw_headers else 0.4
             attacks.append(

@@ -9,7 +9,7 @@ are told, and are no attack by themselves.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,7 +21,7 @@ from shopward.traffic.attacks.protocol import breaks
 from shopward.traffic.attacks.rules import AttackClass, Rule, make, shipped
 from shopward.traffic.attacks.words import words
 from shopward.traffic.attacks.worked import Outcome, outcome_of
-from shopward.traffic.decode import clean, views
+from shopward.traffic.decode import clean, inner64, views
 from shopward.traffic.requests import Field, Request
 
 THRESHOLD = 0.5
@@ -51,6 +51,7 @@ class Grammar(NamedTuple):
     title: str
     find: Callable[[str], sql.Found | None]
     least: dict[str, float]  # the score needed in this kind of place
+    lines: bool = False  # a line break inside a value is worth reading, too
 
 
 _SINKS = "alert|confirm|prompt|eval|settimeout|setinterval|function|execscript|atob|fetch|import|print|writeln|write|expression|fromcharcode|open|jquery|getscript|postmessage|requestanimationframe|xmlhttprequest|constructor|call|apply|bind"
@@ -63,14 +64,14 @@ GRAMMARS: dict[str, tuple[Grammar, str]] = {
     ),
     "markup": (
         Grammar("xss", "HTML or script", markup.find, {"agent": 0.6, "body": 0.75}),
-        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]",
+        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]|\][(\[+]|\]\.[a-z]{3, 8}|innerhtml|outerhtml|insertadjacent|srcdoc|addeventlistener|attachevent|getscript|globaleval|\xc2\xbc|with\s{0, 3}\(|\bnew\s{1, 4}[a-z]|setimmediate|contextualfragment",
     ),
     "shell": (
-        Grammar("cmdi", "a shell command", shell.find, {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8}),
-        r"[;|`\n\r&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
+        Grammar("cmdi", "a shell command", shell.find, {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8}, True),
+        r"[;|`&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
         rf"^\W{{0,6}}(?:{'|'.join(sorted(map(re.escape, shell.STARTS)))})(?:[\s./\\\[+:,]|$)|[\"'\\^][a-z]|/[\w.]{{0,8}}[?*\[]|~[-+\d]|^!\W?\d|"
         r"/s?bin/|\b(?:get|set|add|new|remove|copy|move|rename|clear|write|import|export|select|where|foreach|out|stop|start|restart|test|invoke|wait|debug|convertto|enter)-[a-z]{4,20}|"
-        r"\b(?:wmic|reg|sc|netsh|net1?|rundll32|vssadmin|bcdedit|schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|nltest|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|ipconfig|netstat|tasklist|systeminfo|dir|certutil|python\d?|perl|php|ruby|bash|zsh|ncat|nc|netcat|mkfifo)(?:\.exe)?\s{1,4}\S|\.exe\b",
+        r"\b(?:wmic|reg|sc|netsh|net1?|rundll32|vssadmin|bcdedit|schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|nltest|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|ipconfig|netstat|tasklist|systeminfo|dir|certutil|python\d?|perl|php|ruby|bash|zsh|ncat|nc|netcat|mkfifo)(?:\.exe)?\s{1,4}\S|\.exe\b|--[a-z-]{2,20}=|-exec|exec:|tcp-(?:connect|listen):|@\d{1,3}\.\d{1,3}\.",
     ),
     "template": (
         Grammar("ssti", "a template expression", template.find, {"agent": 0.7, "body": 0.75}),
@@ -147,6 +148,7 @@ class Scanner:
             make(f"gate:{name}", grammar.cls, grammar.title, gate, 1) for name, (grammar, gate) in GRAMMARS.items()
         ]
         self._gates = {len(self.rules) + i: GRAMMARS[name][0] for i, name in enumerate(GRAMMARS)}
+        self._line_gates = [number for number, grammar in self._gates.items() if grammar.lines]
         self._all = (*self.rules, *gates)
         self.engine = engine_for(self._all, engine)
         self.profile = profile
@@ -158,15 +160,19 @@ class Scanner:
         fields = self._fields(request)
         texts = _texts(fields)
         hits: list[Hit] = []
-        fired = (
-            self.engine.scan("\n".join([t[3] for t in texts]).lower().encode("utf-8", "surrogatepass")) if texts else ()
-        )
+        fired: Collection[int] = ()
+        if texts:
+            joined = "\n".join([t[3] for t in texts])
+            fired = self.engine.scan(joined.lower().encode("utf-8", "surrogatepass"))
+            if joined.count("\n") >= len(texts) or "\r" in joined:
+                fired = {*fired, *self._line_gates}
         for number in sorted(fired):
             grammar = self._gates.get(number)
             if grammar is None:
                 self._try_rule(self._all[number], texts, hits)
             else:
                 self._try_grammar(grammar, self._all[number], texts, hits)
+        hits += named_sinks(request, fields)
         if not hits:
             self._remember(request)
         if self.profile is not None:
@@ -194,7 +200,7 @@ class Scanner:
             if (
                 text.text.isalnum()
                 or (text.kind == "header" and text.field.name in PLAIN_HEADERS)
-                or not gate.regex.search(text.low)
+                or not ((grammar.lines and _has_lines(text.text)) or gate.regex.search(text.low))
             ):
                 continue
             found = grammar.find(text.text)
@@ -251,6 +257,62 @@ class Scanner:
         )  # fmt: skip
 
 
+# What programs call the parameter they run, and the one they open.
+_RUNS = frozenset("cmd exec command execute shell run ping cmdline commandline daemon upload_cmd system syscmd".split())
+_OPENS = frozenset(
+    "file page include inc path dir doc document folder template tpl pg root style pdf module mod view content layout load show body skin "
+    "theme abspath base download filename filepath src read retrieve cat board locate conf site display panel open".split()
+)
+_FOREIGN = re.compile(
+    r"\s{0,4}(?:url:)?(?:https?|ftps?|sftp|smb|file|ogg|gopher|ldaps?):/{1,3}([^/?#\s:]{1,200})", re.IGNORECASE
+)
+
+
+def named_sinks(request: Request, fields: list[Field]) -> list[Hit]:
+    """A bare command in a parameter that is run, a stranger's address in one that is opened: the name says what the value cannot.
+
+    >>> r = Request(id="1", method="GET", url="/a?cmd=whoami&page=http://evil.example/x&q=whoami&url=http://evil.example")
+    >>> [(h.cls, h.place) for h in named_sinks(r, r.fields())]
+    [('cmdi', 'query:cmd'), ('rfi', 'query:page')]
+    """
+    found: list[Hit] = []
+    for field in fields:
+        name = field.name
+        if not name or len(name) > 12 or field.place not in ("query", "form", "json", "part"):
+            continue
+        low = name.lower()
+        if low in _RUNS and _runs(field.value):
+            text = Text(field, "value", "", field.value)
+            found.append(
+                _hit("command_by_name", "cmdi", "A command in a parameter for commands", 0.6, text, field.value)
+            )
+        elif low in _OPENS and _is_foreign(request, field):
+            text = Text(field, "value", "", field.value)
+            found.append(
+                _hit("rfi_by_name", "rfi", "A stranger's address in a parameter for files", 0.55, text, field.value)
+            )
+    return found
+
+
+def _runs(value: str) -> bool:
+    word = value[:60].strip("'\"; |&(").partition(" ")[0].lower().removesuffix(".exe").rpartition("/")[2]
+    return word in shell.CLEAR or word in shell.WORDS
+
+
+def _is_foreign(request: Request, field: Field) -> bool:
+    if ":" not in field.value[:16]:
+        return False
+    found = _FOREIGN.match(field.value)
+    if found is None:
+        return False
+    own, there = request.host.partition(":")[0].split("."), found.group(1).lower().rpartition("@")[2].split(".")
+    return field.place == "query" and there[-2:] != own[-2:]
+
+
+def _has_lines(text: str) -> bool:
+    return "\n" in text or "\r" in text
+
+
 def _texts(fields: list[Field]) -> list[Text]:
     found: list[Text] = []
     for field in fields:
@@ -263,6 +325,8 @@ def _texts(fields: list[Field]) -> list[Text]:
         found.append(Text(field, kind, "", value))
         if (len(value) > 11 or not value.isalnum()) and _WRAPPED.search(value):
             found += [Text(field, kind, v.how, v.text) for v in views(value)[1:]]
+        if len(value) > 15 and kind not in ("header", "agent", "path") and (inner := inner64(value)):
+            found.append(Text(field, kind, "base64", inner))
     return found
 
 

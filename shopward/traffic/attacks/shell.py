@@ -70,18 +70,19 @@ _OTHERS = (
     ("shellshock", 0.97, re.compile(r"\(\s{0,4}\)\s{0,4}\{[^}]{0,40}\}\s{0,4};")),
     ("network device", 0.95, re.compile(r"/dev/(?:tcp|udp)/[\w.$-]{1,100}/\d|/inet/tcp/\d|sh\s{1,4}-i\b", re.IGNORECASE)),
     ("program by its path", 0.8, re.compile(r"(?:^|[\s;|&`(=\"'<>/])/{1,2}(?:usr/)?(?:local/)?s?bin/{1,2}[a-z?*\[\]][\w?*.-]{1,30}\b", re.IGNORECASE)),
-    ("program by a pattern", 0.85, re.compile(r"(?:^|[\s;|&`(\"'=])/[?*\w\[\]]{1,12}/(?=[\w?*\[\]]{0,12}[?*\[])[\w?*\[\]]{2,16}(?:\s+[/\-\w$]|\s*$)|/\?{2,4}/", re.IGNORECASE)),
+    ("program by a pattern", 0.85, re.compile(r"(?:^|[\s;|&`(\"'=])/(?:[\w\]]{0,12}[?*\[][?*\w\[\]]{0,12}|s?bin|usr|etc|opt|tmp|var|home|root|proc|dev)/(?=[\w?*\[\]]{0,12}[?*\[])[\w?*\[\]]{2,16}(?:\s+[/\-\w$]|\s*$)|/\?{2,4}/", re.IGNORECASE)),
     ("hidden separator", 0.85, re.compile(r"\$\{?ifs\b|\$ifs", re.IGNORECASE)),
-    ("Windows program", 0.85, re.compile(r"(?:cmd(?:\.exe)?\s{1,4}/[ckr]\b|cmd\.exe\b|^net1?\s{1,4}(?:user|localgroup|view|share)\b|\b(?:ipconfig|netstat|tasklist|systeminfo|dir)\s{1,4}/[a-z]{1,4}\b|%comspec%|%programfiles:~|powershell(?:\.exe)?\s{1,4}-|powershell\.exe|\\system32\\\w{1,30}\.exe|certutil(?:\.exe)?\s{1,4}-|"
+    ("Windows program", 0.85, re.compile(r"(?:cmd(?:\.exe)?\s{1,4}/[ckr]\b|cmd\.exe\b|\b(?:ipconfig|netstat|tasklist|systeminfo|dir)\s{1,4}/[a-z]{1,4}\b|%comspec%|%programfiles:~|powershell(?:\.exe)?\s{1,4}-|powershell\.exe|\\system32\\\w{1,30}\.exe|certutil(?:\.exe)?\s{1,4}-|"
      r"\b(?:iex|invoke-(?:expression|webrequest|restmethod|command|item|wmimethod))[\s(]|new-object\s{1,4}(?:system\.)?net\.|frombase64string|downloadstring\s{0,3}\(|\[convert\]::)", re.IGNORECASE)),
     ("reverse shell", 0.9, re.compile(r"\b(?:nc|ncat|netcat)(?:\.exe)?\s{1,4}(?:-\w{1,6}\s{1,4}){0,4}(?:\S{1,60}\s{1,4})?\d{2,5}|mkfifo\s{1,4}/|(?:bash|sh|zsh)\s{1,4}-c\b|python\d?\s{1,4}-c\b|perl\s{1,4}-(?:e|M)|ruby\s{1,4}-r?e|php\s{1,4}-r\b", re.IGNORECASE)),
     ("substitution", 0.75, re.compile(r"\$\(\(?\s{0,4}(?:\d|<|[a-z/]{1,30}[\s)])[^)]{0,200}\)?|`[^`]{0,100}(?:\s-|/|\||\$)[^`]{0,100}`", re.IGNORECASE)),
     ("variable expansion", 0.7, re.compile(r"\$\{(?:#|!)?[a-z_]\w{0,20}(?::\d|[#%/^,@]{1,2})[^}]{0,60}\}|\$\{(?:path|home|pwd|shell|user|env|ifs)\b|\$(?:path|home|pwd|shell|ifs|shlvl)\b[:/${]|\$\$'|\$'\\|\$\[\d", re.IGNORECASE)),
     ("PowerShell command", 0.65, re.compile(r"\b(?:get-(?:childitem|process|wmiobject|ciminstance|localuser|aduser|adcomputer|acl|eventlog|winevent|itemproperty|nettcpconnection|netipaddress|psdrive|hotfix|computerinfo|scheduledtask|mppreference|executionpolicy)|invoke-(?:\w{3,20})|(?:start|stop|wait|debug)-process|set-(?:executionpolicy|mppreference|itemproperty|alias|acl)|start-(?:job|sleep|bitstransfer)|out-(?:string|file|null)|select-string|convertto-securestring|enter-pssession|new-(?:psdrive|localuser|scheduledtask|service)|add-(?:mppreference|localgroupmember)|test-netconnection)\b|\b(?:get|set|add|new|remove|copy|move|rename|clear|write|import|export|select|where|foreach|out|stop|start|restart|test)-(?:content|item|service|location|object|command|host|output|variable|module|csv|clixml|type|path|date|history|alias|member|connection|computer|help)\s{1,4}(?:[-$\"'\\/{]|\w:\\|\w{1,40}\.\w{1,4}\b|\S{1,60}\s{0,4}\|)", re.IGNORECASE)),
-    ("Windows program with options", 0.8, re.compile(r"\b(?:wmic(?:\.exe)?\s{1,4}(?:/\w{1,10}:\S{1,60}\s{1,4})?(?:process|os|useraccount|product|service|qfe|logicaldisk|startup|group|path|cpu|bios|computersystem|netuse|share)\b|reg(?:\.exe)?\s{1,4}(?:query|add|delete|save|export|copy)\s{1,4}[\"']?(?:hk|\\\\)|sc(?:\.exe)?\s{1,4}(?:query|create|config|stop|start|delete)\s{1,4}\w|netsh\s{1,4}(?:advfirewall|firewall|interface|wlan|winhttp|portproxy)\b|net1?(?:\.exe)?\s{1,4}(?:user|localgroup|view|share|use|accounts|group|start|stop|session)(?:\s{0,4}$|\s{1,4}[\\/\"]|\s{1,4}\w{1,30}\s{1,4}[/\w])|rundll32(?:\.exe)?\s{1,4}\S|vssadmin\s{1,4}(?:delete|list|create)|bcdedit\s{1,4}/|(?:schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|driverquery|nltest|gpresult|quser|qwinsta|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|tree|cscript|wscript|arp|route|cmdkey|expand|extrac32|makecab)(?:\.exe)?\s{1,4}[/-][a-z]{1,12}\b|(?:calc|notepad|mspaint|whoami|certutil|mshta|regsvr32|powershell|cscript|wscript|installutil|msbuild|regasm)\.exe\b)", re.IGNORECASE)),
+    ("Windows program with options", 0.8, re.compile(r"\b(?:wmic(?:\.exe)?\s{1,4}(?:/\w{1,10}:\S{1,60}\s{1,4})?(?:process|os|useraccount|product|service|qfe|logicaldisk|startup|group|path|cpu|bios|computersystem|netuse|share)\b|reg(?:\.exe)?\s{1,4}(?:query|add|delete|save|export|copy)\s{1,4}[\"']?(?:hk|\\\\)|sc(?:\.exe)?\s{1,4}(?:query|create|config|stop|start|delete)\s{1,4}\w|netsh\s{1,4}(?:advfirewall|firewall|interface|wlan|winhttp|portproxy)\b|net1?(?:\.exe)?\s{1,4}(?:user|localgroup|view|share|use|accounts|group|start|stop|session)(?:\s{0,4}$|\s{1,4}[\\/\"]|\s{1,4}\w{1,30}\s{1,4}(?:/|\S{1,30}\s{1,4}/))|rundll32(?:\.exe)?\s{1,4}\S|vssadmin\s{1,4}(?:delete|list|create)|bcdedit\s{1,4}/|(?:schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|driverquery|nltest|gpresult|quser|qwinsta|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|tree|cscript|wscript|arp|route|cmdkey|expand|extrac32|makecab)(?:\.exe)?\s{1,4}[/-][a-z]{1,12}\b|(?:calc|notepad|mspaint|whoami|certutil|mshta|regsvr32|powershell|cscript|wscript|installutil|msbuild|regasm)\.exe\b)", re.IGNORECASE)),
     ("a setting of the shell", 0.7, re.compile(r"(?:^|[;&|\n]\s{0,4})(?:alias\s{1,4}\w{1,20}=|export\s{1,4}\w{1,30}=|unset\s{1,4}[a-z_]{2,20}\s{0,4}(?:$|;)|set\s{1,4}[-+]o\s|readonly\s{1,4}\w{1,20}=|declare\s{1,4}-\w|typeset\s{1,4}-\w|trap\s{1,4}[\"'\-]|source\s{1,4}[~/.]|eval\s{1,4}[\"'`$]|[a-z_]\w{0,20}=\w{1,20};\s{0,4}\$?\w{1,20}=?[^;]{0,40};?\s{0,4}\$|[a-z_]\w{0,20}=\$\()", re.IGNORECASE)),
+    ("program that runs another", 0.7, re.compile(r"(?:--checkpoint-action|--to-command|--use-compress-program|--rsh-command|-exec(?:dir)?\s{1,4}[/\w]|exec:|system:|tcp-(?:connect|listen):|proxycommand=|--eval=|--init-command|--post-file|--upload-file|--rsh=)|\b(?:nohup|setsid)\s{1,4}\w{1,20}(?:\s\S{1,60}){0,4}\s{0,3}&\s{0,3}$|\b\w{1,20}@\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b:?", re.IGNORECASE)),
     ("a redirection", 0.65, re.compile(r"^\s{0,4}[<>]{1,2}\s{0,3}(?:/(?:tmp|etc|var|dev|home|root|usr)\b|[\w./]{1,40}\.(?:php|sh|jsp|asp|txt|bat)\b)|\b[a-z]{2,12}\s{0,3}<>?\s{0,3}/(?:etc|proc|var|home|root)/", re.IGNORECASE)),
-    ("shell history", 0.55, re.compile(r"^!(?:-\d{1,4}|\d{1,4}|\$|\^|!:\w{1,3})$|[;&|]\s{0,4}!(?:-?\d|!|\$)")),
+    ("shell history", 0.55, re.compile(r"^!(?:-\d{1,4}|\$|\^|!:\w{1,3})$|[;&|]\s{0,4}!(?:-?\d|!|\$)")),
     ("tilde expansion", 0.55, re.compile(r"(?:^|[\s=;|&`'\"(])~(?:[+-]|\d)(?:/|$)")),
     ("path of patterns", 0.75, re.compile(r"(?:^|[\s;|&`('\"=<])/\w{0,8}[?*]\w{0,8}/[\w?*/]{0,20}[?*\w]{1,20}(?:$|[\s;|&`)'\"])")),
     ("quotes inside a word", 0.7, re.compile(r"\b[a-z]{1,6}`[a-z]{0,4}`[a-z]{1,8}\b|\b[a-z]{1,6}\$\((?:echo\s\w{0,6})?\)[a-z]{1,8}|\b\w(?:\^\w){3,20}", re.IGNORECASE)),
@@ -200,7 +201,7 @@ def _whole(text: str, given: str) -> Found | None:
         return Found("hidden command", 0.85, given[:200])
     if not (known or word in CLEAR) or (not rest and not prefix):
         return None
-    if known and path and rest.strip() and rest[0] not in "/\\":
+    if known and path and _PROGRAMS.search(path) and rest.strip() and rest[0] not in "/\\":
         return Found("command by its path", 0.8, text[:200])
     if not _HARD.match(rest) or rest[0] in ";|&":
         return None
@@ -208,6 +209,10 @@ def _whole(text: str, given: str) -> Found | None:
     return Found("command with arguments", 0.65 if sure else 0.5 if known else 0.0, text[:200])
 
 
+# Folders in which programs lie, as in /bin/id and ./run; a path of a shop is none.
+_PROGRAMS = re.compile(
+    r"s?bin[/\\]|^\.{1,2}/|^/(?:usr|tmp|opt|var|home|dev)/|system32|windows|[?*\[%~]|^[a-z]:", re.IGNORECASE
+)
 _OPTION = re.compile(r"\s{1,4}-[a-z]{1,3}(?:\s|$)", re.IGNORECASE)
 SUBCOMMANDS = frozenset(tuple(pair.split(":", 1)) for pair in words("shell_subcommands"))
 _STARTED = re.compile(

@@ -41,6 +41,7 @@ for _letter, _names in {
     "&": "and or xor", "N": "not", "=": "like rlike regexp ilike in is between glob similar sounds match against isnull notnull",
     "U": "union intersect except minus", "E": "select", "F": "from", "W": "where", "H": "having", "L": "limit offset fetch",
     "C": "case when then else end", "a": "all distinct distinctrow top", "t": "true false null unknown", "i": "into",
+    "?": "the our your my these those their its",
     "X": "exec execute declare waitfor shutdown handler procedure prepare", "+": "div mod collate", "d": "delay",
 }.items():  # fmt: skip
     for _name in _names.split():
@@ -86,7 +87,7 @@ QUOTED = tuple(
         ("subquery", r"^s\){0,9}[&|+=,*]{1,2}.{0,12}?\(a?E", 0.95, "'||(select 1)||'"),
         ("comparison in place", rf"^s\){{0,9}}N?=N?(?:S$|\(?(?:{_LIT}|\(?E)(?:$|[c&|;=)]))", 0.7, "'='"),
         ("concatenation", r"^s\|{1,2}.{1,24}?\|{1,2}[sS]", 0.7, "'||'a'||'"),
-        ("arithmetic between strings", r"^s[+*]{1,2}[1(].{0,12}?[+*=]", 0.6, "'*1*'"),
+        ("arithmetic between strings", r"^s[+*]{1,2}[1(].{0,12}?[+*=|]", 0.6, "'*1*'"),
         ("another statement", r"^s\){0,9};[?]{0,2}(?:D|X|E[1*(sv]|E.{1,24}?F|w[=+]|U)", 0.95, "'; drop table x--"),
         ("union", r"^s\){0,9}[;]?U[a(]{0,9}E", 0.98, "' union select 1"),
         ("union, broken off", r"^s\){0,9}U(?:$|a|\()", 0.7, "' union all"),
@@ -98,7 +99,7 @@ QUOTED = tuple(
         ("having", r"^s\){0,9}H", 0.8, "' having 1=1--"),
         ("limit", r"^s\){0,9}L[1s](?:$|[,cLU])", 0.7, "' limit 1--"),
         ("procedure", r"^s\){0,9}X(?:w|Z|f|v|S|s|d)", 0.85, "' procedure analyse()"),
-        ("into", r"^s\){0,9}i[ws]?[sS1]", 0.9, "' into outfile '/tmp/x"),
+        ("into", r"^s\){0,9}i[ws]?[sS1v]", 0.9, "' into outfile '/tmp/x"),
         ("where", r"^s\){0,9}W.{0,12}?=", 0.8, "') where 1=1--"),
         ("logic and a word", r"^s\){0,9}&N?\({0,4}[1w]$", 0.3, "' or x"),
     )
@@ -155,7 +156,8 @@ BARE = tuple(
         ("wait", r"X[d]s|X[d]S", 0.95, "waitfor delay '0:0:5'"),
         ("execution", r"X(?:v[+=w]|Z|w\.\.?[wZ]|\(\(?[fw]?\(?s)", 0.85, "exec xp_cmdshell 'dir'"),
         ("declaration", r"X?v[wf]\(?1?\)?;?(?:w?v=|X)|Xv[wf]", 0.85, "declare @a varchar(9)"),
-        ("a changing statement", r"^\(?D[wi.]{0,4}(?:\(|W.{0,12}?=|[sS]|c|;)", 0.6, "drop table users;"),
+        ("a changing statement", r"^\(?D[wi.]{0,4}(?:W.{0,12}?=|[sS]|c|;)", 0.6, "drop table users;"),
+        ("a changing statement, broken off", r"^\(?D[wi.]{0,4}\(", 0.4, "insert into users ("),
         ("an insert", r"D[w.]{1,6}(?:\([^)]{0,40}\))?(?:w\(|E|w[1s])", 0.8, "insert into t values (1)"),
         ("an update", r"w[w.]{1,4}w=[1sSfw].{0,12}?W[w.]{1,4}=", 0.7, "update t set a=1 where b=2"),
         ("ordering", r"^[+]?[1ws][)]{0,9}O\(?1(?:,1){0,64}(?:c|$)", 0.75, "1 order by 9--"),
@@ -251,6 +253,8 @@ def find(text: str) -> Found | None:
     (None, None)
     """
     best: Found | None = None
+    if "\\" in text and _ESCAPED.search(text):
+        best = find(_ESCAPED.sub(r"\1", text))  # read by a program that escapes the quote once more
     seen, starts = letters(text)
     best = _strongest(BARE, seen, starts, text, 0, best)
     for quote in "'\"`":
@@ -260,6 +264,9 @@ def find(text: str) -> Found | None:
             best = _strongest(QUOTED, seen, starts, text, len(inside) - len(text), best)
             best = _deeper(seen, starts, inside, text, best)
     return best
+
+
+_ESCAPED = re.compile(r"\\+(['\"])")
 
 
 def _after_quote(text: str, quote: str) -> str:

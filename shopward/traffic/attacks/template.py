@@ -27,7 +27,7 @@ _MATHS = re.compile(r"^[\s'\"(=-]{0,6}\d{1,9}['\")]{0,3}\s{0,3}[*+/%-]{1,2}\s{0,
 _REFLECTION = re.compile(
     r"__\w{2,30}__|\.(?:getclass|forname|getruntime|constructor|mro|subclasses|getmethod|newinstance|invoke|getdeclared\w{0,20}|exec|classloader)\b"
     r"|\bt\(\s{0,4}(?:java|org|javax)\b|@java\.|#_memberaccess|#(?:context|application|session|request|attr|parameters|root|this)\b|new\s{1,4}(?:java|javax|org)\."
-    r"|\|\s{0,4}(?:attr|map|select|filter|reduce|sort|join|format|e|safe|shell_exec|system|passthru|file_excerpt)\s{0,4}\("
+    r"|\|\s{0,4}(?:passthru|shell_exec|system|exec|popen|attr\b)|^\s{0,3}(?:with|each|lookup)\s{1,4}[\"'\w].{0,60}\bas\s{1,4}\||\|\s{0,4}(?:attr|map|select|filter|reduce|sort|join|format|e|safe|shell_exec|system|passthru|file_excerpt)\s{0,4}\("
     r"|\b(?:cycler|lipsum|joiner|namespace|url_for|get_flashed_messages|self\._|config\.(?:items|from|__class)|request\.(?:application|environ|args|__class)|_self\.env)\b"
     r"|\b(?:global|process|require|mainmodule|child_process|import)\s{0,3}[.(\[]|\?(?:new|eval|api|interpret)\b|freemarker|\.\s{0,3}(?:system|popen|spawn\w{0,4})\s{0,3}\(",
     re.IGNORECASE,
@@ -44,7 +44,7 @@ _DIRECTIVE = re.compile(
     re.IGNORECASE,
 )
 _LOOKUP = re.compile(
-    r"\$\{[^{}]{0,20}(?:jndi|lower|upper|env|sys|java|date|main|ctx|script|dns|url|base64|const|file|properties|web|k8s|::-)[^{}]{0,10}[:}]",
+    r"\$\{[^{}]{0,20}(?:\b(?:jndi|lower|upper|env|sys|java|date|main|ctx|script|dns|url|base64|const|file|properties|web|k8s)\b[^{}]{0,10}:|::-)",
     re.IGNORECASE,
 )
 _NAMES = re.compile(
@@ -79,7 +79,7 @@ def _inside(opening: str, start: int, text: str) -> Found | None:
     end = text.find(_CLOSING.get(opening, "}"), start, start + SPAN)
     if end < 0 and len(text) - start > SPAN:
         return None
-    closed, inside = end >= 0, text[start : end if end >= 0 else len(text)]
+    closed, inside = end >= 0, text[start : end if end >= 0 else len(text)].lstrip("{[(~#*@!-")
     where = text[start - len(opening) : start + SPAN]
     if _MATHS.match(inside):
         return Found("template arithmetic", 0.85 if opening != "@(" else 0.6, where)
