@@ -107,7 +107,9 @@ def main() -> None:
     days, accounts = (10, 1500) if asked.quick else (14, 4000)
     rulebook = Rulebook.default()
     runs = [one(rulebook, seed, days, accounts) for seed in asked.seeds or ([601] if asked.quick else [601, 602])]
-    result: dict = {key: sum(r["told"][key] for r in runs) for key in ("requests", "verdicts", "verdicts_on_honest", "entries")}
+    result: dict = {
+        key: sum(r["told"][key] for r in runs) for key in ("requests", "verdicts", "verdicts_on_honest", "entries")
+    }
     result["requests_per_cpu_s"] = float(np.median([r["told"]["requests_per_cpu_s"] for r in runs]))
     for name in ("without", "with"):
         kinds = [(k, c) for r in runs for k, c in r[name]["campaigns"].items()]
