@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
 
@@ -141,6 +142,9 @@ class _Places:
 
 def _settled(found: list[Hit]) -> list[Hit]:
     """Of findings that overlap the surer one, then the longer one, stays; an address may hold its domain and its secrets."""
+    found.sort(key=_by_place)
+    if all(a[2] <= b[1] for a, b in pairwise(found)):
+        return found
     outer, inner = _Places(), _Places()
     for hit in sorted(found, key=lambda h: (-_rank(h[0]), -h[3], h[1] - h[2])):
         over = outer.over(hit)
@@ -148,7 +152,11 @@ def _settled(found: list[Hit]) -> list[Hit]:
             outer.keep(hit)
         elif _nested(over, hit) and inner.over(hit) is None:
             inner.keep(hit)
-    return sorted(outer.hits + inner.hits, key=lambda h: (h[1], -h[2]))
+    return sorted(outer.hits + inner.hits, key=_by_place)
+
+
+def _by_place(hit: Hit) -> tuple[int, int]:
+    return hit[1], -hit[2]
 
 
 def _rank(kind: str) -> int:
