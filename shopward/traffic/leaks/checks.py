@@ -51,7 +51,7 @@ _CN_PROVINCES = frozenset(
     ]
 )
 # ISO 13616: length of an IBAN by country
-_IBAN_LENGTH = {
+IBAN_LENGTH = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28, "CH": 21, "CR": 22,
     "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22,
     "GI": 23, "GL": 18, "GR": 27, "GT": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30,
@@ -104,7 +104,7 @@ def iban(text: str) -> bool:
     (True, False)
     """
     text = text.upper()
-    if _IBAN_LENGTH.get(text[:2]) != len(text):
+    if IBAN_LENGTH.get(text[:2]) != len(text):
         return False
     return int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 import msgspec
 
 from shopward.traffic.leaks.checks import iban
+from shopward.traffic.leaks.gate import AUTH, COLONS, DOMAIN, FORM, HINT, IBAN, IBAN_TOLD, PAPERS, RUN, asks
 from shopward.traffic.leaks.keys import key_before, meaning, words_before
 from shopward.traffic.leaks.masks import masked
 from shopward.traffic.leaks.names import domains, emails, ipv6, urls
@@ -75,22 +76,26 @@ def find(text: str) -> list[Found]:
 
 def hits(text: str) -> list[Hit]:
     """Type, start, end and confidence of everything found, overlaps settled, in order of place."""
-    lower = text.lower()
-    found = [*secrets(text, lower)]
+    may = asks(text)
+    lower = text.lower() if may & (HINT | AUTH | IBAN_TOLD | PAPERS) else ""
+    found = [*secrets(text, lower, bool(may & FORM), bool(may & (HINT | AUTH)))]
     if "://" in text:
         found += urls(text)
     if "@" in text:
         found += emails(text)
-    places = [(start, end) for kind, start, end, _ in found if kind in ("url", "email") or kind.startswith("secret_")]
-    if "." in text:
-        found += domains(text, places)
-    if ":" in text:
+    if may & DOMAIN:
+        kinds = ("url", "email")
+        found += domains(text, [(hit[1], hit[2]) for hit in found if hit[0] in kinds or hit[0].startswith("secret_")])
+    if may & COLONS:
         found += ipv6(text)
-    found += numbers(text)
-    found += _ibans(text, lower)
+    if may & RUN:
+        found += numbers(text)
+    if may & (IBAN | IBAN_TOLD):
+        found += _ibans(text, lower)
     if not text.isascii():
         found += (("plate", *m.span(), 0.95) for m in _PLATE.finditer(text) if any(c.isdigit() for c in m[0]))
-    found += _passports(text, lower)
+    if may & PAPERS:
+        found += _passports(text, lower)
     return _settled(found) if len(found) > 1 else found
 
 
