@@ -31,6 +31,11 @@ data_option = click.option(
     help="Build the state of a new data folder from another one's log or lake.",
 )
 @click.option(
+    "--traffic-rulebook",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="What judges the requests of /v1/traffic (default: the shipped one).",
+)
+@click.option(
     "--follow", type=click.Path(path_type=Path, exists=True), help="Stand by for the server that owns this data folder."
 )
 @click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM file: answer HTTPS.")
@@ -69,12 +74,13 @@ def _serve(host: str, port: int, tls_cert: Path | None, tls_key: Path | None, as
 
 
 def _app(
-    data: Path, token: str | None, rulebook_dir: Path | None, replay: Path | None, follow: Path | None, webhook: str | None, webhook_on: str
+    data: Path, token: str | None, rulebook_dir: Path | None, replay: Path | None, follow: Path | None, webhook: str | None, webhook_on: str,
+    traffic_rulebook: Path | None,
 ):  # fmt: skip
     from shopward.serve.app import App
     from shopward.serve.outbox import Webhook, actions_of
 
-    hook = None
+    traffic, hook = _traffic_rulebook(traffic_rulebook), None
     if webhook:
         hook = Webhook(webhook, os.environ.get("SHOPWARD_WEBHOOK_SECRET", "").encode(), tuple(actions_of(webhook_on)))
     if follow is not None:
@@ -82,10 +88,23 @@ def _app(
         from shopward.serve.following import Following
 
         following = Following(Follower(follow))
-        app = App(None, token, rulebook=rulebook_dir, webhook=hook, following=following)
+        app = App(None, token, rulebook=rulebook_dir, webhook=hook, following=following, traffic_rulebook=traffic)
         app.metrics.more.append(following)
         return app
-    return App(_engine(data, rulebook_dir, replay), token, rulebook=rulebook_dir, webhook=hook)
+    engine = _engine(data, rulebook_dir, replay)
+    return App(engine, token, rulebook=rulebook_dir, webhook=hook, traffic_rulebook=traffic)
+
+
+def _traffic_rulebook(folder: Path | None):
+    """The rulebook of requests that was named, or None. Raises UsageError for one of something else."""
+    if folder is None:
+        return None
+    rulebook = load_rulebook(folder)
+    if "http_request" not in rulebook.schema.types:
+        raise UsageError(
+            f"{folder}: a traffic rulebook judges events of type `http_request`; this one has {', '.join(rulebook.schema.types[1:6])}"
+        )
+    return rulebook
 
 
 def _engine(data: Path, rulebook_dir: Path | None, replay: Path | None):
@@ -125,7 +144,7 @@ def token() -> None:
     multiple=True,
     default=("decide",),
     show_default=True,
-    help="decide, read, label, lists, admin.",
+    help="decide, read, label, lists, traffic, admin.",
 )
 @click.option("--expires", help="A duration from now such as 90d.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events a second.")
@@ -210,6 +229,9 @@ def _me() -> str:
 @click.option(
     "--dead-letters", "dead", default="dead-letters", show_default=True, help="The topic of what cannot be used."
 )
+@click.option(
+    "--traffic", metavar="TOPIC", help="A topic of requests: NDJSON or lines of access logs, one or more a message."
+)
 @click.option("--group", default="shopward", show_default=True)
 @click.option(
     "--set",
@@ -225,6 +247,7 @@ def kafka(
     events: str,
     decisions: str,
     dead: str,
+    traffic: str | None,
     group: str,
     settings: tuple[str, ...],
     data: Path,
@@ -239,9 +262,20 @@ def kafka(
     more = dict(setting.partition("=")[::2] for setting in settings)
     stop = threading.Event()
     with _engine(data, rulebook_dir, None) as engine:
-        stream = Stream(engine, brokers, Topics(events, decisions, dead), group, more)
+        look = _look(engine, data) if traffic is not None else None
+        stream = Stream(engine, brokers, Topics(events, decisions, dead, traffic), group, more, look)
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: stop.set())
         say(f"shopward serve kafka  {brokers}  {events} -> {decisions}  rulebook {engine.rulebook.version}")
         counts = stream.run(stop)
     say(f"{counts.events:,} events, {counts.decisions:,} decisions, {counts.dead:,} dead letters")
+    if look is not None:
+        say(
+            f"{look.counts['requests']:,} requests, {look.counts['attacks']:,} attacks, {look.counts['verdicts']:,} verdicts"
+        )
+
+
+def _look(engine: Any, data: Path):
+    from shopward.traffic.live import Live, Watch
+
+    return Live(engine, Watch(), data)

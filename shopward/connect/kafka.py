@@ -4,12 +4,14 @@
 
 A crash anywhere between leads to the same messages again; their ids are known, so they get the decision they got before. An event
 without an id is named after its place, `topic:partition:offset`. What cannot be used goes to a dead-letter topic with the reason.
+A topic of traffic may come along: `look` is given its messages, before the events that came with them, and answers when all is on disk.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from shopward.decide import Engine
 
+Look = Callable[[list[bytes], int], list[BadEvent | None]]
 BATCH = 1_000
 LOOK_S = 0.2
 DELIVERY_S = 30.0
@@ -40,11 +43,12 @@ class Undelivered(ShopwardError):
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Where events come from, where decisions go, and where what cannot be used goes."""
+    """Where events come from, where decisions go, and where what cannot be used goes; `traffic` has lines of access logs (None: none)."""
 
     events: str
     decisions: str
     dead: str
+    traffic: str | None = None
 
 
 @dataclass(slots=True)
@@ -54,13 +58,15 @@ class Counts:
     events: int = 0
     decisions: int = 0
     dead: int = 0
+    traffic: int = 0  # messages of the traffic topic
     redelivered: int = 0  # batches that had to be asked for again
 
 
 class Stream:
     """One consumer of a group, feeding one engine.
 
-    `settings` are librdkafka's for both sides (security and so on), beside `bootstrap.servers` and the group.
+    `settings` are librdkafka's for both sides (security and so on), beside `bootstrap.servers` and the group. `look` takes messages of
+    the traffic topic and the time (ms), and gives None or what is wrong for each.
     """
 
     def __init__(
@@ -70,12 +76,13 @@ class Stream:
         topics: Topics,
         group: str = "shopward",
         settings: dict[str, Any] | None = None,
+        look: Look | None = None,
     ):
         try:
             from confluent_kafka import Consumer, Producer
         except ImportError:
             raise MissingExtra("kafka", "confluent-kafka") from None
-        self.engine, self.topics, self.counts = engine, topics, Counts()
+        self.engine, self.topics, self.counts, self.look = engine, topics, Counts(), look
         shared = {"bootstrap.servers": brokers, **(settings or {})}
         self.consumer: Consumer = Consumer(
             shared
@@ -93,7 +100,7 @@ class Stream:
 
     def run(self, stop: threading.Event, on_progress: Callable[[int], Any] = lambda done: None) -> Counts:
         """Until told to stop. Broker trouble is waited out: nothing is committed that is not on disk and delivered."""
-        self.consumer.subscribe([self.topics.events])
+        self.consumer.subscribe([t for t in (self.topics.events, self.topics.traffic) if t is not None])
         try:
             while not stop.is_set():
                 messages = self._usable(self.consumer.consume(BATCH, LOOK_S))
@@ -128,21 +135,34 @@ class Stream:
             self.counts.redelivered += 1
             self._go_back(messages)
             return False
-        self.counts.events += len(messages)
+        traffic = sum(map(self._is_traffic, messages))
+        self.counts.events += len(messages) - traffic
+        self.counts.traffic += traffic
         return True
 
     def _decide(self, messages: list[Message], stop: threading.Event) -> list[Any]:
         """A Decision, a BadEvent, or None for what is only observed, for each message."""
-        found: list[Any] = [_event(message) for message in messages]
+        found: list[Any] = [None if self._is_traffic(message) else _event(message) for message in messages]
+        seen = [i for i, message in enumerate(messages) if self._is_traffic(message)]
         at = [i for i, event in enumerate(found) if isinstance(event, dict)]
-        for i, answer in zip(at, self._patiently([found[i] for i in at], stop), strict=True):
+        answers = self._patiently(self._looked, [messages[i].value() or b"" for i in seen], stop)
+        answers += self._patiently(self.engine.decide_events, [found[i] for i in at], stop)
+        for i, answer in zip(seen + at, answers, strict=True):
             found[i] = answer
         return found
 
-    def _patiently(self, events: list[dict[str, Any]], stop: threading.Event) -> list[Any]:
+    def _is_traffic(self, message: Message) -> bool:
+        return message.topic() == self.topics.traffic
+
+    def _looked(self, values: list[bytes]) -> list[BadEvent | None]:
+        if self.look is None:
+            return [BadEvent("nothing looks at traffic here")] * len(values)
+        return self.look(values, int(time.time() * 1000))
+
+    def _patiently(self, work: Callable[[list], list], given: list, stop: threading.Event) -> list[Any]:
         while True:
             try:
-                return list(self.engine.decide_events(events)) if events else []
+                return list(work(given)) if given else []
             except StoreFull as error:
                 logger.error("kafka: %s; waiting for room", error)
                 if stop.wait(FULL_S):

@@ -2,6 +2,7 @@
 
     POST /v1/decide           one JSON event            -> the decision
     POST /v1/decide/batch     NDJSON events             -> NDJSON, one line an input line, in order, while they still come in
+    POST /v1/traffic          NDJSON requests or lines of an access log -> NDJSON of verdicts, on disk
     POST /v1/labels           JSON or NDJSON labels     -> how many were taken, and which were refused
     POST /v1/lists            JSON or NDJSON entries    -> how many were taken; all or none
     GET  /v1/decisions/ID     a decision made before
@@ -23,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -52,10 +54,13 @@ from shopward.serve.http import (
 from shopward.serve.metrics import Metrics
 from shopward.serve.openapi import document
 from shopward.serve.rulebooks import Rulebooks
+from shopward.serve.traffic import Traffic, respond
 from shopward.store.entries import read_entry
+from shopward.traffic.live import Watch
 
 if TYPE_CHECKING:
     from shopward.decide import Engine
+    from shopward.declare.rulebook import Rulebook
     from shopward.serve.following import Following
     from shopward.serve.outbox import Outbox, Webhook
 
@@ -70,6 +75,7 @@ class App:
     engine     decides; None when `following` brings one once it takes over
     token      a bearer token with every scope, beside those in the data folder's table
     rulebook   the folder that SIGHUP reads again, or None
+    traffic_rulebook   what judges the requests of /v1/traffic; the shipped one when not given
     """
 
     def __init__(
@@ -80,10 +86,13 @@ class App:
         rulebook: Path | None = None,
         webhook: Webhook | None = None,
         following: Following | None = None,
+        traffic_rulebook: Rulebook | None = None,
     ):
         self.metrics = Metrics()
         self.decider = Decider(engine, self.metrics)
         self.rulebooks = Rulebooks(self.decider, self.metrics, rulebook)
+        self.traffic = Traffic(self.decider, partial(Watch, traffic_rulebook))
+        self.metrics.more.append(self.traffic)
         self.tokens = Tokens(_tables(engine), token)
         self.webhook, self.following = webhook, following
         self.outbox: Outbox | None = None
@@ -111,6 +120,12 @@ class App:
         try:
             if route == "/v1/decide/batch" and scope["method"] == "POST":
                 return await self._batch(scope, receive, send, began)
+            if route == "/v1/traffic" and scope["method"] == "POST":
+                out = _Answers(send)
+                status = await respond(
+                    self.traffic, scope, receive, self._grant, out, lambda e: (self._failed(e), self._trouble(e))
+                )
+                return self.metrics.answered(route, status, time.perf_counter() - began)
             route, handler = self._route(scope)
             status, body, kind = await handler(scope, receive)
         except HttpError as error:
@@ -149,7 +164,7 @@ class App:
         found = (self._posts if method == "POST" else self._gets if method == "GET" else {}).get(path)
         if found is None:
             allowed = [m for m, known in (("GET", self._gets), ("POST", self._posts)) if path in known]
-            if path == "/v1/decide/batch":
+            if path in ("/v1/decide/batch", "/v1/traffic"):
                 allowed = ["POST"]
             if path.startswith("/v1/") and not allowed:
                 self._grant(scope, "read")
@@ -392,6 +407,7 @@ class App:
         if self.following is not None:
             await self.following.stop()
         await self.rulebooks.stop()
+        await self.traffic.stop()
         if self.outbox is not None:
             await asyncio.to_thread(self.outbox.stop)
         await self.decider.stop()

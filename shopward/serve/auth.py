@@ -19,7 +19,7 @@ from shopward.errors import UsageError
 from shopward.serve.http import HttpError
 from shopward.store.tables import Tables, now_ms, tokens
 
-SCOPES = ("decide", "read", "label", "lists", "admin")
+SCOPES = ("decide", "read", "label", "lists", "traffic", "admin")
 AGAIN_S = 2.0  # so long a revoked token may still be known
 UNKNOWN_S = 0.5  # at most so often the table is asked because of a token nobody knows
 

@@ -50,6 +50,13 @@ def _paths() -> dict[str, Any]:
                 _lines("One event a line."), _lines("A decision, or {line, error}."),
             )
         },
+        "/v1/traffic": {
+            "post": _call(
+                "traffic", "Look at requests as they are logged; verdicts reach decisions as events and list entries.",
+                {**_lines("One request a line: id, method, url, headers, body, ts, ip, session, account, device, status ..."), **_TEXT},
+                _lines("A traffic_verdict, or {line, error}; the last line sums up."),
+            )
+        },
         "/v1/labels": {"post": _call("label", "Tell what turned out to be fraud.", _json("Label", _TEXT), _json("Taken"))},
         "/v1/lists": {"post": _call("writeLists", "Put keys on lists or take them off; all or none.", _json("Entry", _TEXT), _json("Count"))},
         "/v1/decisions/{event_id}": {

@@ -95,7 +95,9 @@ def received(broker: Broker, topic: str, at_least: int, seconds: float = 30) -> 
             "auto.offset.reset": "earliest",
         }
     )
-    consumer.subscribe([topic])
+    beginning = confluent_kafka.OFFSET_BEGINNING  # no group is joined: that takes a broker twenty seconds
+    parts = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    consumer.assign([confluent_kafka.TopicPartition(topic, part, beginning) for part in parts])
     found, until = [], time.monotonic() + seconds
     while len(found) < at_least and time.monotonic() < until:
         message = consumer.poll(0.2)
@@ -108,11 +110,12 @@ def received(broker: Broker, topic: str, at_least: int, seconds: float = 30) -> 
 class Running:
     """A stream on a thread of its own."""
 
-    def __init__(self, broker: Broker, engine: Engine, group: str = "shop"):
+    def __init__(self, broker: Broker, engine: Engine, group: str = "shop", topics=None, look=None):
         from shopward.connect.kafka import Stream, Topics
 
         self.stop = threading.Event()
-        self.stream = Stream(engine, broker.address, Topics("events", "decisions", "dead"), group)
+        topics = topics or Topics("events", "decisions", "dead")
+        self.stream = Stream(engine, broker.address, topics, group, look=look)
         self.thread = threading.Thread(target=self.stream.run, args=(self.stop,))
         self.thread.start()
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
 
 from shopward.traffic.leaks.checks import iban
+from shopward.traffic.leaks.gate import AUTH, COLONS, DOMAIN, FORM, HINT, IBAN, IBAN_TOLD, PAPERS, RUN, asks
 from shopward.traffic.leaks.keys import key_before, meaning, words_before
 from shopward.traffic.leaks.masks import masked
 from shopward.traffic.leaks.names import domains, emails, ipv6, urls
@@ -74,22 +76,26 @@ def find(text: str) -> list[Found]:
 
 def hits(text: str) -> list[Hit]:
     """Type, start, end and confidence of everything found, overlaps settled, in order of place."""
-    lower = text.lower()
-    found = [*secrets(text, lower)]
+    may = asks(text)
+    lower = text.lower() if may & (HINT | AUTH | IBAN_TOLD | PAPERS) else ""
+    found = [*secrets(text, lower, bool(may & FORM), bool(may & (HINT | AUTH)))]
     if "://" in text:
         found += urls(text)
     if "@" in text:
         found += emails(text)
-    places = [(start, end) for kind, start, end, _ in found if kind in ("url", "email") or kind.startswith("secret_")]
-    if "." in text:
-        found += domains(text, places)
-    if ":" in text:
+    if may & DOMAIN:
+        kinds = ("url", "email")
+        found += domains(text, [(hit[1], hit[2]) for hit in found if hit[0] in kinds or hit[0].startswith("secret_")])
+    if may & COLONS:
         found += ipv6(text)
-    found += numbers(text)
-    found += _ibans(text, lower)
+    if may & RUN:
+        found += numbers(text)
+    if may & (IBAN | IBAN_TOLD):
+        found += _ibans(text, lower)
     if not text.isascii():
         found += (("plate", *m.span(), 0.95) for m in _PLATE.finditer(text) if any(c.isdigit() for c in m[0]))
-    found += _passports(text, lower)
+    if may & PAPERS:
+        found += _passports(text, lower)
     return _settled(found) if len(found) > 1 else found
 
 
@@ -141,6 +147,9 @@ class _Places:
 
 def _settled(found: list[Hit]) -> list[Hit]:
     """Of findings that overlap the surer one, then the longer one, stays; an address may hold its domain and its secrets."""
+    found.sort(key=_by_place)
+    if all(a[2] <= b[1] for a, b in pairwise(found)):
+        return found
     outer, inner = _Places(), _Places()
     for hit in sorted(found, key=lambda h: (-_rank(h[0]), -h[3], h[1] - h[2])):
         over = outer.over(hit)
@@ -148,7 +157,11 @@ def _settled(found: list[Hit]) -> list[Hit]:
             outer.keep(hit)
         elif _nested(over, hit) and inner.over(hit) is None:
             inner.keep(hit)
-    return sorted(outer.hits + inner.hits, key=lambda h: (h[1], -h[2]))
+    return sorted(outer.hits + inner.hits, key=_by_place)
+
+
+def _by_place(hit: Hit) -> tuple[int, int]:
+    return hit[1], -hit[2]
 
 
 def _rank(kind: str) -> int:

@@ -45,6 +45,19 @@ def key_before(text: str, start: int) -> str | None:
     >>> key_before('{"order_no": "123"}', 14), key_before("mobile=138", 7), key_before("call 138", 5)
     ('order_no', 'mobile', None)
     """
+    end = start - 1 if text[start - 1 : start] == '"' else start
+    if text.endswith('":', 0, end):
+        end -= 2
+    elif text.endswith('": ', 0, end):
+        end -= 3
+    else:
+        return _key_before(text, start)
+    key = text[text.rfind('"', max(0, end - 40), end) + 1 : end]
+    return key if 0 < len(key) < 40 and key.replace("_", "a").isalnum() else _key_before(text, start)
+
+
+def _key_before(text: str, start: int) -> str | None:
+    """The same where it is not simply a plain JSON key right before the value."""
     before = text[max(0, start - BACK) : start].rstrip(" \t\"'\\[")
     if before[-1:] == "," and "[" in before:  # a later item of a list belongs to the list's key
         before = _ITEMS.sub("", before)

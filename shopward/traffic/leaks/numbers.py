@@ -14,7 +14,7 @@ from shopward.traffic.leaks.keys import key_before, meaning, words_before
 
 Hit = tuple[str, int, int, float]  # type, start, end, confidence
 
-_RUN = re.compile(r"\d(?:\d|[ \-.()/]{1,2}(?=\d)){6,}[Xx]?")
+_RUN = re.compile(r"(?=\d[\d \-.()/]{6})\d++(?:[ \-.()/]{1,2}\d++)*+[Xx]?", re.ASCII)
 _GROUPED = re.compile(
     r"(?<!\d)(?:"
     r"(?P<ip>\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d))"

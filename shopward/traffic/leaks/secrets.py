@@ -14,7 +14,7 @@ from shopward.traffic.leaks.keys import key_before, meaning
 Hit = tuple[str, int, int, float]  # type, start, end, confidence
 
 # forms that their issuers document: first characters -> (type, whole form)
-_FORMS = (
+FORMS = (
     ("aws_access_key", r"(?:AKIA|ASIA|AIDA|AROA)[A-Z0-9]{16}"),
     ("github_token", r"gh[pousr]_[A-Za-z0-9]{36,251}|github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
     ("gitlab_token", r"gl(?:pat|dt|rt|ptt|cbt|soat)-[A-Za-z0-9_\-]{20,64}"),
@@ -39,7 +39,7 @@ _FORMS = (
     ("docker_token", r"dckr_pat_[A-Za-z0-9_\-]{27}"),
     ("vault_token", r"hv[sb]\.[A-Za-z0-9_\-]{24,}"),
 )  # fmt: skip
-_BY_FORM = re.compile("|".join(f"(?P<{name}>{form})" for name, form in _FORMS))
+_BY_FORM = re.compile("|".join(f"(?P<{name}>{form})" for name, form in FORMS))
 _STARTS = ("AKIA", "ASIA", "AIDA", "AROA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-", "glrt-", "glptt-", "glcbt-",
            "glsoat-", "xox", "xapp-", "k_live_", "k_test_", "whsec_", "AIza", "ya29", "GOCSPX-", "npm_", "pypi-", "sk-", "LTAI", "AKID", "shpat_",
            "shpca_", "shppa_", "shpss_", "sq0", "EAAA", "doo_v1", "dop_v1", "dor_v1", "hf_", "key-", "dapi", "glsa_", "glc_", "dckr_pat_", "hvs.",
@@ -56,7 +56,7 @@ _AZURE = re.compile(r"(?:AccountKey|SharedAccessKey)=([A-Za-z0-9+/]{40,88}={0,2}
 _VALUE = re.compile(
     r"""[\w\-.]{0,20}["'\\]{0,2}\s{0,3}(?:[:=\uff1a]|=>|:=)\s{0,3}["'\\]{0,2}([^\s"'\\<>,;&{}()\[\]\u4e00-\u9fff\uff0c\u3002]{4,4096})"""
 )
-_HINTS = (
+HINTS = (
     "passw",
     "pwd",
     "secret",
@@ -76,24 +76,33 @@ _PLACEHOLDER = re.compile(
 )
 
 
-def secrets(text: str, lower: str) -> Iterator[Hit]:
-    """Every secret in `text` (and the same in lower case), with type, place and confidence."""
-    yield from _by_form(text)
+def secrets(text: str, lower: str, formed: bool = True, told: bool = True) -> Iterator[Hit]:
+    """Every secret in `text` (and the same in lower case), with type, place and confidence.
+
+    `formed`: a documented form may be in it; `told`: a name that announces a secret, or an authorization, may be.
+    """
+    if formed:
+        yield from _by_form(text)
     if "eyJ" in text:
         yield from _jwts(text)
     if "PRIVATE KEY" in text:
         yield from _private_keys(text)
     if "://" in text:
         yield from _in_addresses(text)
-    if "bearer " in lower or "basic " in lower:
-        yield from _authorization(text)
-    if "key=" in lower:
-        yield from (("secret_azure_key", *found.span(1), 0.95) for found in _AZURE.finditer(text))
     if "SG." in text:
         yield from (("secret_sendgrid_key", *found.span(), 0.97) for found in _SENDGRID.finditer(text))
     if ":AA" in text:
         yield from (("secret_telegram_token", *found.span(), 0.9) for found in _TELEGRAM.finditer(text))
-    for hint in _HINTS:
+    if told:
+        yield from _announced(text, lower)
+
+
+def _announced(text: str, lower: str) -> Iterator[Hit]:
+    if "bearer " in lower or "basic " in lower:
+        yield from _authorization(text)
+    if "key=" in lower:
+        yield from (("secret_azure_key", *found.span(1), 0.95) for found in _AZURE.finditer(text))
+    for hint in HINTS:
         if hint in lower:
             yield from _assigned(text, lower, hint)
 

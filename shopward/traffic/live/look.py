@@ -58,7 +58,7 @@ def describe(request: Request, verdict: Verdict, now: int) -> dict[str, Any]:
     (['login', True, 'program', 'POST /api/v1/session'], 12)
     """
     interface, purpose, item = place_of(request.method, request.raw_path)
-    engine, family = client_of(request.user_agent)
+    engine, family = client_of(request.user_agent) if request.raw_headers else (None, None)
     event: dict[str, Any] = {
         "event_id": request.id, "ts": now if request.ts is None else request.ts, "type": "http_request", "method": request.method,
         "interface": interface, "purpose": purpose, "item": item or _item_in_query(request), "status": request.status,

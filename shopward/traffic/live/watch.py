@@ -44,7 +44,7 @@ NOT_THE_ACCOUNT = frozenset(("login", "register", "reset"))  # whose name is tri
 class Taken:
     """What a group of lines came to. `events`, `entries` and `findings` still have to be put on disk.
 
-    `refused` are lines that are no request, as (number, reason); `repeated` requests whose id came before.
+    `refused` are lines that are no request, as (number, reason); `repeated` requests whose id came before; `seen` the others.
     """
 
     requests: int = 0
@@ -54,6 +54,7 @@ class Taken:
     events: list[dict[str, Any]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     findings: list[Evidence] = field(default_factory=list)
+    seen: list[Request] = field(default_factory=list)
 
 
 class Watch:
@@ -76,7 +77,7 @@ class Watch:
 
     def take(self, lines: Iterable[tuple[int, bytes | str]], now: int | None = None) -> Taken:
         """Look at numbered lines (a text instead of bytes says what was wrong with one). `now` is epoch ms."""
-        taken, requests = Taken(), []
+        taken, requests, numbers = Taken(), [], []
         alike: Counter[bytes] = Counter()
         for number, line in lines:
             found = line if isinstance(line, str) else parsed(line, alike)
@@ -84,27 +85,38 @@ class Watch:
                 taken.refused.append((number, found))
             else:
                 requests.append(found)
-        self.look(requests, taken, now)
+                numbers.append(number)
+        self.look(requests, taken, now, numbers)
         return taken
 
-    def look(self, requests: Sequence[Request], taken: Taken, now: int | None = None) -> None:
-        """Look at requests, and add to `taken` what they come to."""
+    def look(
+        self, requests: Sequence[Request], taken: Taken, now: int | None = None, numbers: Sequence[int] = ()
+    ) -> None:
+        """Look at requests (of these lines), and add to `taken` what they come to."""
         now = int(time.time() * 1000) if now is None else now
         looked = []
-        for request in requests:
+        for number, request in zip(numbers or range(1, len(requests) + 1), requests, strict=True):
             taken.requests += 1
             if self._came_before(request.id):
                 taken.repeated += 1
                 continue
+            taken.seen.append(request)
             verdict = self.scanner.scan(request)
             taken.attacks += verdict.attack
-            looked.append((request, verdict, describe(request, verdict, now)))
+            looked.append((number, request, verdict, describe(request, verdict, now)))
         answers = self.engine.decide_events([event for *_, event in looked])
-        for (request, verdict, event), answer in zip(looked, answers, strict=True):
+        for (number, request, verdict, event), answer in zip(looked, answers, strict=True):
             if isinstance(answer, BadEvent):
-                taken.refused.append((0, f"request {request.id[:80]}: {answer}"))
+                taken.refused.append((number, str(answer)))
             elif answer is not None and answer.reasons:
                 self._tell(request, verdict, event, answer, taken)
+
+    def forget(self, taken: Taken) -> None:
+        """What was taken could not be put on disk: when it is sent again it is looked at, and told, again."""
+        for request in taken.seen:
+            self._known.pop(request.id, None)
+        for event in taken.events:
+            self._told.pop(_client(event["verdict"], event), None)
 
     def _came_before(self, id: str) -> bool:
         if id in self._known:
@@ -143,7 +155,7 @@ class Watch:
                 )
 
     def _told_lately(self, label: str, who: dict[str, str], ts: int, sure: float) -> bool:
-        key = (label, who.get("device") or who.get("session") or who.get("ip"), who.get("account"))
+        key = _client(label, who)
         last = self._told.get(key)
         if last is not None and abs(ts - last[0]) < AGAIN_MS and sure <= last[1]:
             return True
@@ -191,6 +203,10 @@ def _who(request: Request, event: dict[str, Any], label: str) -> dict[str, str]:
     if label == "stuffing" or event["purpose"] in NOT_THE_ACCOUNT:
         found.pop("account", None)
     return found
+
+
+def _client(label: str, who: dict[str, Any]) -> tuple:
+    return label, who.get("device") or who.get("session") or who.get("ip"), who.get("account")
 
 
 def _entries(rule: Any, event: dict[str, Any]) -> Iterable[Entry]:
