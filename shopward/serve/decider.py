@@ -167,19 +167,18 @@ class Decider:
 
     def _each_line(self, lines: Lines) -> bytes:
         """The same for an engine in memory."""
-        rows: list[tuple[int, Any]] = [*lines.wrong.items()]
-        for i, line in enumerate(lines.raw.split(b"\n"), lines.number):
-            if line.strip():
-                try:
-                    rows.append((i, parsed(line)))
-                except BadEvent as wrong:
-                    rows.append((i, str(wrong)))
+        rows: list[tuple[int, Any]] = []
+        for i, line in lines.numbered():
+            try:
+                rows.append((i, line if isinstance(line, str) else parsed(line)))
+            except BadEvent as wrong:
+                rows.append((i, str(wrong)))
         events = [row for _, row in rows if isinstance(row, dict)]
         found = self.engine.decide_events(events)
         self.metrics.judged(found)
         answers = iter(zip(events, found, strict=True))
         text = []
-        for i, row in sorted(rows, key=lambda row: row[0]):
+        for i, row in rows:
             event, answer = next(answers) if isinstance(row, dict) else ({}, BadEvent(row))
             if isinstance(answer, BadEvent):
                 text.append(refusal(i, str(answer)))

@@ -100,6 +100,17 @@ class Lines:
     count: int
     wrong: dict[int, str]
 
+    def numbered(self) -> list[tuple[int, bytes | str]]:
+        """The lines that hold something, with their numbers; a text instead of bytes says what is wrong.
+
+        >>> Lines(7, b'a\\n\\nb\\n', 3, {8: "too long"}).numbered()
+        [(7, b'a'), (8, 'too long'), (9, b'b')]
+        """
+        found: dict[int, bytes | str] = {
+            i: line for i, line in enumerate(self.raw.split(b"\n"), self.number) if line.strip()
+        }
+        return sorted((found | self.wrong).items())
+
 
 async def lines_as_they_come(scope: dict, receive: Receive, limit: int = MAX_STREAM) -> AsyncIterator[Lines]:
     """Groups of at most MAX_LINES lines, each as soon as it is there.

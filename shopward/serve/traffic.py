@@ -58,7 +58,8 @@ class Traffic:
     async def answer(self, scope: dict, receive: Receive, grant: Grant, out: Answers) -> None:
         """Take a stream of lines. Raises HttpError before the first line is answered."""
         sums: Counter[str] = Counter()
-        async for lines in lines_as_they_come(scope, receive):
+        async for block in lines_as_they_come(scope, receive):
+            lines = block.numbered()
             await self._turn(len(lines), grant, patient=out.begun or bool(sums))
             try:
                 taken = await self._look(lines)
