@@ -174,7 +174,7 @@ class Engine:
             if isinstance(answer, BadEvent):
                 raise answer
             return answer
-        return self._deciding_one()(event)
+        return (self._one or self._deciding_one())(event)
 
     def _deciding_one(self) -> Callable[..., Any]:
         """The function that decides on one event with the least to do."""

@@ -23,7 +23,7 @@ from shopward.errors import BadEvent
 from shopward.event import LAST_MS, MAX_FIELDS, MAX_TEXT
 from shopward.expr import to_python
 from shopward.expr.nodes import MODEL
-from shopward.hashing import canonical_text, hash_strings, siphash128
+from shopward.hashing import RawHash, canonical_text, hash_strings
 from shopward.rules.act import CONTROL, TREATED, share, strongest
 from shopward.rules.generated import define, names_in
 from shopward.rules.subject import subject, subject_roles
@@ -44,7 +44,7 @@ class Hashes(dict):
 
     def __init__(self, seed: bytes):
         super().__init__({None: bytes(16)})
-        self._seed = seed
+        self._hash = RawHash(seed)
 
     def __missing__(self, text: str) -> bytes:
         try:
@@ -53,14 +53,11 @@ class Hashes(dict):
             raise BadEvent("not valid Unicode (half of a surrogate pair)") from None
         if len(raw) > MAX_TEXT:
             raise BadEvent(f"a text longer than {MAX_TEXT:,} bytes")
-        words = self[text] = _two_words(*siphash128(raw, self._seed))
+        words = self[text] = self._hash(raw)
         if len(self) > MAX_CACHED:
             self.clear()
             self[None] = bytes(16)
         return words
-
-
-_two_words = struct.Struct("=2q").pack
 
 
 def source_of(engine: Engine) -> str:
@@ -76,8 +73,10 @@ def source_of(engine: Engine) -> str:
     >>> print(source_of(Engine(book, mode="interpreted")))
     def step(event, usual):
         get = event.get
-        if not PLAIN.issuperset(map(type, event.values())): return None
-        if len(event) > 1000: return None
+        if not KNOWN.issuperset(event):
+            if not PLAIN.issuperset(map(type, event.values())) or len(event) > 1000: return None
+            if not usual and not STRANGE.isdisjoint(event):
+                if not all(UNREAD[name](event[name]) for name in event if name in UNREAD): return None
         v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None
         kind, ts, id = get('type'), get('ts'), get('event_id')
         if kind.__class__ is not str or ts.__class__ is not int: return None
@@ -86,10 +85,8 @@ def source_of(engine: Engine) -> str:
         if code == 0: raise BadEvent('a label is not decided on: send it with Engine.label', field='type')
         if id is not None and not usual:
             if id.__class__ is not str or not 0 < len(id) <= 8192 or not id.isascii(): return None
-        if not usual and not STRANGE.isdisjoint(event):
-            if not all(UNREAD[name](event[name]) for name in event if name in UNREAD): return None
         v_account = get('account')
-        if v_account is not None and v_account.__class__ is not str: return None
+        if v_account.__class__ is not str and v_account is not None: return None
         if v_account == '' and not usual: return None
         v_items = get('items')
         if v_items is None: v_items = nan
@@ -229,6 +226,7 @@ class _Builder:
             "PLAIN": PLAIN,
             "UNREAD": (unread := self._unread()),
             "STRANGE": frozenset(unread),
+            "KNOWN": frozenset({"event_id", "ts", "type"} | {f.name for f in self._read_fields()} - unread.keys()),
             "SHORT": _short,
             "BadEvent": BadEvent,
             "NULL": NULL,
@@ -274,8 +272,10 @@ class _Builder:
         lines = [
             "def step(event, usual):",
             "    get = event.get",
-            "    if not PLAIN.issuperset(map(type, event.values())): return None",
-            f"    if len(event) > {MAX_FIELDS}: return None",
+            "    if not KNOWN.issuperset(event):",
+            f"        if not PLAIN.issuperset(map(type, event.values())) or len(event) > {MAX_FIELDS}: return None",
+            "        if not usual and not STRANGE.isdisjoint(event):",
+            "            if not all(UNREAD[name](event[name]) for name in event if name in UNREAD): return None",
             "    v_label, m_label, v_label_event, v_label_source = nan, NULL, None, None",  # unknown when deciding
             "    kind, ts, id = get('type'), get('ts'), get('event_id')",
             "    if kind.__class__ is not str or ts.__class__ is not int: return None",
@@ -285,11 +285,6 @@ class _Builder:
             "    if id is not None and not usual:",
             f"        if id.__class__ is not str or not 0 < len(id) <= {MAX_TEXT} or not id.isascii(): return None",
         ]
-        if self._unread():
-            lines += [
-                "    if not usual and not STRANGE.isdisjoint(event):",
-                "        if not all(UNREAD[name](event[name]) for name in event if name in UNREAD): return None",
-            ]
         for field in self._read_fields():
             lines += [f"    {line}" for line in self._take(field)]
         lines += [f"    {line}" for line in self._stamp()]
@@ -397,7 +392,7 @@ class _Builder:
                 *self._derived(f),
             ]
         if f.type == "string":
-            lines = [f"{v} = {get}", f"if {v} is not None and {v}.__class__ is not str: return None"]
+            lines = [f"{v} = {get}", f"if {v}.__class__ is not str and {v} is not None: return None"]
             if f.normalise:
                 lines.append(f"if {v} is not None and not usual: {v} = {f.normalise}({v})")
             lines.append(f"if {v} == '' and not usual: return None")

@@ -451,23 +451,40 @@ def _hash_ints(values, k0, k1, out):
         out[i, 0], out[i, 1] = hash_int_nb(int64(values[i]), k0, k1)
 
 
-@cfunc(void(int64, int64, uint64, uint64, CPointer(int64)), error_model="numpy", cache=True)
-def _sip_at(address, size, k0, k1, out):
-    words = carray(out, 2)
-    words[0], words[1] = sip_bytes(address, int64(0), size, k0, k1)
+@cfunc(void(int64, int64, CPointer(int64)), error_model="numpy", cache=True)
+def _sip_at(address, size, words):
+    state = carray(words, 4)  # the seed, the hash
+    state[2], state[3] = sip_bytes(address, int64(0), size, uint64(state[0]), uint64(state[1]))
 
 
 # Called through ctypes: handing bytes to a compiled function costs a fifth of what numba's own dispatch does.
-_SIP_AT = ctypes.PYFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)(
-    _sip_at.address
-)
-_TwoWords = ctypes.c_int64 * 2
+_SIP_AT = ctypes.PYFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int64, ctypes.c_void_p)(_sip_at.address)
+_FourWords = ctypes.c_uint64 * 4
+_signed_hash = struct.Struct("=16x2q").unpack
 
 
 def _siphash_bytes(data: bytes, k0: int, k1: int) -> Pair:
-    out = _TwoWords()
-    _SIP_AT(data, len(data), k0, k1, out)
-    return out[0], out[1]
+    state = _FourWords(k0, k1)
+    _SIP_AT(data, len(data), state)
+    return _signed_hash(state)
+
+
+class RawHash:
+    """The 16 bytes of a hash, for one thread that hashes one text after the other.
+
+    >>> RawHash(bytes(16))(b"device-1") == struct.pack("=2q", *siphash128(b"device-1", bytes(16)))
+    True
+    """
+
+    __slots__ = ("_at", "_hash")
+
+    def __init__(self, seed: bytes):
+        state = _FourWords(*_plain_words(seed))
+        self._at, self._hash = ctypes.byref(state), memoryview(state).cast("B")[16:]
+
+    def __call__(self, data: bytes) -> bytes:
+        _SIP_AT(data, len(data), self._at)
+        return self._hash.tobytes()
 
 
 # ---- one value

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 from shopward.errors import UsageError
+
+if TYPE_CHECKING:
+    from shopward.declare.rulebook import Rulebook
 
 
 @click.group()
@@ -27,7 +31,10 @@ def lake() -> None:
 @rulebook_option
 @json_option
 def compact(data: Path, drop_log: bool, older_than: str | None, rulebook_dir: Path | None, as_json: bool) -> None:
-    """Write what the log holds and the lake lacks into lake/events, decisions, findings and lists."""
+    """Write what the log holds and the lake lacks into lake/events, decisions, findings and lists.
+
+    Then days of the lake go whose events are older than `retention` in policy.yaml keeps their type.
+    """
     from shopward.store import retention
     from shopward.store.lake import compact as run
 
@@ -36,13 +43,24 @@ def compact(data: Path, drop_log: bool, older_than: str | None, rulebook_dir: Pa
     keep = _kept(older_than, rulebook_dir) if drop_log else 0
     with progress("compacting") as done:
         report = run(data, on_progress=done)
+    expired = retention.expire(data, dict(_rulebook(data, rulebook_dir).policy.retention))
     dropped = retention.drop_log(data, keep) if drop_log else []
     if as_json:
-        return emit({**asdict(report), "dropped": dropped})
+        return emit({**asdict(report), "expired": asdict(expired), "dropped": dropped})
     say(f"{report.events:,} events and {report.decisions:,} decisions added to {data / 'lake'}")
+    if expired.days:
+        say(f"{expired.events:,} events past their retention left the lake ({expired.days:,} days of a type)")
     if drop_log:
         say(f"{len(dropped):,} segments of the log dropped")
     return None
+
+
+def _rulebook(data: Path, rulebook_dir: Path | None) -> Rulebook:
+    """The rulebook that is named, else the one in force in the data folder."""
+    from shopward.durable import in_force, kept_rulebook
+
+    found = kept_rulebook(data, in_force(data).version) if rulebook_dir is None else None
+    return found or load_rulebook(rulebook_dir)
 
 
 def _kept(older_than: str | None, rulebook_dir: Path | None) -> int:

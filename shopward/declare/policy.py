@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from math import inf
 
 from shopward.declare.form import Form
@@ -24,11 +25,14 @@ _KEYS = (
     "rates",
     "time_budget",
     "fallback",
+    "retention",
 )
 DAY_MS = 86_400_000
 
 
-def read_policy(node: At | None, lookups: dict[str, Lookup], problems: list[Problem]) -> Policy:
+def read_policy(
+    node: At | None, lookups: dict[str, Lookup], problems: list[Problem], types: Sequence[str] = ()
+) -> Policy:
     """The Policy of a parsed policy.yaml, or the default one."""
     default = Policy()
     if not isinstance(node, Mapping):
@@ -50,6 +54,7 @@ def read_policy(node: At | None, lookups: dict[str, Lookup], problems: list[Prob
         rates=_rates(form, lookups),
         time_budget_ms=form.duration("time_budget"),
         fallback=_fallback(form, default.fallback),
+        retention=_retention(form, types),
     )
 
 
@@ -67,6 +72,21 @@ def _fallback(form: Form, default: str) -> str:
     elif form.get("fallback") is not None and form.get("time_budget") is None:
         form.wrong("fallback", "`fallback` needs a `time_budget`", "for example time_budget: 50ms")
     return action
+
+
+def _retention(form: Form, types: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """How long the lake keeps events of a type: whole days, one at least."""
+    inner = form.mapping("retention")
+    found: dict[str, int] = {}
+    for name in inner.node.items if inner else ():
+        ms = inner.duration(name, least=DAY_MS)  # type: ignore[union-attr]
+        if name not in types:
+            inner.wrong(inner.node.keys[name], f"unknown event type `{name}`", suggest(name, types, "the type"))  # type: ignore[union-attr]
+        elif ms is not None and (ms < DAY_MS or ms % DAY_MS):
+            inner.wrong(name, f"`{name}` must be kept for whole days", "for example 30d")  # type: ignore[union-attr]
+        elif ms is not None:
+            found[name] = ms
+    return tuple(found.items())
 
 
 def _short(form: Form, key: str, default: int) -> int:

@@ -172,7 +172,7 @@ class Rulebook:
         tables = Tables(self.schema, self.lists, self.lookups, self.models)
         _same_functions(self.lookups, problems)
         self.features, types = read_features(_in("features", trees), tables, problems)
-        self.policy = read_policy(trees.get("policy.yaml"), self.lookups, problems)
+        self.policy = read_policy(trees.get("policy.yaml"), self.lookups, problems, self.schema.types)
         self.warnings = []
         self.rules = self._rules(_in("rules", trees), tables, types, problems)
         if problems:

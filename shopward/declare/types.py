@@ -246,3 +246,4 @@ class Policy:
     rates: str | None = None  # the lookup that converts currencies (key `EUR`, column `rate`)
     time_budget_ms: int | None = None  # a server answers `fallback` when a single decision takes longer
     fallback: str = "allow"  # one of ACTIONS
+    retention: tuple[tuple[str, int], ...] = ()  # event type -> ms that the lake keeps it; what is not named stays

@@ -25,6 +25,7 @@ from shopward.rules.subject import key_of, subject_roles
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
 
+SIX = 1e-5  # more than six digits leave out, as a part of the number
 LONGEST = 80  # characters of an event's text in a sentence
 Role = tuple[str, str, bool]  # field, kind of entity, is personal data
 _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
@@ -365,6 +366,8 @@ def number(value: Any, bound: Any) -> str:
     """
     if value.__class__ is not float or value.is_integer():
         return exact(value)
+    if 1e-4 <= value < 999_999.0 and not -SIX * value <= value - bound <= SIX * value:
+        return f"{value:.6g}"  # far enough from the bound, and short
     said = f"{value:.6g}"
     near = float(said)
     same = (near > bound) == (value > bound) and (near < bound) == (value < bound)
@@ -393,6 +396,8 @@ def pair(a: float, b: float) -> tuple[str, str]:
     (('50', '29.9433'), ('0.9999999', '1.0000001'))
     """
     x, y = number(a, b), number(b, a)
+    if a > 0.0 < b and abs(a - b) > 2 * SIX * (a + b):
+        return x, y
     same = (float(x) > float(y)) == (a > b) and (float(x) < float(y)) == (a < b)
     return (x, y) if same else (exact(a), exact(b))
 

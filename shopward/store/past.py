@@ -12,6 +12,7 @@ from shopward.store import rows
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 EVENTS = """
     SELECT e.* EXCLUDE (date) FROM events e SEMI JOIN asked ON e.event_id = asked.event_id
@@ -75,9 +76,21 @@ class Past:
         asked = pa.table({column: pa.array([*values], pa.string() if column == "event_id" else pa.int64())})
         if not asked.num_rows:
             return []
+        try:
+            return self._answer(query, asked)
+        except OSError:  # days of the lake have expired since it was first asked
+            self.close()
+            return self._answer(query, asked)
+
+    def _answer(self, query: str, asked: pa.Table) -> list[dict[str, Any]]:
+        import duckdb
+
         if self._db is None:
             from shopward.store.query import connect
 
             self._db = connect(self.data)
         self._db.register("asked", asked)
-        return self._db.sql(query).to_arrow_table().to_pylist()
+        try:
+            return self._db.sql(query).to_arrow_table().to_pylist()
+        except duckdb.IOException as error:
+            raise OSError(str(error)) from error
