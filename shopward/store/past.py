@@ -75,6 +75,15 @@ class Past:
         asked = pa.table({column: pa.array([*values], pa.string() if column == "event_id" else pa.int64())})
         if not asked.num_rows:
             return []
+        import duckdb
+
+        try:
+            return self._answer(query, asked)
+        except duckdb.IOException:  # files were merged since: the lake is looked at anew
+            self.close()
+            return self._answer(query, asked)
+
+    def _answer(self, query: str, asked: Any) -> list[dict[str, Any]]:
         if self._db is None:
             from shopward.store.query import connect
 
