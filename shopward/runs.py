@@ -327,13 +327,32 @@ def _duckdb_features(paths, rulebook, labels, dead, summary):
 
 
 def _on_spark(paths, rulebook, decide: bool, out, labels, dead_letters, master, staging, on_progress) -> Summary:
-    """The same rows, computed on Spark; progress counts the events read, then those answered."""
+    """The same rows, computed on Spark; progress counts the events read, then those answered.
+
+    `hive:TABLE` among the paths, or as `out`, is a table of Hive's.
+    """
+    from contextlib import ExitStack
+
     from shopward.connect import spark
-    from shopward.ingest import DeadLetters
 
     started = time.perf_counter()
     spark.refuse(rulebook, decide)
-    dead, rows, summary = DeadLetters(_dead_file(dead_letters, out)), Rows(out), Summary()
+    paths = list(paths)
+    to_table = spark.is_table(out)
+    with ExitStack() as stack:
+        if to_table or any(map(spark.is_table, paths)):
+            stack.enter_context(spark.session(master, hive=True))
+        given = stack.enter_context(spark.tables_as_files(paths, rulebook, staging))
+        file = stack.enter_context(spark.rows_to_table(out, staging)) if to_table else out
+        dead_file = _dead_file(dead_letters, None if to_table else out)
+        return _spark_rows(given, rulebook, decide, file, labels, dead_file, master, staging, on_progress, started)
+
+
+def _spark_rows(paths, rulebook, decide, out, labels, dead_file, master, staging, on_progress, started) -> Summary:
+    from shopward.connect import spark
+    from shopward.ingest import DeadLetters
+
+    dead, rows, summary = DeadLetters(dead_file), Rows(out), Summary()
     summary.left_out = {} if decide else spark.left_out(rulebook)
 
     def batches(engine: Engine) -> Iterator[Batch]:

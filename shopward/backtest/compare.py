@@ -12,7 +12,7 @@ import numpy as np
 
 from shopward import metrics
 from shopward.backtest.judge import Judged
-from shopward.backtest.replay import History, Segments, replay
+from shopward.backtest.replay import History, OnSpark, Segments, replay
 from shopward.backtest.report import day_text, policy_part
 from shopward.backtest.worth import worth
 from shopward.declare.types import ACTIONS
@@ -47,9 +47,21 @@ def both(
     lists: Sequence[Entry] = (),
     by: Sequence[str] = (),
     skip_bad_files: bool = False,
+    spark: OnSpark | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[History, History]:
-    """Replay two rulebooks over the same files, side by side in two processes where that is worth it; `lists` hold for the second."""
+    """Replay two rulebooks over the same files, side by side in two processes where that is worth it (on Spark one after the other);
+    `lists` hold for the second."""
+    if spark is not None:
+        told: dict[str, Any] = {
+            "labels": labels,
+            "by": by,
+            "skip_bad_files": skip_bad_files,
+            "on_progress": on_progress,
+        }
+        return aligned(
+            replay(paths, before, spark=spark, **told), replay(paths, after, lists=lists, spark=spark, **told)
+        )
     if sum(p.stat().st_size for p in _files(paths)) < PARALLEL_BYTES:
         first = replay(paths, before, labels=labels, by=by, skip_bad_files=skip_bad_files, on_progress=on_progress)
         return aligned(

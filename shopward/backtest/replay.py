@@ -24,7 +24,10 @@ from shopward.ingest.unique import Unique
 from shopward.rules.subject import subject_roles
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from shopward.declare.rulebook import Rulebook
+    from shopward.features.live import Mode
     from shopward.lists import Entry
 
 SEED = bytes(
@@ -94,6 +97,7 @@ def replay(
     tap: Callable[[Decisions, int], None] = lambda decisions, first: None,
     named: bool = True,
     skip_bad_files: bool = False,
+    spark: OnSpark | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> History:
     """Run the events of the files through a rulebook.
@@ -102,22 +106,32 @@ def replay(
     by      fields whose values become segments
     tap     sees the decisions of every batch, and the row of the first of them; `watch` fields are there for it as numbers
     named   keep the ids of events where a rule fired
+    spark   spread the work; then `tap` sees nothing
     skip_bad_files  go on where a whole file cannot be read; it is counted and named
     Raises BadData when no event is usable or a file cannot be read, UsageError for a field that cannot be a segment.
     """
     schema = rulebook.schema
     role = next((r for r, _ in subject_roles(schema) if schema.fields[r].type == "string"), None)
+    wanted = _columns(schema, role, by, watch)
+    keep = Keep(role, tuple(by), named)
+    seen, dead = _Seen(schema, keep, tap), DeadLetters()
+
+    def batches(engine: Engine, size: int | None = None) -> Iterator[Batch]:
+        engine.needs = engine.needs | wanted
+        with Unique(engine.seed) as unique:
+            for batch in engine.read(paths, labels=labels, dead=dead, unique=unique, size=size):
+                yield batch
+                on_progress(batch.n)
+            if unique.repeated:
+                dead.noted["repeated event ids, left out"] += unique.repeated
+
     engine = Engine(rulebook, mode="compiled", seed=SEED)
-    engine.needs = engine.needs | _columns(schema, role, by, watch)
-    engine.write_lists(lists)
-    dead = DeadLetters()
-    seen = _Seen(role, [_Segment(schema, name) for name in by], schema.money, tap, named)
-    with Unique(engine.seed) as unique:
-        for batch in _ahead(engine.read(paths, labels=labels, dead=dead, unique=unique)):
+    if spark is None:
+        engine.write_lists(lists)
+        for batch in _ahead(batches(engine)):
             seen.add(engine, batch)
-            on_progress(batch.n)
-        if unique.repeated:
-            dead.noted["repeated event ids, left out"] += unique.repeated
+    else:
+        _on_spark(spark, batches, rulebook, keep, lists, seen)
     dead.close()
     if dead.files and not skip_bad_files:
         raise BadData(f"{dead.files[0]}; a history with a hole is not judged unless asked for (--skip-bad-files)")
@@ -126,6 +140,62 @@ def replay(
     history = seen.history(engine, role)
     history.dead_letters, history.dead_reasons, history.notes = dead.count, dead.why(), dict(dead.noted)
     return history
+
+
+@dataclass(frozen=True, slots=True)
+class OnSpark:
+    """Where on Spark: a master's URL (None: this machine), a folder that driver and workers share, kernels or not."""
+
+    master: str | None = None
+    staging: Path | None = None
+    mode: Mode = "compiled"
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What is kept of every event: who it is about, the fields that become segments, the ids of those that fired."""
+
+    role: str | None
+    by: tuple[str, ...]
+    named: bool
+
+    def __call__(self, engine: Engine, batch: Batch) -> tuple[pa.Table, list[int], list[int]]:
+        """One chunk's part of a history, on a worker, as one row of bytes."""
+        import pyarrow as pa
+
+        from shopward.connect.spark import CHUNK
+        from shopward.features.shards import pack
+
+        seen = _Seen(engine.schema, self, most=CHUNK)
+        seen.add(engine, batch)
+        parts: dict[str, Any] = {name: found[0] for name, found in seen.parts.items()}
+        parts |= {f"words {s.name}": s.words for s in seen.segments}
+        parts |= {"named rows": np.array(list(seen.names), np.int64), "names": list(seen.names.values())}
+        return pa.table({"part": pa.array([pack(parts)], pa.large_binary())}), [], []
+
+
+def _on_spark(
+    where: OnSpark,
+    batches: Callable[[Engine, int | None], Iterator[Batch]],
+    rulebook: Rulebook,
+    keep: Keep,
+    lists: Iterable[Entry],
+    seen: _Seen,
+) -> None:
+    """Fill `seen` with what workers decided; labels are seen here, where the stream is read in order."""
+    from shopward.connect.spark import CHUNK, run
+    from shopward.features.shards import unpack
+
+    def read(engine: Engine) -> Iterator[Batch]:
+        for batch in batches(engine, CHUNK):
+            seen.hear(batch)
+            yield batch
+
+    with run(
+        read, rulebook, decide=True, answer=keep, lists=lists, seed=SEED, master=where.master, staging=where.staging, mode=where.mode
+    ) as ran:  # fmt: skip
+        for table in ran.tables:
+            seen.join(unpack(table["part"][0].as_py()))
 
 
 def _columns(schema: Schema, role: str | None, by: Sequence[str], watch: Sequence[str]) -> Needs:
@@ -179,10 +249,12 @@ def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 class _Segment:
     """The values of one field, numbered as they first appear."""
 
-    def __init__(self, schema: Schema, name: str):
-        self.name, self.flag = name, schema.fields[name].type == "bool"
+    def __init__(self, schema: Schema, name: str, most: int = MOST_SEGMENTS):
+        self.name, self.flag, self.most = name, schema.fields[name].type == "bool", most
         self.words = [MISSING, OTHERS, "no", "yes"] if self.flag else [MISSING, OTHERS]
+        self.own = len(self.words)  # those that are no values
         self.code: dict[int, int] = {0: 0}
+        self.told: dict[str, int] = {}
 
     def of(self, batch: Batch, rows: np.ndarray) -> np.ndarray:
         if self.flag:
@@ -197,8 +269,15 @@ class _Segment:
                 self.code[h] = self._number(str(texts[int(rows[at])]))
         return np.array([self.code[h] for h in fresh.tolist()], np.int32)[place]
 
+    def translated(self, codes: np.ndarray, words: list[str]) -> np.ndarray:
+        """Numbers that were given elsewhere as they are given here."""
+        for word in words[self.own :]:
+            if word not in self.told:
+                self.told[word] = self._number(word)
+        return np.array([*range(self.own), *(self.told[word] for word in words[self.own :])], np.int32)[codes]
+
     def _number(self, word: str) -> int:
-        if len(self.words) >= MOST_SEGMENTS + 2:
+        if len(self.words) >= self.most + 2:
             return 1
         self.words.append(word)
         return len(self.words) - 1
@@ -209,28 +288,28 @@ class _Seen:
 
     def __init__(
         self,
-        role: str | None,
-        segments: list[_Segment],
-        money: str | None,
-        tap: Callable[[Decisions, int], None],
-        named: bool,
+        schema: Schema,
+        keep: Keep,
+        tap: Callable[[Decisions, int], None] = lambda decisions, first: None,
+        most: int = MOST_SEGMENTS,
     ):
         self.parts: dict[str, list[np.ndarray]] = {}
         self.labels: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.names: dict[int, str] = {}
-        self.n, self.role, self.segments, self.money = 0, role, segments, money
-        self.tap, self.named = tap, named
+        self.n, self.role, self.money = 0, keep.role, schema.money
+        self.segments = [_Segment(schema, name, most) for name in keep.by]
+        self.tap, self.named = tap, keep.named
 
-    def add(self, engine: Engine, batch: Batch) -> None:
+    def hear(self, batch: Batch) -> None:
+        """Labels, as they came."""
         judged = np.flatnonzero(batch.types == LABEL)
         if len(judged):
-            self.labels.append(
-                (
-                    batch.hashes["label_event"][judged, 0].view(np.uint64),
-                    batch.ts[judged],
-                    batch.numbers["label"][judged],
-                )
-            )
+            about = batch.hashes["label_event"][judged, 0].view(np.uint64)
+            self.labels.append((about, batch.ts[judged], batch.numbers["label"][judged]))
+
+    def add(self, engine: Engine, batch: Batch) -> None:
+        """What a batch's events meet."""
+        self.hear(batch)
         decisions = engine.decide_batch(batch)
         rows, n = decisions.rows, len(decisions)
         if not n:
@@ -259,6 +338,20 @@ class _Seen:
                 self.names[self.n + i] = batch.event_ids[int(rows[i])]
         self.tap(decisions, self.n)
         self.n += n
+
+    def join(self, part: dict[str, Any]) -> None:
+        """A chunk that was decided elsewhere (`Keep`)."""
+        if "ids" not in part:
+            return
+        for row, name in zip(part["named rows"].tolist(), part["names"], strict=True):
+            self.names[self.n + row] = name
+        for segment in self.segments:
+            by = f"by {segment.name}"
+            part[by] = segment.translated(part[by], part[f"words {segment.name}"])
+        for name, values in part.items():
+            if isinstance(values, np.ndarray) and name != "named rows":
+                self._put(name, values)
+        self.n += len(part["ids"])
 
     def _put(self, name: str, values: np.ndarray) -> None:
         self.parts.setdefault(name, []).append(values)

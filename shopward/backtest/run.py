@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shopward.backtest import compare
 from shopward.backtest.judge import Judged, judge, label_file
-from shopward.backtest.replay import History, replay
+from shopward.backtest.replay import History, OnSpark, replay
 from shopward.backtest.report import plain, report
 from shopward.errors import BadData, BadEvent
 
@@ -24,6 +24,7 @@ class Question:
     """What a backtest is asked. `events` are files or folders; times in ms.
 
     against    another rulebook; lists: entries that hold in the second run; leave_out: a rule that the second run lacks
+    spark      where the replay runs, None: here. A sweep replays here either way
     by         fields to segment by; sweep: `auto`, rule ids, or None
     """
 
@@ -40,6 +41,7 @@ class Question:
     maturity_ms: int | None = None
     unlabelled: str = "legitimate"
     skip_bad_files: bool = False
+    spark: OnSpark | None = None
     on_progress: Callable[[int], None] = field(default=lambda done: None)
 
 
@@ -63,13 +65,14 @@ def run(question: Question) -> Answer:
                 labels=question.labels,
                 by=question.by,
                 skip_bad_files=question.skip_bad_files,
+                spark=question.spark,
                 on_progress=question.on_progress,
             ),
             None,
         )
     else:
         history, second = compare.both(
-            question.events, question.rulebook, other, labels=question.labels, lists=question.lists, by=question.by, skip_bad_files=question.skip_bad_files, on_progress=question.on_progress
+            question.events, question.rulebook, other, labels=question.labels, lists=question.lists, by=question.by, skip_bad_files=question.skip_bad_files, spark=question.spark, on_progress=question.on_progress
         )  # fmt: skip
     judged = _judged(question, history)
     found = report(history, judged)

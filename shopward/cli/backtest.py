@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from shopward.cli.decide import events_argument, labels_option
+from shopward.cli.decide import events_argument, labels_option, master_option, staging_option
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 from shopward.errors import BadEvent, UsageError
 
@@ -40,19 +40,26 @@ folder = click.Path(path_type=Path, file_okay=False)
     help="What old events without a label are.",
 )
 @click.option("--skip-bad-files", is_flag=True, help="Go on where a whole file cannot be read; it is named.")
+@click.option(
+    "--engine", default="native", show_default=True, type=click.Choice(["native", "spark"]), help="What replays."
+)
+@master_option
+@staging_option
 @click.option("--out", type=folder, metavar="DIR", help="Write report.html, report.json and changes.parquet here.")
 @json_option
-def backtest(events, labels, rulebook_dir, against, lists_file, leave_out, sweep, by, as_of, maturity, unlabelled, skip_bad_files, out, as_json) -> None:  # fmt: skip
+def backtest(events, labels, rulebook_dir, against, lists_file, leave_out, sweep, by, as_of, maturity, unlabelled, skip_bad_files, engine, master, staging, out, as_json) -> None:  # fmt: skip
     """Run history (EVENTS) again through a rulebook and judge it by what turned out to be true.
 
     Labels come from --labels (rows event_id, label, label_ts) or from the schema's label column, and are known from when they
     arrived on. Events too young for their truth to be known are counted, not judged.
     """
+    from shopward.backtest.replay import OnSpark
     from shopward.backtest.run import Question, read_lists, run
 
     question = Question(
         events, load_rulebook(rulebook_dir), labels, load_rulebook(against) if against else None, against.name if against else "",
         read_lists(lists_file) if lists_file else (), leave_out, by, sweep, _time(as_of), _duration(maturity), unlabelled, skip_bad_files,
+        OnSpark(master, staging) if engine == "spark" else None,
     )  # fmt: skip
     with progress("replaying") as question.on_progress:
         answer = run(question)

@@ -14,15 +14,18 @@ bin almost for itself, and events without a key go nowhere.
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,10 +54,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
+    from shopward.lists import Entry
+
+# What is kept of a chunk, made on a worker: rows, how often each action was taken, and how often each rule fired
+Answer = Callable[["Judge", Batch], tuple["pa.Table", list[int], list[int]]]
+
 CHUNK = 1 << 15  # events of a chunk: what one step of a task holds in memory
-BINS_PER_CORE = 2
+BINS_PER_CORE = 2  # of a large job, so that no core waits long for the slowest
+LARGE = 1 << 20  # events a core from which on a job is large; a task costs about as much as 50,000 events
 MOST_BINS = 4096
 BLOCKS_AT_ONCE = 16  # blocks of columns that are handed to a Python worker together
+NOTHING = -1  # the place of a row that only says: there is this chunk
 MOVED = "place long, chunk long, bin int, block binary"  # what is shuffled
 TOLD = "chunk long, events long, actions array<long>, rules array<long>"
 LOCAL = ("local", "spark://127.", "spark://localhost")
@@ -68,9 +78,10 @@ class Job:
     version: str
     seed: bytes
     staging: str
-    decide: bool
+    answer: Answer
     mode: Mode = "compiled"
     models: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    lists: tuple[Entry, ...] = ()
 
 
 @dataclass(slots=True)
@@ -121,8 +132,14 @@ def left_out(rulebook: Rulebook) -> dict[str, str]:
 
 
 @contextmanager
-def session(master: str | None) -> Iterator[SparkSession]:
-    """The running Spark session, or one on `master` for as long as the block runs. Raises MissingExtra, UsageError without Java."""
+def session(
+    master: str | None, hive: bool = False, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[SparkSession]:
+    """The running Spark session, or one on `master` for as long as the block runs; with `hive` one that knows Hive's tables.
+
+    Where Hive's metastore is, Spark reads from `hive-site.xml` in SPARK_CONF_DIR; without one it makes its own in the working folder.
+    Raises MissingExtra, UsageError without Java.
+    """
     try:
         from pyspark.errors import PySparkRuntimeError
         from pyspark.sql import SparkSession
@@ -130,13 +147,16 @@ def session(master: str | None) -> Iterator[SparkSession]:
         raise MissingExtra("spark", "pyspark") from None
     running = SparkSession.getActiveSession()
     if running is not None:
+        if hive and running.conf.get("spark.sql.catalogImplementation", "") != "hive":
+            raise UsageError("the running Spark session knows no Hive tables: make it with enableHiveSupport()")
         yield running
         return
     _need_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     master = master or "local[*]"
     try:
-        spark = _configured(SparkSession.builder.master(master).appName("shopward"), master).getOrCreate()
+        builder = _configured(SparkSession.builder.master(master).appName("shopward"), master, settings)
+        spark = (builder.enableHiveSupport() if hive else builder).getOrCreate()
     except PySparkRuntimeError as error:
         raise UsageError(f"Spark does not start on {master}: {str(error).splitlines()[0]}") from None
     try:
@@ -145,7 +165,7 @@ def session(master: str | None) -> Iterator[SparkSession]:
         spark.stop()
 
 
-def _configured(builder: Any, master: str) -> Any:
+def _configured(builder: Any, master: str, more: Mapping[str, str]) -> Any:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(dict.fromkeys([root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
     settings = {
@@ -160,7 +180,7 @@ def _configured(builder: Any, master: str) -> Any:
     if master.startswith(LOCAL):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-    for name, value in settings.items():
+    for name, value in {**settings, **more}.items():
         builder = builder.config(name, value)
     return builder
 
@@ -186,6 +206,75 @@ def _staging(chosen: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+# ---- Hive's tables
+
+
+HIVE = "hive:"
+
+
+def is_table(path: Path | str | None) -> bool:
+    """Is this a table of Hive's (`hive:shop.events`), and no file?"""
+    return path is not None and str(path).startswith(HIVE)
+
+
+def _named(spark: SparkSession, path: Path | str) -> str:
+    name = str(path)[len(HIVE) :]
+    if not re.fullmatch(r"\w+(\.\w+)?", name):
+        raise UsageError(f"{path}: expected {HIVE}TABLE or {HIVE}DATABASE.TABLE")
+    return name
+
+
+@contextmanager
+def tables_as_files(paths: Iterable[Path], rulebook: Rulebook, staging: Path | None) -> Iterator[list[Path]]:
+    """Inputs, Hive's tables among them as folders of Parquet that are there until the block ends.
+
+    A table has no order of its own: it needs a column `seq`, or `order` in the schema. Raises UsageError where there is none, or no such table.
+    """
+    given = list(paths)
+    if not any(map(is_table, given)):
+        yield given
+        return
+    with session(None, hive=True) as spark, _staging(staging) as folder:
+        yield [
+            _copied(spark, path, folder / f"table-{i}", rulebook) if is_table(path) else path
+            for i, path in enumerate(given)
+        ]
+
+
+def _copied(spark: SparkSession, path: Path, folder: Path, rulebook: Rulebook) -> Path:
+    name = _named(spark, path)
+    if not spark.catalog.tableExists(name):
+        raise UsageError(f"{path}: Hive knows no such table")
+    frame = spark.table(name)
+    if "seq" not in frame.columns and not rulebook.schema.order:
+        raise UsageError(
+            f"{path}: a table has no order: declare `order: [ts, event_id]` in schema.yaml, or give it a column `seq`"
+        )
+    with _settings(spark, {"spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}):
+        frame.write.parquet(str(folder))
+    return folder
+
+
+@contextmanager
+def rows_to_table(path: Path, staging: Path | None) -> Iterator[Path]:
+    """A Parquet file to write; when the block ends well, its rows are the rows of a Hive table.
+
+    A table that is there keeps its definition and loses its rows, one that is not is made. Raises UsageError where its columns are others.
+    """
+    with session(None, hive=True) as spark, _staging(staging) as folder:
+        name = _named(spark, path)
+        there = spark.table(name).columns if spark.catalog.tableExists(name) else None
+        yield folder / "rows.parquet"
+        frame = spark.read.parquet(str(folder / "rows.parquet"))
+        if there is None:
+            frame.write.format("hive").option("fileFormat", "parquet").saveAsTable(name)
+            return
+        if set(there) != set(frame.columns):
+            raise UsageError(f"{path}: its columns are {', '.join(there)}; the rows have {', '.join(frame.columns)}")
+        with _settings(spark, {"hive.exec.dynamic.partition.mode": "nonstrict"}):
+            frame.select(*there).write.insertInto(name, overwrite=True)
+
+
 # ---- driver
 
 
@@ -195,21 +284,26 @@ def run(
     rulebook: Rulebook,
     *,
     decide: bool,
+    answer: Answer | None = None,
+    lists: Iterable[Entry] = (),
+    seed: bytes | None = None,
     master: str | None = None,
     staging: Path | None = None,
     mode: Mode = "compiled",
 ) -> Iterator[Ran]:
     """Features (or decisions) of the batches that `batches(engine)` reads, computed on Spark.
 
-    `staging` is a folder that the driver and every worker see under the same path; a temporary one when not given, which is enough
+    `answer` (a function that workers can import) keeps something else of each chunk; `lists` hold from the beginning, as of their own
+    times. `staging` is a folder that the driver and every worker see under the same path; a temporary one when not given, which is enough
     for workers on this machine. The tables can be read until the block ends.
     """
     refuse(rulebook, decide)
     with session(master) as spark, _staging(staging) as folder:
-        engine = Engine(rulebook, mode=mode, seed=os.urandom(16))
+        engine = Engine(rulebook, mode=mode, seed=seed or os.urandom(16))
         files = tuple(sorted(rulebook.files.items()))
         models = dict(zip(engine.models.names, engine.models.scorers, strict=True)) if engine.models else {}
-        job = Job(files, rulebook.version, engine.seed, str(folder), decide, mode, models)
+        answer = answer or (decisions_of if decide else features_of)
+        job = Job(files, rulebook.version, engine.seed, str(folder), answer, mode, models, tuple(lists))
         staged = _stage(batches(engine), engine, folder)
         actions, rules = _submit(spark, job, rulebook, staged)
         yield Ran(_parts(folder, staged.chunks), engine.rules.ids, actions, rules)
@@ -245,17 +339,15 @@ def _write(path: Path, data: Any) -> None:
 def _submit(spark: SparkSession, job: Job, rulebook: Rulebook, staged: Staged) -> tuple[np.ndarray, np.ndarray]:
     """Run the job; how often each action was taken and each rule fired."""
     cores = max(1, spark.sparkContext.defaultParallelism)
-    count = min(MOST_BINS, BINS_PER_CORE * cores)
+    count = min(MOST_BINS, cores * (BINS_PER_CORE if staged.records > LARGE * cores else 1))
     plan = make_plan(rulebook.features, rulebook.schema)
     bins = Bins.of(staged.counts, weights(plan), count)
     shared = spark.sparkContext.broadcast((job, bins))
-    with _settings(spark):
-        chunks = spark.range(0, staged.chunks, 1, min(staged.chunks, 4 * cores) or 1).selectExpr("id AS chunk")
-        moved = chunks.selectExpr("-1L AS place", "chunk", "0 AS bin", "CAST(NULL AS BINARY) AS block")
-        if staged.counts.any():
-            computed = _sorted(chunks.mapInArrow(_splitting(shared), MOVED), count, "bin", "place", "chunk")
-            moved = moved.unionAll(computed.mapInArrow(_computing(shared), MOVED))
+    with _settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": str(BLOCKS_AT_ONCE)}):
         parts = max(1, min(staged.chunks, count))
+        chunks = spark.range(0, staged.chunks, 1, parts).selectExpr("id AS chunk")
+        split = _sorted(chunks.mapInArrow(_splitting(shared), MOVED), count, "bin", "place", "chunk")
+        moved = split.mapInArrow(_computing(shared), MOVED)
         gathered = _sorted(moved, parts, f"CAST(chunk % {parts} AS INT)", "chunk", "place", "bin")
         told = gathered.mapInArrow(_gathering(shared), TOLD).toArrow().to_pydict()
     if sorted(told["chunk"]) != list(range(staged.chunks)):
@@ -279,9 +371,8 @@ def _sorted(frame: DataFrame, partitions: int, by: str, *order: str) -> DataFram
 
 
 @contextmanager
-def _settings(spark: SparkSession) -> Iterator[None]:
-    """Blocks are large: few of them at once."""
-    wanted = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(BLOCKS_AT_ONCE)}
+def _settings(spark: SparkSession, wanted: dict[str, str]) -> Iterator[None]:
+    """A session's settings, as before when the block ends."""
     before = {name: spark.conf.get(name, None) for name in wanted}
     for name, value in wanted.items():
         spark.conf.set(name, value)
@@ -322,7 +413,16 @@ def _read_chunk(job: Job, number: int) -> Batch:
         ) from None
 
 
-def _moved(rows: Iterable[tuple[int, int, int, bytes]]) -> Blocks:
+def _begun(shared: Any) -> tuple[Job, Bins]:
+    """What every task starts with. What is imported by now stays for good: Spark's worker walks all of Python's objects after every
+    task, and the compiler's alone take it as long as a hundred thousand events."""
+    found = shared.value
+    if not gc.get_freeze_count():
+        gc.freeze()
+    return found
+
+
+def _moved(rows: Iterable[tuple[int, int, int, bytes | None]]) -> Blocks:
     """Rows of MOVED, one record batch each: a block is large enough."""
     import pyarrow as pa
 
@@ -343,10 +443,11 @@ def _rows(blocks: Blocks) -> Iterator[tuple[int, int, int, Any]]:
 
 def _splitting(shared: Any) -> Callable[[Blocks], Blocks]:
     def split(blocks: Blocks) -> Blocks:
-        job, bins = shared.value
+        job, bins = _begun(shared)
         splitter = Splitter(_rulebook(job.files), job.seed, bins, job.mode)
         for batch in blocks:
             for chunk in batch.column("chunk").to_pylist():
+                yield from _moved([(NOTHING, chunk, chunk % bins.count, None)])
                 found = splitter.split(_read_chunk(job, chunk))
                 yield from _moved((place, chunk, number, block) for number, place, block in found)
 
@@ -355,10 +456,13 @@ def _splitting(shared: Any) -> Callable[[Blocks], Blocks]:
 
 def _computing(shared: Any) -> Callable[[Blocks], Blocks]:
     def compute(blocks: Blocks) -> Blocks:
-        job, _ = shared.value
+        job, _ = _begun(shared)
         rulebook, windows, now = _rulebook(job.files), None, None
         domains = key_domains(make_plan(rulebook.features, rulebook.schema))
         for place, chunk, number, block in _rows(blocks):
+            if block is None:
+                yield from _moved([(place, chunk, number, None)])
+                continue
             if (number, place) != now:
                 now, windows = (number, place), KeyWindows(rulebook, job.seed, domains[place], job.mode)
             assert windows is not None
@@ -371,8 +475,8 @@ def _gathering(shared: Any) -> Callable[[Blocks], Blocks]:
     def gather(blocks: Blocks) -> Blocks:
         import pyarrow as pa
 
-        job, _ = shared.value
-        engine = _Judge(_rulebook(job.files), job)
+        job, _ = _begun(shared)
+        engine = Judge(_rulebook(job.files), job)
         for chunk, (actions, rules, n) in engine.chunks(_rows(blocks)):
             numbers = pa.list_(pa.int64())
             yield pa.RecordBatch.from_arrays(
@@ -383,7 +487,7 @@ def _gathering(shared: Any) -> Callable[[Blocks], Blocks]:
     return gather
 
 
-class _Judge(Engine):
+class Judge(Engine):
     """An engine whose windows were computed elsewhere: it takes their values, derives, and decides."""
 
     def __init__(self, rulebook: Rulebook, job: Job):
@@ -391,7 +495,7 @@ class _Judge(Engine):
         self.gathered = Gathered(rulebook, job.seed, job.mode)
         self.block = Block(np.empty((0, 0)))
         super().__init__(rulebook, seed=job.seed, mode=job.mode, models=job.models)
-        self.shown = [name for name in rulebook.features if name not in left_out(rulebook)]
+        self.write_lists(job.lists)
 
     def _windows(self) -> Windows:
         return self.gathered.windows
@@ -408,7 +512,7 @@ class _Judge(Engine):
         """Judge chunk after chunk, as their blocks come; each begins with a row that brings none."""
         now, batch = -1, None
         for place, chunk, _, block in rows:
-            if place < 0:
+            if place == NOTHING:
                 if batch is not None:
                     yield now, self._finish(now, batch)
                 now, batch = chunk, _read_chunk(self.job, chunk)
@@ -421,24 +525,25 @@ class _Judge(Engine):
     def _finish(self, chunk: int, batch: Batch) -> tuple[list[int], list[int], int]:
         import pyarrow as pa
 
-        if self.job.decide:
-            decisions = self.judge(batch)
-            table = decisions.table()
-            told = list(decisions.counts().values()), self.rules.count(decisions.hits).tolist()
-        else:
-            table = self._features(batch)
-            told = [], []
+        table, actions, rules = self.job.answer(self, batch)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, table.schema) as file:
             file.write_table(table)
         _write(_part(self.job.staging, chunk), sink.getvalue())
-        return (*told, table.num_rows)
+        return actions, rules, table.num_rows
 
-    def _features(self, batch: Batch) -> pa.Table:
-        block = self.compute(batch)
-        rows = np.flatnonzero(self.judged[batch.types])
-        nobody = np.zeros((len(rows), self.rules.words), np.uint64)
-        none = Decisions(
-            batch, block, self.rules, rows, np.zeros(len(rows), np.int8), nobody, np.zeros(len(rows), np.bool_)
-        )
-        return self.features_table(none).select(["event_id", *self.shown])
+
+def decisions_of(engine: Judge, batch: Batch) -> tuple[pa.Table, list[int], list[int]]:
+    """The rows of `shopward decide`."""
+    decisions = engine.judge(batch)
+    return decisions.table(), list(decisions.counts().values()), engine.rules.count(decisions.hits).tolist()
+
+
+def features_of(engine: Judge, batch: Batch) -> tuple[pa.Table, list[int], list[int]]:
+    """The rows of `shopward features`, without rules."""
+    block, rules = engine.compute(batch), engine.rules
+    rows = np.flatnonzero(engine.judged[batch.types])
+    nobody = np.zeros((len(rows), rules.words), np.uint64)
+    none = Decisions(batch, block, rules, rows, np.zeros(len(rows), np.int8), nobody, np.zeros(len(rows), np.bool_))
+    shown = [name for name in engine.rulebook.features if name not in left_out(engine.rulebook)]
+    return engine.features_table(none).select(["event_id", *shown]), [], []

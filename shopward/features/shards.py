@@ -43,9 +43,9 @@ def pack(values: dict[str, Any]) -> bytes:
     return msgspec.msgpack.encode({name: _plain(value) for name, value in values.items()})
 
 
-def unpack(data: bytes | memoryview) -> dict[str, Any]:
-    """What `pack` was given; arrays are views into the bytes, not to be changed."""
-    return {name: _array(value) for name, value in msgspec.msgpack.decode(data).items()}
+def unpack(data: bytes | memoryview, own: bool = False) -> dict[str, Any]:
+    """What `pack` was given; arrays are views into the bytes, not to be changed, unless they are to be the caller's `own`."""
+    return {name: _array(value, own) for name, value in msgspec.msgpack.decode(data).items()}
 
 
 def _plain(value: Any) -> Any:
@@ -57,11 +57,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _array(value: Any) -> Any:
+def _array(value: Any, own: bool) -> Any:
     if isinstance(value, dict) and "named" in value:
-        return {name: _array(one) for name, one in value["named"].items()}
+        return {name: _array(one, own) for name, one in value["named"].items()}
     if isinstance(value, dict):
-        return np.frombuffer(value["data"], value["dtype"]).reshape(value["shape"])
+        found = np.frombuffer(value["data"], value["dtype"]).reshape(value["shape"])
+        return found.copy() if own else found
     return value
 
 
@@ -78,8 +79,8 @@ def pack_batch(batch: Batch, texts: frozenset[str]) -> bytes:
 
 
 def unpack_batch(data: bytes | memoryview) -> Batch:
-    """The batch again."""
-    found = unpack(data)
+    """The batch again; kernels of rules take arrays only that may be written."""
+    found = unpack(data, own=True)
     words = found["texts"]["all"]
     lists = {name: (one["offsets"], one["elements"]) for name, one in found["lists"].items()}
     return Batch(
@@ -293,8 +294,17 @@ class KeyWindows:
         texts = {name: found[f"text {name}"] for name in self.texts}
         hashes = {name: found[_word(("hash", name))] for name in self.texts}
         given = {what: found[_word(what)] for what in self.carried}
+        lists = {what[1]: (given[what], given["elements", what[1]]) for what in self.carried if what[0] == "offsets"}
         batch = Batch(
-            n, self.seq, found["t"], found["t"], np.ones(n, np.int16), [], hashes=hashes, text=texts.__getitem__
+            n,
+            self.seq,
+            found["t"],
+            found["t"],
+            np.ones(n, np.int16),
+            [],
+            hashes=hashes,
+            lists=lists,
+            text=texts.__getitem__,
         )
         windows.forget_old_texts()
         out = Block(np.empty((len(windows.names), n)))

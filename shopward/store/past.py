@@ -78,7 +78,7 @@ class Past:
             return []
         try:
             return self._answer(query, asked)
-        except OSError:  # days of the lake have expired since it was first asked
+        except OSError:  # files were merged or let go since: the lake is looked at anew
             self.close()
             return self._answer(query, asked)
 

@@ -199,10 +199,11 @@ def test_the_broker_restarts_and_the_stream_goes_on(broker, tmp_path):
             time.sleep(1)
             broker.start()  # with empty topics: what it keeps, it keeps in memory
             send(broker, *(order(i) for i in range(5, 30)))
-            running.until(lambda counts: counts.events >= 35, 60)
+            running.until(lambda counts: engine.seq >= 30, 60)
         finally:
             running.end()
-        assert engine.seq == 30 and engine.journal.dedup.duplicates == 5
+        assert engine.seq == 30, "nothing is lost, nothing counts twice"
+        assert engine.journal.dedup.duplicates >= 5, "what was sent again, and what the broker gave again"
 
 
 @pytest.mark.slow

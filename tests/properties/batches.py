@@ -15,7 +15,7 @@ from shopward.hashing import hash_strings
 SEED = bytes(range(16))
 
 
-def batch_of(events: list[dict[str, Any]], book: Rulebook) -> Batch:
+def batch_of(events: list[dict[str, Any]], book: Rulebook, seed: bytes = SEED) -> Batch:
     """One batch of the events, with every column there is."""
     schema, n = book.schema, len(events)
     whole = lambda name: np.array([e[name] for e in events], np.int64)  # noqa: E731
@@ -25,16 +25,16 @@ def batch_of(events: list[dict[str, Any]], book: Rulebook) -> Batch:
     for name, field in schema.fields.items():
         column = [e.get(name) for e in events]
         if field.type == "string":
-            batch.hashes[name] = hash_strings(column, SEED)
+            batch.hashes[name] = hash_strings(column, seed)
         elif field.type == "list":
-            batch.lists[name] = (offsets(column), hash_strings([x for items in column for x in items or ()], SEED))
+            batch.lists[name] = (offsets(column), hash_strings([x for items in column for x in items or ()], seed))
         else:
             batch.numbers[name] = floats(column, 10.0**field.digits)
         if field.type in ("money", "decimal"):
             batch.minor[name] = np.array([NULL if v is None else v for v in column], np.int64)
     batch.numbers["label"] = floats([e.get("label") for e in events], 1.0)
     for name in ("label_event", "label_source", "event_id"):
-        batch.hashes[name] = hash_strings([e.get(name) for e in events], SEED)
+        batch.hashes[name] = hash_strings([e.get(name) for e in events], seed)
     return batch
 
 
