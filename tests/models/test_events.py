@@ -316,3 +316,31 @@ def test_the_card_and_a_page_of_its_own_tell_how_sure_the_numbers_are(world, tmp
         "first"
     ] is not None
     assert "By country" in (tmp_path / "e.html").read_text()
+
+
+def test_a_server_tells_when_a_deployed_model_decays(world, tmp_path):
+    from shopward.models.watch import Ring, families
+
+    _, events, labels, _, done = world
+    book = shops.rulebook(tmp_path / "book")
+    registry.deploy(tmp_path / "data", done.folder, book, state="champion")
+    live = Engine(Rulebook(book), mode="interpreted", models={"payments": folder.read_model(done.folder)})
+    assert {name: found for name, _, found in families(live.models)}["shopward_model_asked"] == {
+        'model="payments"': 0.0
+    }
+    for batch in live.read([events], labels=labels, size=500):
+        if batch.ts[0] < shops.START + 18 * shops.DAY:  # windows are still filling: that is no decay
+            live.models.rings[0] = Ring(len(live.models.scorers[0].features))
+        if batch.ts[0] < UNTIL:
+            live.decide_batch(batch)
+    calm = {name: found for name, _, found in families(live.models)}
+    assert calm["shopward_model_asked"]['model="payments"'] > 1000
+    assert calm["shopward_model_decayed"] == {'model="payments"': 0.0}
+    assert 'model="payments",feature="(score)"' in calm["shopward_model_psi"]
+    ring, scorer = live.models.rings[0], live.models.scorers[0]
+    ring.add(np.full((len(scorer.features), 9000), 1e6), np.full(9000, 0.97))
+    wild = {name: found for name, _, found in families(live.models)}
+    assert (
+        wild["shopward_model_decayed"] == {'model="payments"': 1.0}
+        and wild["shopward_model_alarms"]['model="payments"'] > 3
+    )
