@@ -58,7 +58,7 @@ def lived(place: Path, seed: int, book: Rulebook) -> Market:
     def tap(decisions, first: int) -> None:
         at, batch = decisions.rows, decisions.batch
         own = [batch.numbers[n][at] if n in batch.numbers else np.full(len(at), np.nan) for n in fields]
-        parts.append(np.column_stack([decisions.block.values[rows][:, at].T, *own, batch.types[at]]))
+        parts.append(np.column_stack([decisions.block.values[rows][:, at].T, *own, batch.types[at]]).astype(np.float32))
         actions.append(decisions.action.astype(np.int64))
         kinds.append(batch.types[at])
         ids.extend(batch.event_ids[i] for i in at.tolist())
@@ -128,13 +128,13 @@ def thresholds(markets: list[Market], book: Rulebook, lows: tuple[float, ...] = 
     """(low, high) with the most captured value among those that insult and review no more than the rules alone."""
     values = np.concatenate([m.value[m.value > -np.inf] for m in markets if m.value is not None])
     rules = mean_rates(markets, -np.inf, np.inf, book)
-    best = (-np.inf, np.inf)
+    best, reached = (-np.inf, np.inf), rules[0]
     for low in lows:
         for share in SHARES:
             pair = (float(np.quantile(values, low)) if low else -np.inf, float(np.quantile(values, 1 - share)))
             now = mean_rates(markets, *pair, book)
-            if (now[1:] <= rules[1:]).all() and now[0] > mean_rates(markets, *best, book)[0]:
-                best = pair
+            if (now[1:] <= rules[1:]).all() and now[0] > reached:
+                best, reached = pair, now[0]
     return best
 
 
@@ -151,8 +151,11 @@ def run(quick: bool) -> dict:
     """--quick: learn on seeds 1 and 2, thresholds on seed 3, test on seed 501; else three folds of the training seeds and three tests."""
     book = Rulebook.default()
     with tempfile.TemporaryDirectory(prefix="shopward-bench-") as folder:
-        seen = [lived(Path(folder) / str(s), s, book) for s in TRAIN]
-        new = [lived(Path(folder) / str(s), s, book) for s in (TEST[:1] if quick else TEST)]
+        markets = []
+        for seed in (*TRAIN, *(TEST[:1] if quick else TEST)):
+            markets.append(lived(Path(folder) / str(seed), seed, book))
+            print(f"  market {seed} lived", file=sys.stderr)
+        seen, new = markets[: len(TRAIN)], markets[len(TRAIN) :]
     types = np.unique(np.concatenate([m.kind[m.fraud & (m.loss > 0)] for m in seen]))
     if quick:
         forest = learn(seen[:2], types)

@@ -308,6 +308,39 @@ def monitor(events, labels, folder, since, against, as_json) -> None:
 
 
 @model.command()
+@click.argument("scores", type=paths)
+@events_option
+@labels_option
+@rulebook_option
+@click.option("--by", multiple=True, help="A text field to segment by (give it again for more).")
+@click.option("--entity", help="The role whose first frauds are told apart.")
+@click.option("--out", type=paths, help="A page for people: .html.")
+@json_option
+def evaluate(scores, events, labels, rulebook_dir, by, entity, out, as_json) -> None:
+    """How good are SCORES (rows event_id, score): in money, with intervals, by segment, as a policy."""
+    from shopward.models import flows
+    from shopward.models.report import evaluation_page
+
+    if not events or labels is None:
+        raise UsageError("--events and --labels say what was scored and what became true")
+    with progress("evaluating"):
+        found, judged = flows.evaluate_scores(
+            scores, events, labels, load_rulebook(rulebook_dir), _engine, by=by, entity=entity
+        )
+    if out is not None:
+        out.write_text(evaluation_page(scores.name, found, judged), encoding="utf-8")
+    if as_json:
+        return emit(found)
+    for name, one in found["headline"].items():
+        if one["value"] is not None:
+            between = "" if one["low"] is None else f"  {one['low']:.4f} to {one['high']:.4f}"
+            click.echo(f"{name:<28} {one['value']:.4f}{between}")
+    for name, at in found["policy"]["thresholds"].items():
+        click.echo(f"{name:<28} from {at:.5f} on")
+    return say(f"{found['events']:,} events, {found['frauds']:,} frauds" + (f"; open {out}" if out else ""))
+
+
+@model.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @json_option
 def compare(files, as_json) -> None:

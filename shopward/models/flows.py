@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shopward.declare.rulebook import Rulebook
+from shopward.declare.types import Policy
 from shopward.errors import BadData, UsageError
 from shopward.event import format_time
 from shopward.models import audit, folder, monitor
 from shopward.models.dataset import Census, Examples, census, choose, read_examples, stream_examples
+from shopward.models.evaluate import Judged, evaluate
 from shopward.models.generate import candidates, closure, to_yaml
 from shopward.models.meaning import differences, meanings
 from shopward.models.network import adjacency, neighbourhood
@@ -94,7 +96,8 @@ def train_events(
     )
     book, inputs = _feature_set(plain, found, rows, run.generate, out.name)
     on_step(f"computing {len(inputs)} features")
-    groups = [settings.group] if settings.group else []
+    commonest = sorted((r for r, (share, _) in found.keys.items() if share > 0.5), key=lambda r: -found.keys[r][0])
+    groups = [settings.group] if settings.group else commonest[:1]
     if settings.group and settings.group not in book.schema.roles:
         raise UsageError(f"--group {settings.group}: not a role of the schema ({', '.join(book.schema.roles)})")
     engine = make_engine(book)
@@ -116,7 +119,7 @@ def train_events(
     trained.files["features.yaml"] = (
         to_yaml(kept, f"What the model {out.name} reads: copy it into the rulebook's features folder.") if kept else ""
     )
-    return _finish(out, trained, findings, started, settings.strict)
+    return _finish(out, trained, findings, started, settings.strict, rulebook.policy)
 
 
 def _plain_name(name: str) -> str:
@@ -231,6 +234,49 @@ def _paired(events, labels_file, make_engine, since, score, parts, against: Path
     day = np.concatenate([p.ts for p in parts]) // 86_400_000
     rows = known >= 0
     return monitor.paired(known[rows] == 1, day[rows], score[rows], other[rows])
+
+
+def evaluate_scores(
+    scores: Path,
+    events: Iterable[Path],
+    labels_file: Path,
+    rulebook: Rulebook,
+    make_engine: Callable[[Rulebook], Any],
+    *,
+    by: tuple[str, ...] = (),
+    entity: str | None = None,
+) -> tuple[dict[str, Any], Judged]:
+    """Evaluate rows `event_id, score`, whoever made them, by the truth that became known; `by` fields are segments."""
+    table = read_table(scores)
+    said = dict(
+        zip(column(table, "event_id", "SCORES").to_pylist(), column(table, "score", "SCORES").to_pylist(), strict=True)
+    )
+    plain = _only_schema(without_rules(rulebook))
+    roles = plain.schema.roles
+    if entity is not None and entity not in roles:
+        raise UsageError(f"--entity {entity}: not a role of the schema ({', '.join(roles)})")
+    wrong = [
+        n
+        for n in by
+        if n != "type"
+        and (n not in plain.schema.fields or plain.schema.fields[n].type != "string" or plain.schema.fields[n].pii)
+    ]
+    if wrong:
+        raise UsageError(f"--by {wrong[0]}: not a text field of the schema that may be printed")
+    truth = census(make_engine(plain), events, labels_file)
+    label = choose(truth, since=None, until=None, most=len(truth.ids))
+    known = dict(zip(label[0].tolist(), label[1].tolist(), strict=True))
+    rows = np.array([i for i, name in enumerate(truth.ids) if i in known and said.get(name) is not None], np.int64)
+    if not len(rows):
+        raise BadData(f"{scores}: no scored event has a known label")
+    part = read_examples(make_engine(plain), events, labels_file, by, rows=rows, groups=[entity] if entity else [])
+    part.label, score = (
+        np.array([known[i] for i in rows.tolist()], np.int8),
+        np.array([float(said[i]) for i in part.ids]),
+    )
+    judged = Judged.of(part, score)
+    judged = judged.take(np.isfinite(score))
+    return evaluate(judged, rulebook.policy), judged
 
 
 def _same_meaning(theirs: Rulebook, ours: Rulebook, meta: dict[str, Any]) -> None:
@@ -390,12 +436,21 @@ def _trained(examples: Examples, out: Path, settings: Settings, on_step: Step) -
     return trained
 
 
-def _finish(out: Path, trained: Trained, findings: list[audit.Finding], started: float, strict: bool) -> Result:
+def _finish(
+    out: Path,
+    trained: Trained,
+    findings: list[audit.Finding],
+    started: float,
+    strict: bool,
+    policy: Policy | None = None,
+) -> Result:
     if strict and findings:
         raise BadData(
             "the auditor refused this model:\n" + "\n".join(f"`{f.column}` ({f.kind}): {f.why}" for f in findings)
         )
     trained.meta["audit"] = [f.as_dict() for f in findings]
+    if trained.later is not None and trained.later_score is not None:
+        trained.meta["evaluation"] = evaluate(Judged.of(trained.later, trained.later_score), policy)
     trained.meta["trained"] = format_time(int(time.time() * 1000))
     files = {**trained.files, "card.html": card_page(trained)}
     version = folder.save(out, trained.meta, files)

@@ -22,6 +22,7 @@ from shopward.errors import BadData, UsageError
 from shopward.models.forest import Forest, read_forest
 from shopward.models.linear import Linear
 from shopward.models.scorer import MOST_REASONS, Reason
+from shopward.models.watch import SCORE
 
 META = "model.json"
 FORMAT = 1
@@ -41,6 +42,7 @@ class ForestModel:
     usual: tuple[tuple[float, float, float], ...] = ()
     categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)  # feature -> what it means, for reasons
+    profile: Mapping[str, Any] = field(default_factory=dict)  # how features and scores lay in training, for `watch.py`
 
     def raw(self, rows: np.ndarray) -> np.ndarray:
         """Log odds float64[n] of rows float64[n, d], bit for bit what LightGBM would say."""
@@ -153,8 +155,13 @@ def _read_forest(folder: Path, meta: dict[str, Any]) -> ForestModel:
     usual: Any = tuple(tuple(np.nan if x is None else x for x in row) for row in meta["usual"])
     return ForestModel(
         meta["name"], meta["version"], names, forest, meta["slope"], meta["shift"], tuple(map(tuple, meta["bends"])),
-        usual, {k: tuple(v) for k, v in meta["categories"].items()},
+        usual, {k: tuple(v) for k, v in meta["categories"].items()}, profile=_profile(meta),
     )  # fmt: skip
+
+
+def _profile(meta: dict[str, Any]) -> dict[str, Any]:
+    rate = {"": {"fraud_rate": meta["metrics"].get("fraud_rate")}}
+    return {**meta.get("profile", {}), **({SCORE: meta["score_profile"]} if meta.get("score_profile") else {}), **rate}
 
 
 def _read_linear(meta: dict[str, Any]) -> Linear:

@@ -21,6 +21,7 @@ from shopward.expr.nodes import MODEL
 from shopward.expr.place import suggest
 from shopward.hashing import siphash128
 from shopward.models.scorer import MAX_RISK, Reason, Scorer
+from shopward.models.watch import Ring
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
@@ -85,6 +86,7 @@ class Panel:
         _same_names(self.names, given)
         self.scorers = [given[name] for name in self.names]
         self.failed = dict.fromkeys(self.names, 0)
+        self.rings = [Ring(len(scorer.features)) for scorer in self.scorers]  # what they lately read and said
         self.schema, self.seed = rulebook.schema, seed
         codes = {name: code for code, name in enumerate(self.schema.types)}
         decided = self.schema.decided
@@ -121,7 +123,8 @@ class Panel:
             rows = np.flatnonzero(np.isin(batch.types, list(self.on[k])))
             matrix = self._matrix(k, batch, block, rows)
             each = np.full(batch.n, nan)
-            each[rows] = self._ask(k, matrix)
+            each[rows] = said = self._ask(k, matrix)
+            self.rings[k].add(matrix, said)
             found.each.append(each)
             found.matrices.append((rows, matrix))
         self._choose(found, share)
@@ -159,7 +162,10 @@ class Panel:
         return Said(nan, nan, None, each, rows)
 
     def _alone(self, k: int, row: tuple[float, ...]) -> float:
-        return float(self._ask(k, np.array(row).reshape(-1, 1))[0])
+        matrix = np.array(row).reshape(-1, 1)
+        said = self._ask(k, matrix)
+        self.rings[k].add(matrix, said)
+        return float(said[0])
 
     # --- asking
 

@@ -25,6 +25,7 @@ def card_page(trained: Trained) -> str:
     ]
     if trained.later is not None and trained.later_score is not None:
         sections += _plots(trained)
+        sections += evaluation(trained.meta["evaluation"]) if "evaluation" in trained.meta else []
     sections.append(charts.Section("What it leans on", "Share of the gain in training.", _gains(meta)))
     sections.append(charts.Section("What the auditor found", *_audit(meta)))
     sections.append(
@@ -41,6 +42,82 @@ def card_page(trained: Trained) -> str:
     return charts.page(f"Model {meta['name']}", sections, lead=lead)
 
 
+def evaluation(found: dict[str, Any]) -> list[charts.Section]:
+    """What `evaluate` found, as sections of a page."""
+    rows = [
+        [_words(n), _three(one["value"]), f"{_three(one['low'])} to {_three(one['high'])}"]
+        for n, one in found["headline"].items()
+    ]
+    out = [charts.Section("How sure that is", "95 % intervals from whole days drawn again: events of one day are alike.",
+                          charts.table(["measure", "value", "between"], rows))]  # fmt: skip
+    if found["policy"].get("thresholds"):
+        out.append(_policy(found["policy"]))
+    if (first := found.get("first_frauds")) and first["entities"]:
+        said = f"Of {first['entities']:,} entities with fraud, {_share(first['first'])} were stopped at their first one, {_share(first['later'])} of the frauds that followed were."
+        out.append(charts.Section("First frauds", "Before anything bad is known of somebody, memory is no help.", said))
+    if found.get("campaigns"):
+        out.append(_campaigns(found["campaigns"]))
+    for name, parts in found["segments"].items():
+        judged = [p for p in parts if p.get("recall") is not None]
+        if len(judged) > 1:
+            out.append(_segment(name, parts, judged))
+    return out
+
+
+def _policy(found: dict[str, Any]) -> charts.Section:
+    later, single = found["later_days"], found["net_saving_of_one_action"]
+    steps = ", ".join(f"{name} from {at:.4f} on" for name, at in found["thresholds"].items())
+    figures = [("Net saving", f"{later['net_saving']:,.0f}", f"of {later['lost_without']:,.0f} lost without"), ("Captured", _share(later["capture_by_value"]), "of the value"),
+               ("Insults", _share(later["insult_rate"], 2), f"{later['insults']:,.0f} events"), ("Reviews", f"{later['reviews']:,.0f}", "in that time")]  # fmt: skip
+    names = ["all three", *(f"{name} only" for name in single)]
+    chart = charts.bars("Net saving", names, {"saved": [later["net_saving"], *single.values()]}, horizontal=True)
+    return charts.Section("What to do at which score", f"Cheapest by the policy's costs, set on the earlier half of the days, judged on the later: {steps}.",
+                          charts.tiles(figures), chart)  # fmt: skip
+
+
+def _campaigns(found: list[dict[str, Any]]) -> charts.Section:
+    names = [str(c["campaign"]) for c in found]
+    shown = {"never saw it": [c["unseen"] for c in found], "saw half of it": [c["seen"] for c in found]}
+    chart = charts.bars("Recall at 0.5 % FPR", names, shown, horizontal=True, format=charts.percent)
+    return charts.Section(
+        "Campaigns it never saw", "Each left out of training in turn: what a new attack of this kind would meet.", chart
+    )
+
+
+def _segment(name: str, parts: list[dict[str, Any]], judged: list[dict[str, Any]]) -> charts.Section:
+    shown = {"recall": [p["recall"] for p in judged], "value recall": [p["value_recall"] or 0.0 for p in judged]}
+    chart = charts.bars(
+        f"Recall by {name}", [p["value"] for p in judged], shown, horizontal=True, format=charts.percent
+    )
+    rows = [[p["value"], f"{p['events']:,.0f}", p["frauds"], _share(p.get("recall")), _share(p.get("value_recall")), _share(p.get("false_positive_rate"), 2), _three(p.get("roc_auc"))] for p in parts]  # fmt: skip
+    heads = ["value", "events", "frauds", "recall", "value recall", "FPR", "AUC"]
+    return charts.Section(
+        f"By {name}",
+        "One threshold for all, the one that 0.5 % of all legitimate events reach.",
+        chart,
+        charts.table(heads, rows),
+    )
+
+
+def evaluation_page(name: str, found: dict[str, Any], judged: Any) -> str:
+    """A page about scores and truth, whoever made the scores; `judged` is an `evaluate.Judged`."""
+    lead = f"{found['events']:,} scored events whose truth is known, {found['frauds']:,} of them fraud, over {found['days']:,} days."
+    ranking = _ranking(judged.fraud, judged.score, judged.weight) if 0 < found["frauds"] < found["events"] else []
+    return charts.page(f"Evaluation of {name}", [*ranking, *evaluation(found)], lead=lead)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("fpr", "FPR").replace("roc auc", "ROC AUC")
+
+
+def _three(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.5f}"
+
+
+def _share(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f} %"
+
+
 def _tiles(m: dict[str, Any]) -> list[tuple[str, str, str]]:
     if not m:
         return [("Validated", "no", "too few frauds to hold any back")]
@@ -53,17 +130,7 @@ def _plots(trained: Trained) -> list[charts.Section]:
     later, score = trained.later, trained.later_score
     assert later is not None and score is not None
     fraud = later.label == 1
-    hit, miss, _ = curve(fraud, score, later.weight)
-    thin = np.unique(np.linspace(0, len(hit) - 1, 300).astype(int))
-    recall, fpr, precision = hit / hit[-1], miss / miss[-1], hit / (hit + miss)
-    out = [
-        charts.Section(
-            "Ranking", "Recall against wrongly stopped events, and precision against recall, on the later rows.",
-            charts.curve("Recall by false-positive rate", {"model": (fpr[thin], recall[thin])}, x_label="false-positive rate", y_label="recall", diagonal=True),
-            charts.curve("Precision by recall", {"model": (recall[thin], precision[thin])}, x_label="recall", y_label="precision"),
-        ),
-        charts.Section("Calibration", "A score of 0.3 should be fraud in 30 of 100 cases.", _calibration(fraud, score, later.weight)),
-    ]  # fmt: skip
+    out = _ranking(fraud, score, later.weight)
     daily = _daily(later.ts, fraud, score, later.weight)
     return (
         [
@@ -75,6 +142,20 @@ def _plots(trained: Trained) -> list[charts.Section]:
         if daily
         else out
     )
+
+
+def _ranking(fraud: np.ndarray, score: np.ndarray, weight: np.ndarray) -> list[charts.Section]:
+    hit, miss, _ = curve(fraud, score, weight)
+    thin = np.unique(np.linspace(0, len(hit) - 1, 300).astype(int))
+    recall, fpr, precision = hit / hit[-1], miss / miss[-1], hit / (hit + miss)
+    return [
+        charts.Section(
+            "Ranking", "Recall against wrongly stopped events, and precision against recall, on rows that did not teach.",
+            charts.curve("Recall by false-positive rate", {"model": (fpr[thin], recall[thin])}, x_label="false-positive rate", y_label="recall", diagonal=True),
+            charts.curve("Precision by recall", {"model": (recall[thin], precision[thin])}, x_label="recall", y_label="precision"),
+        ),
+        charts.Section("Calibration", "A score of 0.3 should be fraud in 30 of 100 cases.", _calibration(fraud, score, weight)),
+    ]  # fmt: skip
 
 
 def _calibration(fraud: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:

@@ -22,6 +22,7 @@ from shopward.models.measure import average_precision, summary
 KINDS = ("forest", "logistic")
 LATER = 0.25  # the share of time that validates
 FEW = 10  # frauds below which nothing is validated
+SCORE_CUTS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)  # how scores drift matters where rules read them: at the top
 SLACK = 0.002  # average precision that is worth fewer features
 
 
@@ -99,6 +100,9 @@ def train(
         meta |= _served_linear(model, slope, shift)
     later = examples.take(split.later) if split is not None else None
     scores = 1 / (1 + np.exp(-(slope * judged[0] + shift))) if judged else None
+    if later is not None and scores is not None:
+        served = 1 / (1 + np.exp(-(slope * model.raw(later.matrix) + shift)))
+        meta["score_profile"] = spread_of(served, later.weight, SCORE_CUTS)
     return Trained(meta, model.files, model.raw, tuple(names), later, scores)
 
 
@@ -254,15 +258,21 @@ def _usual(examples: Examples) -> list[list[float | None]]:
 
 def profile(examples: Examples, bins: int = 10) -> dict[str, dict[str, list[float]]]:
     """How each feature lies in training (edges, shares per bin, the last one missing): what drift is measured against."""
-    out = {}
-    for k, name in enumerate(examples.names):
-        column = examples.matrix[:, k]
-        known = column[~np.isnan(column)]
-        edges = np.unique(np.quantile(known, np.arange(1, bins) / bins)) if len(known) else np.empty(0)
-        place = np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, side="right"))
-        shares = np.bincount(place, weights=examples.weight, minlength=len(edges) + 2) / examples.weight.sum()
-        out[name] = {"edges": edges.tolist(), "shares": np.round(shares, 6).tolist()}
-    return out
+    cuts = (np.arange(1, bins) / bins).tolist()
+    return {n: spread_of(examples.matrix[:, k], examples.weight, cuts) for k, n in enumerate(examples.names)}
+
+
+def spread_of(column: np.ndarray, weight: np.ndarray, cuts: Sequence[float]) -> dict[str, list[float]]:
+    """Edges (these quantiles) and shares per bin of one column, the last share missing values.
+
+    >>> spread_of(np.array([1.0, 2.0, 3.0, np.nan]), np.ones(4), (0.5,))
+    {'edges': [2.0], 'shares': [0.25, 0.5, 0.25]}
+    """
+    known = column[~np.isnan(column)]
+    edges = np.unique(np.quantile(known, cuts)) if len(known) else np.empty(0)
+    place = np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, side="right"))
+    shares = np.bincount(place, weights=weight, minlength=len(edges) + 2) / weight.sum()
+    return {"edges": edges.tolist(), "shares": np.round(shares, 6).tolist()}
 
 
 def _training(examples: Examples, split: Split | None, settings: Settings, size: int) -> dict[str, Any]:

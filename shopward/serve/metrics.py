@@ -6,9 +6,11 @@ import os
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from shopward.models.watch import families
 
 if TYPE_CHECKING:
     from shopward.answers import Answers
@@ -99,6 +101,8 @@ class Metrics:
         lines = [*self._counted(), *self._timed()]
         for name, kind, words, value in self._gauges(decider):
             lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}", f"{name} {value}"]
+        for name, words, found in families(decider.engine.models) if decider.has_engine else ():
+            lines += _family(name, words, found, "gauge")
         return ("\n".join(lines) + "\n").encode()
 
     def _counted(self) -> Iterator[str]:
@@ -180,9 +184,9 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
-def _family(name: str, words: str, found: dict[str, int]) -> Iterable[str]:
+def _family(name: str, words: str, found: Mapping[str, float], kind: str = "counter") -> Iterable[str]:
     yield f"# HELP {name} {words}"
-    yield f"# TYPE {name} counter"
+    yield f"# TYPE {name} {kind}"
     for labels, n in found.items():
         yield f"{name}{{{labels}}} {n}"
 

@@ -291,3 +291,56 @@ def test_a_few_reviews_beside_reported_frauds_are_not_all_that_is_honest(world, 
     assert (label == 0).sum() > 20 * (verdict[keep] == 0).sum() and "stand for legitimate" in found.notes[-1]
     _, label, _ = choose(found, since=None, until=None, most=10_000, unlabelled="skip")
     assert (label == 0).sum() == (verdict[keep] == 0).sum()
+
+
+def test_the_card_and_a_page_of_its_own_tell_how_sure_the_numbers_are(world, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from click.testing import CliRunner
+
+    from shopward.cli.model import model
+
+    _, events, labels, book, done = world
+    told = done.meta["evaluation"]
+    assert told["headline"]["roc_auc"]["low"] < done.meta["metrics"]["roc_auc"] < told["headline"]["roc_auc"]["high"]
+    assert told["first_frauds"]["entities"] > 0 and "How sure that is" in (done.folder / "card.html").read_text()
+    since = shops.START + 28 * shops.DAY
+    pq.write_table(
+        pa.concat_tables(flows.score_events([events], labels, done.folder, engine, since=since)), tmp_path / "s.parquet"
+    )
+    args = ["evaluate", tmp_path / "s.parquet", "--events", events, "--labels", labels, "--rulebook", book, "--by", "country", "--entity", "card", "--out", tmp_path / "e.html", "--json"]  # fmt: skip
+    said = CliRunner().invoke(model, [*map(str, args)])
+    assert said.exit_code == 0, said.output
+    found = json.loads(said.stdout.splitlines()[-1])
+    assert {s["value"] for s in found["segments"]["country"]} == {"de", "fr", "us"} and found["first_frauds"][
+        "first"
+    ] is not None
+    assert "By country" in (tmp_path / "e.html").read_text()
+
+
+def test_a_server_tells_when_a_deployed_model_decays(world, tmp_path):
+    from shopward.models.watch import Ring, families
+
+    _, events, labels, _, done = world
+    book = shops.rulebook(tmp_path / "book")
+    registry.deploy(tmp_path / "data", done.folder, book, state="champion")
+    live = Engine(Rulebook(book), mode="interpreted", models={"payments": folder.read_model(done.folder)})
+    assert {name: found for name, _, found in families(live.models)}["shopward_model_asked"] == {
+        'model="payments"': 0.0
+    }
+    for batch in live.read([events], labels=labels, size=500):
+        if batch.ts[0] < shops.START + 18 * shops.DAY:  # windows are still filling: that is no decay
+            live.models.rings[0] = Ring(len(live.models.scorers[0].features))
+        if batch.ts[0] < UNTIL:
+            live.decide_batch(batch)
+    calm = {name: found for name, _, found in families(live.models)}
+    assert calm["shopward_model_asked"]['model="payments"'] > 1000
+    assert calm["shopward_model_decayed"] == {'model="payments"': 0.0}
+    assert 'model="payments",feature="(score)"' in calm["shopward_model_psi"]
+    ring, scorer = live.models.rings[0], live.models.scorers[0]
+    ring.add(np.full((len(scorer.features), 9000), 1e6), np.full(9000, 0.97))
+    wild = {name: found for name, _, found in families(live.models)}
+    assert (
+        wild["shopward_model_decayed"] == {'model="payments"': 1.0}
+        and wild["shopward_model_alarms"]['model="payments"'] > 3
+    )
