@@ -16,6 +16,7 @@ from shopward.traffic.requests import Request
 
 SAMPLE_FIRST, SAMPLE_EVERY = 40, 25  # bodies looked into: the first ones, then one of so many
 BODY = 65_536  # characters of a body that are looked into
+LOGGED = frozenset(("referer", "user-agent"))  # headers of access logs, which carry no credential and no kind
 PARAMS, VALUES, PEOPLE, EXAMPLES = 200, 24, 512, 3
 _SESSION = re.compile(r"sess|sid$|^sid|token|auth|jwt|login|passport|remember", re.IGNORECASE)
 _API_KEY = re.compile(
@@ -238,7 +239,7 @@ def auth_of(request: Request) -> tuple[str, ...]:
                 low, "authorization"
             )
         )
-    if request.raw_headers:
+    if request.raw_headers and not LOGGED.issuperset(request.headers):
         ways += [w for name in request.headers for w in _named(name)]
         if "cookie" in request.headers and any(_SESSION.search(name) for name, _ in request.cookies):
             ways.append("session")
@@ -261,7 +262,7 @@ def _named(name: str) -> tuple[str, ...]:
 def kind(request: Request) -> str:
     """What kind of interface answers: graphql grpc soap websocket static page rpc rest."""
     by_path = _kind_of_path(request.raw_path)
-    if by_path == "static" or (not request.raw_headers and not request.raw_response_headers):
+    if by_path == "static" or (LOGGED.issuperset(request.headers) and not request.raw_response_headers):
         return "websocket" if request.status == 101 else by_path
     headers = request.headers
     sent = headers.get("content-type", "")
