@@ -20,7 +20,7 @@ from shopward.errors import BadData, UsageError
 from shopward.ingest.blocks import STDIN, Input, open_input
 from shopward.ingest.dead import DeadLetters, mask_text
 from shopward.traffic.decode import text_of
-from shopward.traffic.formats import line_reader
+from shopward.traffic.formats import combined, line_reader
 from shopward.traffic.positions import Mark, Positions, Unpacked, first_line_id
 from shopward.traffic.positions import skip as skip_bytes
 from shopward.traffic.requests import Request
@@ -173,7 +173,7 @@ def _lines(
             reading.dead.put(source.name, number, str(wrong), mask_text(line))
             continue
         reading.position = (source.name, number)
-        yield request_of(row, source, number)
+        yield request_of(row, source, number) if read is not combined else _request_of_log(row, source, number)
 
 
 def _split(stream: BinaryIO, name: str, reading: Reading, mark: Mark | None = None) -> Iterator[tuple[int, bytes]]:
@@ -230,6 +230,16 @@ def request_of(row: dict[str, Any], source: Input | None, number: int) -> Reques
         ja4=_text(row.get("ja4")),
         where=f"{source.name}:{number}" if source else str(number),
     )
+
+
+def _request_of_log(row: dict[str, Any], source: Input, number: int) -> Request:
+    """The same for a row of `combined`, which has texts only and few of them: the common case, made short."""
+    status, size, get = row["status"], row["bytes"], row.get
+    return Request(
+        id=f"{source.prefix()}:{number}", method=row["method"] or "GET", url=row["url"], version=get("version"), headers=row["headers"] or None,
+        ts=_text_millis(row["ts"]), ip=row["ip"] if row["ip"] != "-" else None, account=get("account"), status=int(status) if status != "-" else None,
+        bytes=int(size) if size != "-" else None, where=f"{source.name}:{number}",
+    )  # fmt: skip
 
 
 def _made_id(source: Input | None, number: int) -> str:

@@ -84,11 +84,15 @@ class Facts:
     def add(self, request: Request) -> None:
         """Take a request."""
         self.calls += 1
-        if request.ts is not None:
-            self.first = request.ts if self.first is None else min(self.first, request.ts)
-            self.last = request.ts if self.last is None else max(self.last, request.ts)
+        ts = request.ts
+        if ts is not None:
+            if self.first is None or ts < self.first:
+                self.first = ts
+            if self.last is None or ts > self.last:
+                self.last = ts
         ways = auth_of(request)
-        self.auth.update(ways or ("none",))
+        for way in ways or ("none",):
+            self.auth[way] += 1
         if request.status is not None:
             self.statuses[request.status] += 1
             self.open_ok += not ways and 200 <= request.status < 300
@@ -227,6 +231,9 @@ def keys_of(body: str | None) -> frozenset[str] | None:
 
 def auth_of(request: Request) -> tuple[str, ...]:
     """The credentials a request carried: basic bearer jwt digest aws_signature api_key signature session mtls."""
+    logged = not request.raw_headers or LOGGED.issuperset(request.headers)
+    if logged and not request.query_string:
+        return ("session",) if request.account else ()
     ways = []
     said = request.headers.get("authorization", "") if request.raw_headers else ""
     if said:
@@ -239,7 +246,7 @@ def auth_of(request: Request) -> tuple[str, ...]:
                 low, "authorization"
             )
         )
-    if request.raw_headers and not LOGGED.issuperset(request.headers):
+    if not logged:
         ways += [w for name in request.headers for w in _named(name)]
         if "cookie" in request.headers and any(_SESSION.search(name) for name, _ in request.cookies):
             ways.append("session")

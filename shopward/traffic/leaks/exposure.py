@@ -16,6 +16,7 @@ from statistics import median
 
 from shopward.evidence import Evidence
 from shopward.traffic.assets.templates import Templates, Token
+from shopward.traffic.decode import shape
 from shopward.traffic.leaks.find import hits
 from shopward.traffic.requests import Request
 
@@ -88,6 +89,7 @@ class Exposure:
         self.crowds: dict[str, tuple[int, str, int]] = {}  # interface -> most people in one answer, its request, when
         self.secrets: dict[tuple[str, str], tuple[int, str, int]] = {}  # interface, type -> requests, the first, when
         self.forgotten = 0
+        self._silent: set[str] = set()  # shapes of queries that told nothing
         self._places: dict[tuple[str, str, str], tuple[str, str | None, tuple[Token, ...]]] = {}
 
     def add(self, request: Request) -> None:
@@ -148,9 +150,16 @@ class Exposure:
             self.crowds[interface] = (len(people), request.id, request.ts or 0)
 
     def _secrets(self, request: Request, interface: str) -> None:
-        if not _MAY_TELL.search(request.query_string):
+        query = request.query_string[:BODY]
+        same = shape(query) if len(query) < 512 else ""
+        if same in self._silent or not _MAY_TELL.search(query):
             return
-        for kind, *_ in hits(request.query_string[:BODY]):
+        found = hits(query)
+        if not found and same:
+            if len(self._silent) >= PLACES:
+                self._silent.clear()
+            self._silent.add(same)
+        for kind, *_ in found:
             if kind.startswith("secret_") or kind in PERSONAL:
                 n, first, ts = self.secrets.get((interface, kind), (0, request.id, request.ts or 0))
                 self.secrets[interface, kind] = (n + 1, first, ts)
