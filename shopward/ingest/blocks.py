@@ -54,6 +54,10 @@ class Input:
         if self._path is not None:
             self.stream.close()
 
+    def known_as(self, prefix: str) -> None:
+        """Name the records by this instead of by the content, which is not all there yet."""
+        self._prefix = prefix[:12]
+
     def prefix(self) -> str:
         """12 hex digits of the whole content; of a pipe, which cannot be read twice, of its first block."""
         if self._prefix is None:

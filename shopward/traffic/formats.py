@@ -15,6 +15,7 @@ import msgspec
 
 from shopward.errors import UsageError
 from shopward.traffic.decode import text_of
+from shopward.traffic.requests import LowerCase
 
 Row = dict[str, Any]
 LineReader = Callable[[bytes], Row]
@@ -62,7 +63,7 @@ def combined(line: bytes) -> Row:
     if account != "-":
         row["account"] = unescape(account)
     _request_line(row, unescape(request))
-    headers = {}
+    headers = LowerCase()
     if referer and referer != "-":
         headers["referer"] = unescape(referer)
     if agent and agent != "-":

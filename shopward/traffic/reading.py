@@ -20,7 +20,9 @@ from shopward.errors import BadData, UsageError
 from shopward.ingest.blocks import STDIN, Input, open_input
 from shopward.ingest.dead import DeadLetters, mask_text
 from shopward.traffic.decode import text_of
-from shopward.traffic.formats import line_reader
+from shopward.traffic.formats import combined, line_reader
+from shopward.traffic.positions import Mark, Positions, Unpacked, first_line_id
+from shopward.traffic.positions import skip as skip_bytes
 from shopward.traffic.requests import Request
 
 LINE = 8 << 20  # bytes of one line
@@ -39,6 +41,7 @@ class Reading:
     requests: int = 0
     dead: DeadLetters = field(default_factory=DeadLetters)
     position: tuple[str, int] = ("", 0)
+    waiting: int = 0  # last lines without their end, left for the next run
 
 
 def read_requests(
@@ -47,13 +50,14 @@ def read_requests(
     format: str | None = None,
     reading: Reading | None = None,
     skip: int = 0,
+    positions: Positions | None = None,
     on_progress: Progress = lambda done: None,
 ) -> Iterator[Request]:
     """The requests of files, folders or `-` (piped in), in order of file name and line.
 
     `format` is None (by the file's ending and first line), `combined`, `json`, `har`, `req`, or a log format of Apache
-    (`%h %l %u %t "%r" %>s %b`) or nginx (`$remote_addr [$time_local] "$request" $status`). `skip` passes over that many requests, to
-    resume. `on_progress` is told how many requests came since its last call. Raises UsageError for a path or format that is none.
+    (`%h %l %u %t "%r" %>s %b`) or nginx (`$remote_addr [$time_local] "$request" $status`). `skip` passes over that many requests.
+    With `positions` each log is read from where an earlier run stopped; they are saved by the caller. `on_progress` is told how many requests came since its last call. Raises UsageError for a path or format that is none.
 
     >>> import tempfile, pathlib
     >>> log = pathlib.Path(tempfile.mkdtemp(), "a.log")
@@ -64,8 +68,8 @@ def read_requests(
     """
     reading = Reading() if reading is None else reading
     told = 0
-    for path in expand(paths):
-        for request in _read_file(path, format, reading):
+    for path, id in _in_turn(expand(paths), positions):
+        for request in _read_file(path, format, reading, positions, id):
             reading.requests += 1
             if reading.requests > skip:
                 yield request
@@ -95,20 +99,41 @@ def expand(paths: Iterable[Path | str] | Path | str) -> list[Path | str]:
     return found
 
 
-def _read_file(path: Path | str, format: str | None, reading: Reading) -> Iterator[Request]:
+def _in_turn(paths: list[Path | str], positions: Positions | None) -> Iterator[tuple[Path | str, str]]:
+    """The files with what each log is known by; a log that was rotated away comes before the one that has its name now."""
+    done = set()
+    for path in paths:
+        id = ""
+        if positions is not None and str(path) != STDIN:
+            id = first_line_id(Path(path))
+            for older in positions.rotated(Path(path), id):
+                done.add(older)
+                yield older, first_line_id(older)
+        if path not in done:
+            done.add(path)
+            yield path, id
+
+
+def _read_file(
+    path: Path | str, format: str | None, reading: Reading, positions: Positions | None = None, id: str = ""
+) -> Iterator[Request]:
     ending = _ending(path)
     if ending == ".parquet":
         yield from _rows(_parquet(Path(path)), str(path), reading)
         return
     found = open_input(path)
-    stream = io.BufferedReader(_Bytes(found), 1 << 18)  # type: ignore[arg-type]
+    stream = io.BufferedReader(Unpacked(found.read_into), 1 << 18)  # type: ignore[arg-type]
     try:
         if ending == ".csv":
             yield from _rows(_csv(stream, str(path)), str(path), reading)
         elif format == "har" or (format is None and (ending == ".har" or _is_har(stream.peek(4096)))):
             yield from _har(stream, found.name, reading)
         else:
-            yield from _lines(stream, found, format, reading)
+            mark = positions.mark(id, Path(path)) if positions is not None and id else None
+            if mark is not None:
+                stream = _from(mark, stream, found, Path(path))
+                found.known_as(id)
+            yield from _lines(stream, found, format, reading, mark)
     except BadData as wrong:
         reading.dead.put(found.name, 0, str(wrong))
     finally:
@@ -120,26 +145,26 @@ def _ending(path: Path | str) -> str:
     return Path(path.stem).suffix.lower() if path.suffix in PACKED else path.suffix.lower()
 
 
-class _Bytes(io.RawIOBase):
-    """An Input of the event readers as a raw stream."""
-
-    def __init__(self, source: Input):
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, view: Any) -> int:
-        return self._source.read_into(memoryview(view).cast("B"))
+def _from(mark: Mark, stream: Any, source: Input, path: Path) -> Any:
+    """The stream behind the mark: a plain file is entered there, a packed one is read up to it."""
+    if mark.offset and path.suffix not in PACKED:
+        source.close()
+        source.stream = io.BufferedReader(path.open("rb", buffering=0), 1 << 18)
+        source.stream.seek(mark.offset)
+        return source.stream
+    skip_bytes(stream, mark.offset)
+    return stream
 
 
 # ---- lines
 
 
-def _lines(stream: Any, source: Input, format: str | None, reading: Reading) -> Iterator[Request]:
+def _lines(
+    stream: Any, source: Input, format: str | None, reading: Reading, mark: Mark | None = None
+) -> Iterator[Request]:
     """One request a line. The format is settled by the first line that is not empty."""
     read = line_reader(format) if format else None
-    for number, line in _split(stream, source.name, reading):
+    for number, line in _split(stream, source.name, reading, mark):
         if read is None:
             read = line_reader(guess(line))
         try:
@@ -148,25 +173,32 @@ def _lines(stream: Any, source: Input, format: str | None, reading: Reading) -> 
             reading.dead.put(source.name, number, str(wrong), mask_text(line))
             continue
         reading.position = (source.name, number)
-        yield request_of(row, source, number)
+        yield request_of(row, source, number) if read is not combined else _request_of_log(row, source, number)
 
 
-def _split(stream: BinaryIO, name: str, reading: Reading) -> Iterator[tuple[int, bytes]]:
-    number = 0
+def _split(stream: BinaryIO, name: str, reading: Reading, mark: Mark | None = None) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers. With a mark a last line without its end is left, for it is still being written."""
+    number = mark.line if mark else 0
+    growing = mark is not None and not name.endswith(PACKED)
     while line := stream.readline(LINE):
         number += 1
-        if len(line) == LINE and not line.endswith(b"\n"):
-            size = len(line)
+        size = len(line)
+        if size == LINE and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
                 line = stream.readline(LINE)
                 size += len(line)
             reading.dead.put(name, number, f"a line over {LINE >> 20} MB", f"{size} bytes")
-            continue
+            line = b""
+        elif growing and not line.endswith(b"\n"):
+            reading.waiting += 1
+            return
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         line = line.rstrip(b"\r\n")
         if line and not line.isspace() and not line.startswith(b"#"):
             yield number, line
+        if mark is not None:
+            mark.offset, mark.line = mark.offset + size, number
 
 
 def guess(line: bytes) -> str:
@@ -198,6 +230,16 @@ def request_of(row: dict[str, Any], source: Input | None, number: int) -> Reques
         ja4=_text(row.get("ja4")),
         where=f"{source.name}:{number}" if source else str(number),
     )
+
+
+def _request_of_log(row: dict[str, Any], source: Input, number: int) -> Request:
+    """The same for a row of `combined`, which has texts only and few of them: the common case, made short."""
+    status, size, get = row["status"], row["bytes"], row.get
+    return Request(
+        id=f"{source.prefix()}:{number}", method=row["method"] or "GET", url=row["url"], version=get("version"), headers=row["headers"] or None,
+        ts=_text_millis(row["ts"]), ip=row["ip"] if row["ip"] != "-" else None, account=get("account"), status=int(status) if status != "-" else None,
+        bytes=int(size) if size != "-" else None, where=f"{source.name}:{number}",
+    )  # fmt: skip
 
 
 def _made_id(source: Input | None, number: int) -> str:

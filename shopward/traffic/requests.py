@@ -40,6 +40,10 @@ class lazy:
         return found
 
 
+class LowerCase(dict[str, str]):
+    """Headers whose names are in lower case and whose values are texts already."""
+
+
 class Field(NamedTuple):
     """One value a client chose. `place` is path, query, form, json, cookie, header, xml, part, filename or body;
     `query_name`, `form_name`, `json_name` and `cookie_name` are names that are no plain names. JSON names are paths: `items.0.sku`."""
@@ -304,6 +308,8 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 def _headers(given: Mapping[str, Any] | list | None) -> dict[str, str]:
+    if type(given) is LowerCase:
+        return given
     found: dict[str, str] = {}
     if isinstance(given, dict):
         found = {name.lower(): value for name, value in given.items() if type(value) is str}

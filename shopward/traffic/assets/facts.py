@@ -16,6 +16,7 @@ from shopward.traffic.requests import Request
 
 SAMPLE_FIRST, SAMPLE_EVERY = 40, 25  # bodies looked into: the first ones, then one of so many
 BODY = 65_536  # characters of a body that are looked into
+LOGGED = frozenset(("referer", "user-agent"))  # headers of access logs, which carry no credential and no kind
 PARAMS, VALUES, PEOPLE, EXAMPLES = 200, 24, 512, 3
 _SESSION = re.compile(r"sess|sid$|^sid|token|auth|jwt|login|passport|remember", re.IGNORECASE)
 _API_KEY = re.compile(
@@ -83,11 +84,15 @@ class Facts:
     def add(self, request: Request) -> None:
         """Take a request."""
         self.calls += 1
-        if request.ts is not None:
-            self.first = request.ts if self.first is None else min(self.first, request.ts)
-            self.last = request.ts if self.last is None else max(self.last, request.ts)
+        ts = request.ts
+        if ts is not None:
+            if self.first is None or ts < self.first:
+                self.first = ts
+            if self.last is None or ts > self.last:
+                self.last = ts
         ways = auth_of(request)
-        self.auth.update(ways or ("none",))
+        for way in ways or ("none",):
+            self.auth[way] += 1
         if request.status is not None:
             self.statuses[request.status] += 1
             self.open_ok += not ways and 200 <= request.status < 300
@@ -226,6 +231,9 @@ def keys_of(body: str | None) -> frozenset[str] | None:
 
 def auth_of(request: Request) -> tuple[str, ...]:
     """The credentials a request carried: basic bearer jwt digest aws_signature api_key signature session mtls."""
+    logged = not request.raw_headers or LOGGED.issuperset(request.headers)
+    if logged and not request.query_string:
+        return ("session",) if request.account else ()
     ways = []
     said = request.headers.get("authorization", "") if request.raw_headers else ""
     if said:
@@ -238,7 +246,7 @@ def auth_of(request: Request) -> tuple[str, ...]:
                 low, "authorization"
             )
         )
-    if request.raw_headers:
+    if not logged:
         ways += [w for name in request.headers for w in _named(name)]
         if "cookie" in request.headers and any(_SESSION.search(name) for name, _ in request.cookies):
             ways.append("session")
@@ -261,7 +269,7 @@ def _named(name: str) -> tuple[str, ...]:
 def kind(request: Request) -> str:
     """What kind of interface answers: graphql grpc soap websocket static page rpc rest."""
     by_path = _kind_of_path(request.raw_path)
-    if by_path == "static" or (not request.raw_headers and not request.raw_response_headers):
+    if by_path == "static" or (LOGGED.issuperset(request.headers) and not request.raw_response_headers):
         return "websocket" if request.status == 101 else by_path
     headers = request.headers
     sent = headers.get("content-type", "")

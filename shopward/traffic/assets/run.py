@@ -54,12 +54,12 @@ def assets_in_files(
         raise BadData(f"no request in {', '.join(map(str, paths))}" + (f"; {dead.why()}" if dead.count else ""))
     assets = seen.assets()
     rows = [asset.row() for asset in assets]
-    _write(out, rows)
+    write_assets(out, rows)
     found_map.write(seen)
     if openapi_out:
         openapi_out.parent.mkdir(parents=True, exist_ok=True)
         openapi_out.write_bytes(msgspec.json.format(msgspec.json.encode(openapi(assets)), indent=1))
-    fresh = _keep(data, assets, rows) if data else None
+    fresh = keep_assets(data, assets, rows) if data else None
     summary: dict[str, Any] = {
         "requests": reading.requests, "assets": rows, "not_there": sum(seen.refused.values()), "dead_letters": dead.count,
         "seconds": round(time.perf_counter() - started, 3),
@@ -135,7 +135,8 @@ def _table(rows: list[dict[str, Any]]):
     return pa.table({name: pa.array([row[name] for row in rows], kinds.get(name, pa.string())) for name in names})
 
 
-def _write(out: Path | None, rows: list[dict[str, Any]]) -> None:
+def write_assets(out: Path | None, rows: list[dict[str, Any]]) -> None:
+    """The rows of assets as a file."""
     sink = Rows(out)
     try:
         if rows:
@@ -146,7 +147,7 @@ def _write(out: Path | None, rows: list[dict[str, Any]]) -> None:
         raise
 
 
-def _keep(data: Path, assets: list, rows: list[dict[str, Any]]) -> list[str]:
+def keep_assets(data: Path, assets: list, rows: list[dict[str, Any]]) -> list[str]:
     """Add this view to the table's history and its findings to the lake; returns the assets that were in no earlier view."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from shopward.traffic.requests import Request
@@ -31,6 +32,7 @@ METHODS = frozenset(
         "QUERY",
     ]
 )
+LOGGED = frozenset(("referer", "user-agent"))  # all that many logs keep: what is missing there says nothing
 LONGEST_URL = 8192
 MOST_VALUES = 1000
 _SESSION = re.compile(r"(?:j|php|asp|aspnet[._-]?|cf|dw|rack\.|express[.:]|connect\.|ci_|laravel_|symfony|wordpress_|zend|web|apex)?_?sess(?:ion)?_?-?id(?:s)?(?:key)?|aspsessionid\w{0,12}|phpsess|jservsessionid|jwsession|jservsession|session[_-]?id|sessid|zend_session_id|cfid|cftoken|cfsid|weblogicsession|viewstate_session|jsessionid\w{0,4}|asp\.net_sessionid", re.IGNORECASE)  # fmt: skip
@@ -125,10 +127,20 @@ def _headers(request: Request, told: list[str], attacks: list[Attack]) -> None:
             told.append("an impossible header name")
         if "\n" in value or "\r" in value:
             attacks.append(Attack("crlf_in_header", "crlf", "A line break in a header", 0.6, f"header:{name}", value))
-    if "host" not in headers and request.version not in (None, "HTTP/1.0"):
+    if "host" not in headers and request.version not in (None, "HTTP/1.0") and not LOGGED.issuperset(headers):
         told.append("no Host header")
     if request.method in ("GET", "HEAD") and request.raw_body:
         told.append(f"a {request.method} with a body")
+
+
+@lru_cache(maxsize=4096)
+def _session_name(name: str) -> bool:
+    return _SESSION.fullmatch(name) is not None
+
+
+def is_session(name: str) -> bool:
+    """Is this the name under which programs keep a session?"""
+    return len(name) <= 64 and _session_name(name)
 
 
 def _session(request: Request, attacks: list[Attack]) -> None:
@@ -137,7 +149,7 @@ def _session(request: Request, attacks: list[Attack]) -> None:
         return
     pairs = [*request.query, *(request.form if request.raw_body else ())]
     for name, value in pairs:
-        if _SESSION.fullmatch(name) and value:
+        if value and is_session(name):
             referer = request.headers.get("referer", "")
             host = request.host.partition(":")[0]
             if referer and host and referer.partition("://")[2].split("/", 1)[0].partition(":")[0].lower() == host:

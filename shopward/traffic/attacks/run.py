@@ -14,6 +14,7 @@ from shopward.runs import Rows, _dead_file
 from shopward.traffic.attacks.campaigns import Campaigns
 from shopward.traffic.attacks.profile import Profile
 from shopward.traffic.attacks.scan import Scanner, Verdict, evidence_of
+from shopward.traffic.positions import Positions
 from shopward.traffic.reading import Reading, read_requests
 from shopward.traffic.requests import Request
 
@@ -51,12 +52,14 @@ def attacks_in_files(
     engine: str | None = None,
     dead_letters: Path | None = None,
     skip: int = 0,
+    resume: Path | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Summary:
     """Look at every request of the files.
 
     Rows `id, attack, score, classes, where, matched, worked, why_worked, rules, protocol, sigma` go to `out`; evidence to the lake of
-    the `data` folder. `skip` passes over requests already done. Raises BadData when nothing was usable.
+    the `data` folder. `skip` passes over requests already done; with `resume`, a position file, only what logs gained since is read.
+    Raises BadData when nothing was usable (with `resume`, nothing new is no error).
     """
     from shopward.ingest.dead import DeadLetters
 
@@ -64,10 +67,13 @@ def attacks_in_files(
     scanner = Scanner(engine=engine, profile=Profile() if profile else None)
     watch = _sigma(sigma)
     reading = Reading(dead=DeadLetters(_dead_file(dead_letters, out)))
+    positions = Positions(resume) if resume else None
     findings = _findings(data)
     run = _Run(scanner, Rows(out), Campaigns() if campaigns else None, watch, findings)
     try:
-        for request in read_requests(paths, format=format, reading=reading, skip=skip, on_progress=on_progress):
+        for request in read_requests(
+            paths, format=format, reading=reading, skip=skip, positions=positions, on_progress=on_progress
+        ):
             run.take(request)
         run.finish()
         if findings is not None:
@@ -82,7 +88,9 @@ def attacks_in_files(
         summary.campaigns = run.campaigns.rows()
     summary.dead_letters, summary.reasons = reading.dead.count, reading.dead.why()
     summary.engine, summary.seconds = scanner.engine.name, round(time.perf_counter() - started, 3)
-    if not reading.requests:
+    if positions is not None:
+        positions.save()
+    elif not reading.requests:
         raise BadData(
             f"no request in {', '.join(map(str, paths))}" + (f"; {summary.reasons}" if summary.reasons else "")
         )
@@ -143,14 +151,12 @@ class _Run:
             summary.findings += 1
 
     def _write(self) -> None:
-        import pyarrow as pa
-
-        self.rows.write(pa.Table.from_pylist(self._held, schema=_schema()))
+        self.rows.write(rows_table(self._held))
         self._held = []
 
     def finish(self) -> None:
         self._write()
-        self.rows.close(_schema().empty_table())
+        self.rows.close(rows_table([]))
 
 
 def row_of(verdict: Verdict, sigma: Sequence[Any] = ()) -> dict[str, Any]:
@@ -160,6 +166,13 @@ def row_of(verdict: Verdict, sigma: Sequence[Any] = ()) -> dict[str, Any]:
         "matched": verdict.matched, "worked": verdict.worked if verdict.attack else "", "why_worked": verdict.why_worked,
         "rules": [h.rule for h in verdict.hits], "protocol": list(verdict.protocol), "sigma": [r.id for r in sigma],
     }  # fmt: skip
+
+
+def rows_table(rows: list[dict[str, Any]]) -> Any:
+    """Rows of verdicts as a table."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, schema=_schema())
 
 
 def _schema() -> Any:

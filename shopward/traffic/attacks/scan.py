@@ -17,11 +17,11 @@ import msgspec
 from shopward.evidence import Evidence
 from shopward.traffic.attacks import markup, shell, sql, template
 from shopward.traffic.attacks.match import engine_for
-from shopward.traffic.attacks.protocol import breaks
+from shopward.traffic.attacks.protocol import breaks, is_session
 from shopward.traffic.attacks.rules import AttackClass, Rule, make, shipped
 from shopward.traffic.attacks.words import words
 from shopward.traffic.attacks.worked import Outcome, outcome_of
-from shopward.traffic.decode import clean, inner64, views
+from shopward.traffic.decode import clean, inner64, shape, views
 from shopward.traffic.requests import Field, Request
 
 THRESHOLD = 0.5
@@ -110,6 +110,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     why_worked: str = ""
 
 
+def _calm(id: str) -> Verdict:
+    return Verdict(id=id, attack=False, score=0.0, classes=(), where="", matched="")
+
+
 class Text(NamedTuple):
     """A field's value under one decoding."""
 
@@ -153,10 +157,13 @@ class Scanner:
         self.engine = engine_for(self._all, engine)
         self.profile = profile
         self.threshold = threshold
-        self._calm: set[tuple[str, str]] = set()
+        self._calm: set[tuple[str, str]] = set()  # (header, value), and ("", URL)
+        self._shapes: set[tuple[str, str]] = set()  # (header, shape of its value), and (method, shape of the URL)
 
     def scan(self, request: Request) -> Verdict:
         """The verdict on one request. Never raises, whatever the request is; takes time in proportion to its length."""
+        if self.profile is None and self._is_known(request):
+            return _calm(request.id)
         fields = self._fields(request)
         texts = _texts(fields)
         hits: list[Hit] = []
@@ -173,11 +180,11 @@ class Scanner:
             else:
                 self._try_grammar(grammar, self._all[number], texts, hits)
         hits += named_sinks(request, fields)
-        if not hits:
-            self._remember(request)
+        broken, attacks = breaks(request)
+        if not hits and not attacks:
+            self._remember(request, broken)
         if self.profile is not None:
             hits = self.profile.weigh(request, fields, hits)
-        broken, attacks = breaks(request)
         hits.extend(
             Hit(rule=a.rule, cls=a.cls, title=a.title, score=a.score, place=a.place, how="", matched=shown(a.matched))
             for a in attacks
@@ -231,7 +238,7 @@ class Scanner:
             return []
         return [f for f in request.fields() if f[0] not in ("path", "query", "query_name") and (f[1], f[2]) not in calm]
 
-    def _remember(self, request: Request) -> None:
+    def _remember(self, request: Request, broken: tuple[str, ...]) -> None:
         """URLs and header values repeat from request to request; those in which nothing was found are not looked at again."""
         if len(self._calm) > CALM:
             self._calm.clear()
@@ -239,6 +246,31 @@ class Scanner:
             self._calm.add(("", request.url))
         if request.raw_headers:
             self._calm.update(item for item in request.headers.items() if len(item[1]) < 512)
+        if self.profile is None and not broken and not request.raw_body:
+            self._remember_shapes(request)
+
+    def _remember_shapes(self, request: Request) -> None:
+        if len(self._shapes) > CALM:
+            self._shapes.clear()
+        if len(request.url) < 512 and not any(is_session(name) for name, _ in request.query):
+            self._shapes.add((request.method, shape(request.url)))
+        for name, value in request.headers.items() if request.raw_headers else ():
+            if len(value) < 512:
+                self._shapes.add((name, shape(value)))
+
+    def _is_known(self, request: Request) -> bool:
+        """Was a request of this shape harmless: a plain URL and headers that differ from earlier ones in short numbers only?"""
+        url, given, known, calm = request.url, request.raw_headers, self._shapes, self._calm
+        if request.raw_body or len(url) >= 512 or (request.method, shape(url)) not in known:
+            return False
+        if not given:
+            return True
+        if not isinstance(given, dict) or len(given) > 2:
+            return False
+        for item in given.items():
+            if type(item[1]) is not str or (item not in calm and (item[0], shape(item[1])) not in known):
+                return False
+        return True
 
     def _verdict(self, request: Request, hits: list[Hit], broken: tuple[str, ...]) -> Verdict:
         scores: dict[str, float] = {}

@@ -7,6 +7,7 @@ callers that were long quiet are let go.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from statistics import median
 
 from shopward.evidence import Evidence
 from shopward.traffic.assets.templates import Templates, Token
+from shopward.traffic.decode import shape
 from shopward.traffic.leaks.find import hits
 from shopward.traffic.requests import Request
 
 WALKS = 200_000  # callers x interfaces remembered
+PLACES = 50_000  # paths remembered with their interfaces
 IDS = 5_000  # different ids, and people, counted for one of them
 BODY = 262_144  # characters of an answer that are looked into
 PERSONAL = frozenset(
@@ -31,6 +34,13 @@ WALKED, MORE_THAN_USUAL, IN_ORDER = (
 )  # ids: at least so many, so many times the median, or such a share in order
 CROWD, STRANGERS = 50, 20  # people in one answer; people seen by one caller of an interface for one
 EXPORT, EXPORT_TIMES = 20_000_000, 50  # bytes, and times the median caller's
+
+
+# No personal data or secret is in a query without long digits, an @, a long run of letters, or a name that promises one.
+_MAY_TELL = re.compile(
+    r"\d{6}|[@:\u0080-\uffff]|%(?:40|3a|e)|[\w/.+-]{16}|pass|pw|secret|token|key|auth|cred|sig|id_?card|plate|phone|mail|mobile|tel",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)
@@ -79,14 +89,12 @@ class Exposure:
         self.crowds: dict[str, tuple[int, str, int]] = {}  # interface -> most people in one answer, its request, when
         self.secrets: dict[tuple[str, str], tuple[int, str, int]] = {}  # interface, type -> requests, the first, when
         self.forgotten = 0
+        self._silent: set[str] = set()  # shapes of queries that told nothing
+        self._places: dict[tuple[str, str, str], tuple[str, str | None, tuple[Token, ...]]] = {}
 
     def add(self, request: Request) -> None:
         """Count a request."""
-        known = self.templates.get(request.host)
-        if known is None:
-            known = self.templates.setdefault(request.host if len(self.templates) < 1000 else "", Templates())
-        tokens = known.add(request.method, request.raw_path)
-        interface = f"{request.method} {request.host}{_written(tokens)}"
+        interface, value, tokens = self._interface(request)
         walk = self._walk(caller(request), interface)
         walk.calls += 1
         walk.bytes += request.bytes or 0
@@ -94,7 +102,8 @@ class Exposure:
         walk.first_ts = walk.first_ts or walk.last_ts
         if len(walk.events) < 20:
             walk.events.append(request.id)
-        value = _id_of(request, tokens)
+        if value is None and request.query_string:
+            value = _id_in_query(request)
         if value is not None:
             walk.step(value)
         if request.status in (401, 403, 404):
@@ -103,6 +112,23 @@ class Exposure:
             self._people(request, interface, walk)
         if request.query_string:
             self._secrets(request, interface)
+
+    def _interface(self, request: Request) -> tuple[str, str | None, tuple[Token, ...]]:
+        """The interface a request is for, the id in its path, and the path's tokens; remembered, for paths repeat."""
+        place = (request.method, request.host, request.raw_path)
+        found = self._places.get(place)
+        if found is not None:
+            return found
+        known = self.templates.get(request.host)
+        if known is None:
+            known = self.templates.setdefault(request.host if len(self.templates) < 1000 else "", Templates())
+        tokens = known.add(request.method, request.raw_path)
+        found = f"{request.method} {request.host}{_written(tokens)}", _id_in_path(request, tokens), tokens
+        if len(request.raw_path) < 400:
+            if len(self._places) >= PLACES:
+                self._places.clear()
+            self._places[place] = found
+        return found
 
     def _walk(self, who: str, interface: str) -> Walk:
         key = (who, interface)
@@ -124,7 +150,16 @@ class Exposure:
             self.crowds[interface] = (len(people), request.id, request.ts or 0)
 
     def _secrets(self, request: Request, interface: str) -> None:
-        for kind, *_ in hits(request.query_string[:BODY]):
+        query = request.query_string[:BODY]
+        same = shape(query) if len(query) < 512 else ""
+        if same in self._silent or not _MAY_TELL.search(query):
+            return
+        found = hits(query)
+        if not found and same:
+            if len(self._silent) >= PLACES:
+                self._silent.clear()
+            self._silent.add(same)
+        for kind, *_ in found:
             if kind.startswith("secret_") or kind in PERSONAL:
                 n, first, ts = self.secrets.get((interface, kind), (0, request.id, request.ts or 0))
                 self.secrets[interface, kind] = (n + 1, first, ts)
@@ -210,14 +245,19 @@ def _written(tokens: Iterable[Token]) -> str:
     )
 
 
-def _id_of(request: Request, tokens: tuple[Token, ...]) -> str | None:
-    """The last id in the path, else the first in the query that looks like one."""
+def _id_in_path(request: Request, tokens: tuple[Token, ...]) -> str | None:
+    """The last id in the path."""
     if any(shape and shape != "!" for shape, _, _ in tokens):
         from shopward.traffic.assets.shapes import split_path
 
         parts = split_path(request.raw_path)[:64]
         return next(segment for (segment, _), token in zip(reversed(parts), reversed(tokens), strict=True) if token[0])
-    for name, value in request.query[:20] if request.query_string else ():
+    return None
+
+
+def _id_in_query(request: Request) -> str | None:
+    """The first value in the query that looks like an id by its name."""
+    for name, value in request.query[:20]:
         low = name.lower()
         if (
             (low == "id" or low.endswith(("id", "_no", "no")))

@@ -106,14 +106,15 @@ def exposure_in_files(
         from shopward.store.findings import write_findings
 
         write_findings(data, findings)
-    _write_findings(out, findings)
+    write_findings_rows(out, findings)
     return {
         "requests": reading.requests, "findings": findings, "dead_letters": dead.count, "forgotten": seen.forgotten,
         "seconds": round(time.perf_counter() - started, 3),
     }  # fmt: skip
 
 
-def _write_findings(out: Path | None, findings: list) -> None:
+def write_findings_rows(out: Path | None, findings: list) -> None:
+    """Evidence as rows of a file."""
     import pyarrow as pa
 
     texts = pa.list_(pa.string())
