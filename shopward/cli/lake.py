@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from shopward.cli.tag import tag
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 from shopward.errors import UsageError
 
@@ -104,3 +105,6 @@ def ddl(tables, data, dialect, location, tags, rulebook_dir, as_json) -> None:
         return emit({"dialect": dialect, "ddl": text})
     click.echo(text, nl=False)
     return None
+
+
+lake.add_command(tag)
