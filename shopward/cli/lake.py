@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shopward.cli.tag import tag
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 from shopward.errors import UsageError
 
@@ -122,3 +123,6 @@ def ddl(tables, data, dialect, location, tags, rulebook_dir, as_json) -> None:
         return emit({"dialect": dialect, "ddl": text})
     click.echo(text, nl=False)
     return None
+
+
+lake.add_command(tag)

@@ -1,4 +1,5 @@
-"""Everything a data folder holds, as SQL: the views `events`, `decisions`, `findings`, `lists`, `labels` and `cases`.
+"""Everything a data folder holds, as SQL: the views `events`, `decisions`, `findings`, `lists`, `labels` and `cases`;
+`assets`, `api_assets` and `asset_tags` where interfaces were looked at.
 
 What is not yet in the lake is read from the log, so a query sees every event that was acknowledged. The vault is never a view.
 An empty folder gives empty views with their columns.
@@ -74,7 +75,20 @@ def connect(data: Path | str, db: str | None = None) -> duckdb.DuckDBPyConnectio
     _shared(connection, data, db)
     connection.execute(f"CREATE VIEW findings AS {FINDINGS}")
     connection.execute(f"CREATE VIEW labels AS {LABELS}")
+    _governed(connection, data / "lake")
     return connection
+
+
+def _governed(connection: duckdb.DuckDBPyConnection, lake: Path) -> None:
+    """The interfaces: `api_assets` has every look at them, `assets` the newest row of each, `asset_tags` what people decided."""
+    for name in ("api_assets", "asset_tags"):
+        if any((lake / name).glob("date=*/part-*.parquet")):
+            place = str(lake / name / "date=*" / "part-*.parquet").replace("'", "''")
+            read = f"read_parquet('{place}', hive_partitioning = true, union_by_name = true)"
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {read}")
+            if name == "api_assets":
+                newest = "QUALIFY row_number() OVER (PARTITION BY asset ORDER BY taken DESC) = 1"
+                connection.execute(f"CREATE VIEW assets AS SELECT * FROM api_assets {newest}")
 
 
 def sql(data: Path | str, text: str, db: str | None = None) -> pa.Table:

@@ -45,6 +45,7 @@ class Asset:
             "money_path": verdict.money_path, "level": int(self.tags.get("level", verdict.level)), "lifecycle": self.tags.get("lifecycle", verdict.lifecycle),
             "risk": verdict.risk, "reasons": [text for text, _, _ in verdict.reasons], "calls": facts.calls, "first_seen": facts.first, "last_seen": facts.last,
             "statuses": [f"{code}: {n}" for code, n in sorted(facts.statuses.items())], "open_ok": facts.open_ok, "bytes": facts.bytes, "people": len(facts.people), "ips": len(facts.ips),
+            "found_level": verdict.level, "found_domain": verdict.domain, "found_lifecycle": verdict.lifecycle,
             "owner": self.tags.get("owner"), "retention": self.tags.get("retention"), "documented": self.documented,
         }  # fmt: skip
 
@@ -135,9 +136,12 @@ class Inventory:
         documented = None if self.documented is None else is_documented(method, path, self.documented)
         verdict = judge(host, path, facts, (self.start, self.end), newest, documented)
         name = f"{method} {host}{path}"
-        return Asset(
-            name, method, host, template, facts, verdict, self.tags.get(name) or self.tags.get(path) or {}, documented
-        )
+        return Asset(name, method, host, template, facts, verdict, self._tags_of(name, path), documented)
+
+    def _tags_of(self, name: str, path: str) -> dict[str, Any]:
+        from shopward.traffic.assets.tags import tags_of
+
+        return tags_of(name, path, self.tags) if self.tags else {}
 
     def name_of(self, number: int) -> str | None:
         """The asset that a request was counted for (None for what is not there), after `assets`."""

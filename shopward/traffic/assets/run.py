@@ -14,10 +14,10 @@ from shopward.errors import BadData, UsageError
 from shopward.ingest import DeadLetters
 from shopward.runs import Rows
 from shopward.traffic.assets.inventory import Inventory, compared, documented_in, openapi
+from shopward.traffic.assets.tags import FIELDS, add_part, standing
 from shopward.traffic.reading import Reading, read_requests
 
 CHUNK = 65_536
-GOVERNED = ("owner", "level", "domain", "lifecycle", "retention")
 
 
 def assets_in_files(
@@ -40,7 +40,7 @@ def assets_in_files(
     Raises BadData when no request could be read, UsageError for decisions or a document that cannot be.
     """
     started = time.perf_counter()
-    given, tags = read_decisions(decisions) if decisions else ((), {})
+    given, tags = _decided(decisions, data)
     doc = read_document(document) if document else None
     seen = Inventory(given, tags, documented_in(doc) if doc else None)
     dead = DeadLetters(dead_letters)
@@ -69,6 +69,13 @@ def assets_in_files(
     if fresh is not None:
         summary["appeared"] = fresh
     return summary
+
+
+def _decided(decisions: Path | None, data: Path | None) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
+    """What people decided: in the lake of the data folder, and over that in a file."""
+    kept, tags = standing(data) if data else ((), {})
+    given, more = read_decisions(decisions) if decisions else ((), {})
+    return (*given, *kept), tags | {name: tags.get(name, {}) | tag for name, tag in more.items()}
 
 
 class _Map:
@@ -122,17 +129,17 @@ class _Map:
             self._spool.close()
 
 
-def _table(rows: list[dict[str, Any]]):
+def asset_table(rows: list[dict[str, Any]]):
     import pyarrow as pa
 
     texts, moment = pa.list_(pa.string()), pa.timestamp("ms", "UTC")
     kinds = {
-        "confidence": pa.float64(), "auth": texts, "sensitive": texts, "examples": texts, "params": texts, "money_path": pa.bool_(), "level": pa.int32(),
+        "found_level": pa.int32(), "confidence": pa.float64(), "auth": texts, "sensitive": texts, "examples": texts, "params": texts, "money_path": pa.bool_(), "level": pa.int32(),
         "risk": pa.int32(), "reasons": texts, "calls": pa.int64(), "first_seen": moment, "last_seen": moment, "statuses": texts, "open_ok": pa.int64(),
         "bytes": pa.int64(), "people": pa.int64(), "ips": pa.int64(), "documented": pa.bool_(),
     }  # fmt: skip
     names = list(rows[0]) if rows else []
-    return pa.table({name: pa.array([row[name] for row in rows], kinds.get(name, pa.string())) for name in names})
+    return pa.table({name: pa.array([row.get(name) for row in rows], kinds.get(name, pa.string())) for name in names})
 
 
 def write_assets(out: Path | None, rows: list[dict[str, Any]]) -> None:
@@ -140,7 +147,7 @@ def write_assets(out: Path | None, rows: list[dict[str, Any]]) -> None:
     sink = Rows(out)
     try:
         if rows:
-            sink.write(_table(rows))
+            sink.write(asset_table(rows))
         sink.close()
     except BaseException:
         sink.abandon()
@@ -160,13 +167,9 @@ def keep_assets(data: Path, assets: list, rows: list[dict[str, Any]]) -> list[st
     for file in sorted(folder.glob("date=*/*.parquet")):
         known |= set(pq.read_table(file, columns=["asset"]).column("asset").to_pylist())
     now = time.time()
-    place = folder / time.strftime("date=%Y-%m-%d", time.gmtime(now))
-    place.mkdir(parents=True, exist_ok=True)
-    table = _table(rows)
+    table = asset_table(rows)
     table = table.append_column("taken", pa.array([int(now * 1000)] * len(rows), pa.timestamp("ms", "UTC")))
-    part = place / f"part-{int(now * 1000)}.parquet"
-    pq.write_table(table, part.with_name(f".{part.name}"), compression="zstd")
-    part.with_name(f".{part.name}").replace(part)
+    add_part(folder, table, f"part-{int(now * 1_000_000)}.parquet")
     return sorted({row["asset"] for row in rows} - known)
 
 
@@ -197,9 +200,9 @@ def read_decisions(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, Any
         if not isinstance(one, str) or not one.startswith("/"):
             raise UsageError(f"{path}: templates: {one!r}: a template is a path that starts with /")
     for name, tag in tags.items():
-        wrong = sorted(set(tag) - set(GOVERNED)) if isinstance(tag, dict) else [tag]
+        wrong = sorted(set(tag) - set(FIELDS)) if isinstance(tag, dict) else [tag]
         if wrong:
-            raise UsageError(f"{path}: tags: {name}: {wrong[0]!r} is no tag; they are {', '.join(GOVERNED)}")
+            raise UsageError(f"{path}: tags: {name}: {wrong[0]!r} is no tag; they are {', '.join(FIELDS)}")
         if tag.get("level", 1) not in (1, 2, 3, 4):
             raise UsageError(f"{path}: tags: {name}: level {tag['level']!r}; levels are 1 (public) to 4")
     return tuple(templates), tags

@@ -70,7 +70,8 @@ class Templates:
 
     def __init__(self, given: Iterable[str] = ()):
         self.root = Node()
-        self.given = [_given(template) for template in given]
+        decided = [_given(template) for template in dict.fromkeys(given)]
+        self.given = sorted(decided, key=lambda item: item[1].count(None))  # a name wins over a parameter
         self._again: dict[str, tuple[tuple[Token, ...], tuple[Node, ...]]] = {}  # paths that came lately
 
     def add(self, method: str, path: str, keys: frozenset[str] | None = None, calls: int = 1) -> tuple[Token, ...]:

@@ -22,7 +22,7 @@ _PATTERNS: tuple[tuple[int, str, bool], ...] = (  # what it stands for, its form
     (IBAN, rf"(?:{_COUNTRIES})\d{{2}} ?[A-Z0-9]{{4}} ?[A-Z0-9]{{4}}", True),
     (IBAN_TOLD, r"iban", False),
     (DOMAIN, r"\.[A-Za-z]{2}", True),
-    (COLONS, r":[0-9A-Fa-f]{0,4}:", True),
+    (COLONS, r"::|(?:[0-9A-Fa-f]{1,4}:){7}", True),
     (RUN, r"\d[\d \-.()/]{6}", True),
     (PAPERS, "passport|cert|\u62a4\u7167|\u8bc1\u4ef6", False),
     (AUTH, r"bearer |basic |key=", False),

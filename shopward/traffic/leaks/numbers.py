@@ -55,21 +55,28 @@ _VERSION_WORDS = (
     "figure",
 )
 _ID_WORDS = ("\u8eab\u4efd\u8bc1", "id card", "id no", "identity")
+# a fraction, a date with its hour: nobody's number
+_NOBODYS = re.compile(r"\d+\.\d+|(?:19|20)\d\d[-./]\d\d?[-./]\d\d?(?: \d\d?)?")
+_DOTTED = re.compile(r"\d+(?:\.\d+){3}")
 _GAPS = str.maketrans("", "", " -.()/")
 _AROUND = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 
-def numbers(text: str) -> Iterator[Hit]:
+def numbers(text: str) -> list[Hit]:
     """Every number in `text` that is somebody's, with type, place and confidence."""
+    hits: list[Hit] = []
     for found in _RUN.finditer(text):
         run, (start, end) = found[0], found.span()
         if run.isdigit() or (run[-1] in "Xx" and run[:-1].isdigit()):
             if end - start > 8 and (not start or text[start - 1] not in _AROUND):
                 hit = _bare(text, run, start, end)
                 if hit:
-                    yield hit
-        else:
-            yield from _grouped(text, run, start)
+                    hits.append(hit)
+        elif not _NOBODYS.fullmatch(run) and not (
+            text[start - 1 : start] in _AROUND and text[end : end + 1] in _AROUND
+        ):
+            hits += _grouped(text, run, start)
+    return hits
 
 
 def _bare(text: str, run: str, start: int, end: int) -> Hit | None:
@@ -153,6 +160,8 @@ def _any(words: tuple[str, ...], text: str) -> bool:
 
 def _grouped(text: str, run: str, start: int) -> Iterator[Hit]:
     """Digits in groups: each known grouping that is in the run, and bare pieces of it."""
+    if text[start - 1 : start] == "/" and _DOTTED.fullmatch(run) and text[max(0, start - 3) : start] != "://":
+        return  # `Chrome/119.0.6045.105`
     if meaning(key_before(text, start)) in ("number", "version"):
         return
     seen = 0
