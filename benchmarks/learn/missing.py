@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -80,7 +79,9 @@ def run(quick: bool) -> dict:
         better, share = denoise.with_missing(one, seed=seed)
         fixed.append(precision(better, test))
         shares.append(share)
-        print(f"  seed {seed}: naive {naive[seed]:.4f}, fixed {fixed[-1]:.4f}, share found {share:.2f}", file=sys.stderr)
+        print(
+            f"  seed {seed}: naive {naive[seed]:.4f}, fixed {fixed[-1]:.4f}, share found {share:.2f}", file=sys.stderr
+        )
     loss, left = clean - float(np.mean(naive)), clean - float(np.mean(fixed))
     return {"seeds": len(seeds), "hidden": rate, "clean_ap": clean, "naive_ap": float(np.mean(naive)), "fixed_ap": float(np.mean(fixed)),
             "fixed_std": float(np.std(fixed)), "naive_loss": loss, "loss_left": left, "kept": left / loss, "share_found": float(np.mean(shares))}  # fmt: skip

@@ -16,13 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from shopward.traffic.scan import Looks
-
 from benchmarks.report import finish
 from shopward.traffic import read_requests
 from shopward.traffic.assets.inventory import Inventory
 from shopward.traffic.attacks import Scanner
 from shopward.traffic.leaks.exposure import Exposure
+from shopward.traffic.scan import Looks
 
 AGENTS = [
     f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0 {kind}Safari/537.36"

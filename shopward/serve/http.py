@@ -143,6 +143,8 @@ async def lines_as_they_come(scope: dict, receive: Receive, limit: int = MAX_STR
             if mine or part.strip():
                 yield Lines(number, part, count, mine)
             number += count
+        if wrong:  # nothing but one line without an end, and that is too long
+            yield Lines(number, b"", 0, wrong)
         if skipping and not more:
             yield Lines(number, b"", 0, {number: _TOO_LONG})
         if size > limit:

@@ -101,7 +101,7 @@ def expand(paths: Iterable[Path | str] | Path | str) -> list[Path | str]:
 
 def _in_turn(paths: list[Path | str], positions: Positions | None) -> Iterator[tuple[Path | str, str]]:
     """The files with what each log is known by; a log that was rotated away comes before the one that has its name now."""
-    done = set()
+    done: set[Path | str] = set()
     for path in paths:
         id = ""
         if positions is not None and str(path) != STDIN:
