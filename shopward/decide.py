@@ -309,9 +309,12 @@ class Engine:
 
     def features_table(self, decisions: Decisions) -> pa.Table:
         """event_id and every declared feature as the decisions of a batch saw it."""
+        return self.features_of(decisions.batch, decisions.block, decisions.rows)
+
+    def features_of(self, batch: Batch, block: Block, rows: np.ndarray) -> pa.Table:
+        """The same for some rows of a batch that was only computed."""
         import pyarrow as pa
 
-        batch, block, rows = decisions.batch, decisions.block, decisions.rows
         columns: dict[str, Any] = {"event_id": pa.array(batch.event_ids, pa.string()).take(pa.array(rows))}
         for k, (name, feature) in enumerate(self.rulebook.features.items()):
             if feature.type == "string":

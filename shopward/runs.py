@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shopward.batch import Batch
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
+    from shopward.store.frames import Frame
 
 ROW_GROUP = 1 << 17
 FORMATS = (".parquet", ".csv", ".ndjson")
@@ -303,6 +304,81 @@ def features_files(
     finally:
         dead.close()
     return _finished(summary, dead, paths, started)
+
+
+def features_data(
+    data: Path,
+    rulebook: Rulebook | None = None,
+    *,
+    out: Path | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Summary:
+    """The same for the events that a data folder holds, as they were taken: stamped times, pseudonyms, lists as they stood.
+
+    Without `rulebook` the one in force there. Raises UsageError when the log is not there from its first event on.
+    """
+    from shopward.durable import in_force, kept_rulebook
+
+    started, rows, summary = time.perf_counter(), Rows(out), Summary()
+    book = rulebook or kept_rulebook(data, in_force(data).version)
+    if book is None:
+        raise UsageError(f"{data}: no rulebook is in force there; name one with --rulebook")
+    table = None
+    try:
+        for table in _logged_features(data, book):
+            rows.write(table)
+            summary.events += table.num_rows
+            on_progress(table.num_rows)
+        rows.close(table.slice(0, 0) if table is not None else None)
+    except BaseException:
+        rows.abandon()
+        raise
+    summary.seconds = round(time.perf_counter() - started, 3)
+    return summary
+
+
+def _logged_features(data: Path, rulebook: Rulebook) -> Iterator[pa.Table]:
+    from shopward.decide import Engine
+    from shopward.store.log import read, segments
+    from shopward.store.vault import load_keys
+
+    first = next(iter(segments(data / "log")), None)
+    if first is None or first.seq0 > 0:
+        lacks = (
+            "there is no log"
+            if first is None
+            else f"the log begins at event {first.seq0}; what was dropped is in lake/"
+        )
+        raise UsageError(f"{data}: {lacks}, so windows cannot be built from their beginning")
+    seed = bytes.fromhex(load_keys(data)[0].hashes)
+    with Engine(rulebook, mode="compiled", seed=seed) as engine:
+        for frame in read(data / "log"):
+            for batch in _replayed(engine, frame):
+                judged = np.flatnonzero(engine.judged[batch.types])
+                yield engine.features_of(batch, engine.compute(batch), judged)
+
+
+def _replayed(engine: Engine, frame: Frame) -> Iterator[Batch]:
+    """The events of a frame of the log as they were stamped, to be computed one batch after the other; what rules and people wrote to
+    lists comes between, where features could see it."""
+    from shopward.ingest import from_dicts
+    from shopward.lists import Entry
+
+    records, entries = frame.records() if frame.n else [], [Entry.of(write) for write in frame.writes]
+    if gone := sorted({record["type"] for record in records} - set(engine.schema.types)):
+        raise UsageError(f"the log holds events of type `{gone[0]}`, which the rulebook does not have")
+    step = 1 if engine.row_features.one_by_one else max(1, frame.n)
+    for start in range(0, frame.n, step):
+        stop = min(start + step, frame.n)
+        yield from_dicts(
+            records[start:stop], engine.rulebook, engine.needs, engine.seed, clock=engine.clock, seq0=frame.seq0 + start,
+            settled=True, t=frame.t[start:stop],
+        )  # fmt: skip
+        written = [entry for entry in entries if frame.seq0 + start <= entry.seq < frame.seq0 + stop]
+        engine.apply_entries(written)
+        entries = [entry for entry in entries if entry not in written]
+    engine.clock.value = max(int(engine.clock.value), frame.clock)
+    engine.apply_entries(entries)
 
 
 def _native_features(paths, rulebook, labels, dead, summary):

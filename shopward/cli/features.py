@@ -23,21 +23,35 @@ from shopward.errors import UsageError
     help="What computes them; all give the same values.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Rows: .parquet, .csv or .ndjson.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="The events of this data folder instead of files, as they were taken.",
+)
 @dead_option
 @master_option
 @staging_option
 @click.option("--list", "list_", is_flag=True, help="List the declared features and what they mean.")
 @click.option("--sql", "sql_of", metavar="NAME", help="Print the DuckDB SQL of one feature (`all` for every one).")
 @json_option
-def features(events, rulebook_dir, labels, engine, out, dead_letters, master, staging, list_, sql_of, as_json) -> None:
-    """Compute every declared feature for every event of EVENTS, as of that event."""
+def features(
+    events, rulebook_dir, labels, engine, out, data, dead_letters, master, staging, list_, sql_of, as_json
+) -> None:
+    """Compute every declared feature for every event of EVENTS, as of that event.
+
+    With --data the events are those of a data folder, and the rulebook, when none is named, is the one in force there.
+    """
+    if data is not None and not (list_ or sql_of):
+        if events or labels or engine != "native":
+            raise UsageError("--data names the events: leave out files, --labels and --engine")
+        return _of_data(data, rulebook_dir, out, as_json)
     rulebook = load_rulebook(rulebook_dir)
     if list_:
         return _list(rulebook, as_json)
     if sql_of:
         return _sql(rulebook, sql_of)
     if not events:
-        raise UsageError("name the files to read, or --list, or --sql NAME")
+        raise UsageError("name the files to read, or --data DIR, or --list, or --sql NAME")
     from shopward.runs import features_files
 
     with progress("computing") as done:
@@ -56,6 +70,17 @@ def features(events, rulebook_dir, labels, engine, out, dead_letters, master, st
         return emit({**report, "engine": engine, "seconds": summary.seconds})
     say(f"{summary.events:,} events x {count} features in {summary.seconds:.1f} s ({engine})")
     tell_losses(summary)
+    return None
+
+
+def _of_data(data: Path, rulebook_dir: Path | None, out: Path | None, as_json: bool) -> None:
+    from shopward.runs import features_data
+
+    with progress("computing") as done:
+        summary = features_data(data, load_rulebook(rulebook_dir) if rulebook_dir else None, out=out, on_progress=done)
+    if as_json:
+        return emit({"events": summary.events, "data": str(data), "seconds": summary.seconds})
+    say(f"features of {summary.events:,} events of {data} in {summary.seconds:.1f} s")
     return None
 
 

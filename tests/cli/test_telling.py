@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from shopward.cli import telling
-from shopward.cli.demo import Story
+from shopward.market import instead as campaigns
+from shopward.market.judged import Story
 
 HOUR = 3_600_000
 BOOK = SimpleNamespace(rules={
@@ -28,7 +29,7 @@ def campaign(*events, techniques=("SW-1020",), devices=4):
 
 
 def instead(mine, first_detection_s=None, seen_by=(), loss=100.0):
-    return telling._instead(
+    return campaigns._instead(
         mine, {"first_detection_s": first_detection_s, "seen_by": list(seen_by), "loss": loss}, BOOK
     )
 
