@@ -32,7 +32,9 @@ from shopward.store.vault import load_keys
 if TYPE_CHECKING:
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
+    from shopward.store.frames import Frame
 
+FOLLOWED = 1_000  # frames that a follower moves over at once
 NEARLY = 8  # frames left for the deciding thread: a few milliseconds
 
 
@@ -129,14 +131,24 @@ class Follower:
 
     def follow(self) -> int:
         """Take what is new in the log; returns how many frames that were. A rulebook switched by the first server is taken over."""
-        taken = 0
+        taken, new = 0, []
         for frame in self.reader.frames():
-            self.replay.take([frame])
-            self.engine.seq, taken = frame.seq0 + frame.n, taken + 1
+            new.append(frame)
+            taken += 1
             if frame.kind == "switch" and frame.meta["rulebook"] != self.engine.rulebook.version:
+                self._take(new)
                 self._change(frame.meta["rulebook"])
                 return taken + self.follow()
+            if len(new) >= FOLLOWED:
+                self._take(new)
+                new = []
+        self._take(new)
         return taken
+
+    def _take(self, frames: list[Frame]) -> None:
+        self.replay.take(frames)
+        if frames:
+            self.engine.seq = frames[-1].seq0 + frames[-1].n
 
     def _change(self, version: str) -> None:
         """Begin again with the rulebook that is now in force."""

@@ -6,25 +6,31 @@ half-way, beside the running engine for a new rulebook, or in a second process t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace as changed
+from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
 
 from shopward.errors import CorruptStore, UsageError
-from shopward.ingest import from_dicts
+from shopward.hashing import canonical_text
+from shopward.ingest import Normaliser
+from shopward.ingest.arrivals import Arrivals
 from shopward.lists import Entry
 from shopward.store.frames import Frame
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from shopward.decide import Engine
     from shopward.declare.rulebook import Rulebook
     from shopward.store.snapshot import Snapshot
     from shopward.store.tables import Tables
 
 WINDOWS, USUAL = "windows.", "usual."  # what the arrays of a snapshot belong to
+TOGETHER = 4_096  # events of the log that move state at once
+LARGE = 16 << 20  # bytes of a frame after which no more is gathered
 STATE_FORM = 1  # of state and its hash: a snapshot of another form is passed over, and the log says it all again
 
 
@@ -40,6 +46,8 @@ class Replay:
         self.engine, self.tables = engine, tables
         self.number = self.lists = 0
         self.snapshot_seq: int | None = None  # up to where a snapshot saved the work
+        self._gathered: list[Frame] = []
+        self._events = 0
 
     def begin(self, found: Snapshot | None, first_seq: int) -> None:
         """Take over what a snapshot knows: clock and lists, and the windows if they still mean the same.
@@ -58,9 +66,69 @@ class Replay:
     def take(self, frames: Iterable[Frame]) -> None:
         """Move over frames; those taken before are passed over."""
         for frame in frames:
-            if frame.number >= self.number:
-                replay(self.engine, frame, frame.number >= self.lists, self.tables)
-                self.number = frame.number + 1
+            if frame.number < self.number:
+                continue
+            self.number = frame.number + 1
+            if self._events + frame.n > TOGETHER:
+                self._move()
+            if frame.n:
+                self._gathered.append(frame)
+                self._events += frame.n
+            if not frame.n or frame.writes or len(frame.events) > LARGE:
+                self._move()
+                self._after(frame, frame.number >= self.lists)
+        self._move()
+
+    def _move(self) -> None:
+        """Move state over the events gathered; what was decided is not decided again."""
+        gathered, self._gathered, self._events = self._gathered, [], 0
+        if not gathered:
+            return
+        engine = self.engine
+        for block, frames in _blocks(gathered):
+            arrived = self._reader.take(block)
+            assert arrived.chunk is not None
+            t = np.concatenate([frame.t for frame in frames])
+            if arrived.chunk.n != len(t):
+                raise CorruptStore(f"frame {frames[0].number} of the log: {len(t)} times, {arrived.chunk.n} events")
+            engine.compute(arrived.chunk.batch(frames[0].seq0, t))
+        engine.clock.value = max(int(engine.clock.value), *(frame.clock for frame in gathered))
+
+    def _after(self, frame: Frame, lists: bool) -> None:
+        """What was written to lists is written again."""
+        engine = self.engine
+        engine.clock.value = max(int(engine.clock.value), frame.clock)
+        if lists and frame.writes:
+            entries = [Entry.of(write) for write in frame.writes]
+            engine.apply_entries(entries)
+            if frame.kind == "lists" and self.tables is not None:
+                self.tables.write_lists(entries, frame=frame.number)
+
+    @cached_property
+    def _reader(self) -> Arrivals:
+        engine = self.engine
+        normaliser = Normaliser.of(engine.rulebook, settled=True)
+        return Arrivals(normaliser, engine.needs, engine.seed, self._slow, lines=False, most=TOGETHER)
+
+    def _slow(self, line: bytes) -> tuple[dict[str, Any], bytes]:
+        """An event that columns cannot be read of, as it stands in the log."""
+        record = msgspec.json.decode(line)
+        _check_type(self.engine, record["type"])
+        texts = self._reader.texts
+        return {
+            name: canonical_text(v) if name in texts and v.__class__ is not str else v for name, v in record.items()
+        }, line
+
+
+def _blocks(frames: list[Frame]) -> Iterator[tuple[bytes, list[Frame]]]:
+    """The lines of all frames; a frame that is too large for one block alone."""
+    if len(frames) == 1 and frames[0].n > TOGETHER:
+        frame, lines = frames[0], frames[0].lines()
+        for start in range(0, frame.n, TOGETHER):
+            part = changed(frame, seq0=frame.seq0 + start, t=frame.t[start : start + TOGETHER])
+            yield b"\n".join(lines[start : start + TOGETHER]), [part]
+    else:
+        yield b"".join(bytes(frame.events) for frame in frames), frames
 
 
 def restore(engine: Engine, found: Snapshot, windows: bool) -> None:
@@ -82,28 +150,10 @@ def _arrays(found: Snapshot, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in found.arrays.items() if name.startswith(prefix)}
 
 
-def replay(engine: Engine, frame: Frame, lists: bool, tables: Tables | None = None) -> None:
-    """Move state over one frame: what was decided is not decided again, what was written to lists is written again."""
-    if frame.n:
-        records = frame.records()
-        _check_types(engine, {record["type"] for record in records})
-        batch = from_dicts(
-            records, engine.rulebook, engine.needs, engine.seed, clock=engine.clock, seq0=frame.seq0, settled=True, t=frame.t
-        )  # fmt: skip
-        engine.compute(batch)
-    engine.clock.value = max(int(engine.clock.value), frame.clock)
-    if lists and frame.writes:
-        entries = [Entry.of(write) for write in frame.writes]
-        engine.apply_entries(entries)
-        if frame.kind == "lists" and tables is not None:
-            tables.write_lists(entries, frame=frame.number)
-
-
-def _check_types(engine: Engine, types: set[str]) -> None:
-    gone = sorted(types - set(engine.schema.types))
-    if gone:
+def _check_type(engine: Engine, kind: str) -> None:
+    if kind not in engine.schema.types:
         raise UsageError(
-            f"the log holds events of type `{gone[0]}`, which the rulebook no longer has; "
+            f"the log holds events of type `{kind}`, which the rulebook no longer has; "
             "name it in `types` of schema.yaml again (no rule needs to use it)"
         )
 

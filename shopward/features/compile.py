@@ -20,6 +20,7 @@ from types import ModuleType
 from shopward.features.codegen import Kernel
 
 KEPT = 2000  # kernels in a folder, about 200 MB
+POLITE = 10  # how far the priority of compiling lies below that of deciding
 WORKERS = 2  # compile processes at once
 HEAD = '''"""The kernel `{name}`: generated, safe to delete."""
 
@@ -150,9 +151,11 @@ class Background:
 
 
 def main(paths: list[str]) -> None:
-    """Compile kernels, and the ready-made stages all of them run beside."""
+    """Compile kernels, and the ready-made stages all of them run beside; whoever decides meanwhile goes first."""
     from shopward.features import lib_jit
 
+    if hasattr(os, "nice"):
+        os.nice(POLITE)
     for path in paths:
         load(Path(path))
     for name in lib_jit.STAGES:

@@ -77,6 +77,7 @@ class Arrivals(Assembler):
         cover: Cover | None = None,
         *,
         lines: bool = True,
+        most: int = MOST,
     ):
         dead = DeadLetters()
         dead.noted = normaliser.notes
@@ -84,8 +85,9 @@ class Arrivals(Assembler):
         self.slow, self.wants_lines = slow, lines
         if lines:
             self.read = self.read | frozenset(self.fields)
-        self.plan = _Scan(self)
+        self.plan = _Scan(self, most)
         self.awkward = self._awkward()
+        self.texts = {f.name for f in self.fields.values() if f.type == "string"} | {"event_id"}
         self.wrong: dict[int, BadEvent] = {}
 
     def _awkward(self) -> bool:
@@ -202,8 +204,8 @@ def _alike(text: Text) -> np.ndarray:
 class _Scan:
     """The scanner's arrays, used again for every block."""
 
-    def __init__(self, assembler: Assembler):
-        self.assembler, self.fields = assembler, Fields(len(assembler.keys), MOST)
+    def __init__(self, assembler: Assembler, most: int):
+        self.assembler, self.fields, self.most = assembler, Fields(len(assembler.keys), most), most
         self._guess = np.full(len(assembler.words.lengths) + 1, -1, np.int32)
         self._room = np.empty(ROOM, np.uint8)
         self._buf = np.empty(0, np.uint8)
@@ -219,7 +221,7 @@ class _Scan:
             fields.forms, fields.seen, fields.status, fields.lines, self._room,
         )  # fmt: skip
         if at < size and bytes(block[at:]).strip():
-            raise ValueError(f"more than {MOST} lines in one block")
+            raise ValueError(f"more than {self.most} lines in one block")
         odd = (fields.status[:rows] > 0).astype(np.uint8)
         columns = fields.columns(self.assembler.keys, buf, rows)
         return Raw("", rows, columns, odd, fields.lines[2, :rows], _never, _never, str)

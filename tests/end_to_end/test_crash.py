@@ -46,12 +46,17 @@ def acknowledged(process: subprocess.Popen, before: int, after_s: float) -> int:
 
 
 def decided(data: Path) -> dict[str, dict]:
-    """Every decision in the log by event id; fails when one event was decided twice."""
+    """Every decision in the log by event id; fails when one event was decided twice.
+
+    But for what is usual: evidence tells that as of the last start.
+    """
     found: dict[str, dict] = {}
     for frame in read(data / "log"):
         if frame.kind == "events":
             for event_id, decision in zip(frame.event_ids(), frame.decided(), strict=True):
                 assert event_id not in found, f"{event_id} was decided twice"
+                for evidence in (decision or {}).get("evidence", ()):
+                    del evidence["usual"]
                 found[event_id] = decision
     return found
 

@@ -61,11 +61,11 @@ def test_a_token_ends_when_it_says(server):
 
 
 def test_a_rate_sends_away_and_says_when_to_come_back(server):
-    headers = made(server.data, "slow", "--rate", "5")
+    headers = made(server.data, "slow", "--rate", "1")
     time.sleep(0.6)
     answers = [post(server, headers, f"r{i}") for i in range(20)]
     refused = [answer for answer in answers if answer.status_code == 429]
-    assert refused and len(refused) < 16 and int(refused[0].headers["retry-after"]) >= 1
+    assert refused and len(refused) < 20 and int(refused[0].headers["retry-after"]) >= 1
 
 
 def test_tokens_are_kept_as_hashes_and_every_change_is_audited(tmp_path):
