@@ -20,12 +20,12 @@ FILES = (
     "takeover", "card_testing", "coupon_ring", "payout_fraud", "bust_out", "brushing", "fake_reviews", "review_extortion", "refund_abuse",
     "empty_parcel", "triangulation", "promo_stacking", "referral_farm", "bonus_cycling", "shell_sellers", "counterfeit_wave", "price_error",
     "seckill_bots", "inventory_hoarding", "affiliate_fraud", "free_sample_fraud", "gift_laundering", "chargeback_ring", "scraping",
-    "account_farming", "session_hijack", "message_scams", "sms_pumping", "ad_click_fraud",
+    "account_farming", "session_hijack", "message_scams", "sms_pumping", "ad_click_fraud", "self_dealing", "room_inflation",
 )  # fmt: skip
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (import_module(f"{__name__}.{file}").KIND for file in FILES)}
 
-# The hard adversary. Two in five of its campaigns are low and slow from the first day; the others begin half careful, and learn.
-SLOW_OF_FIVE = (0, 3)
+# The hard adversary. Three in five of its campaigns are low and slow from the first day; the others begin half careful, and learn.
+SLOW_OF_FIVE = (0, 1, 3)
 DENIED = 0.85  # chance that a wave of somebody who takes no care at all is stopped; attackers learn this from their own orders
 GIVES_UP = 0.15  # of those who were stopped
 WAVES = 3

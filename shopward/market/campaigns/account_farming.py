@@ -23,10 +23,11 @@ class Way:
     emulator: float
     disposable: float
     rest: tuple[float, float]  # days from the last tap to the sale
+    settle: tuple[float, float]  # hours from the sale until the buyer makes it his own
 
 
-LOUD = Way(12, 16, (3.0, 24.0), 3, 0.6, 0.35, (0.3, 2.0))
-QUIET = Way(1, 2, (120.0, 200.0), 8, 0.0, 0.0, (2.0, 5.0))
+LOUD = Way(12, 16, (3.0, 24.0), 3, 0.6, 0.35, (0.3, 2.0), (0.01, 0.1))
+QUIET = Way(1, 2, (120.0, 200.0), 8, 0.0, 0.0, (2.0, 5.0), (30.0, 150.0))
 
 
 def plan(script: Script) -> None:
@@ -50,7 +51,7 @@ def plan(script: Script) -> None:
         if not script.careful:
             script.verdict(t, people[i], "automation", 0.1)
         t = _taps(script, way, t, people[i], label)
-        _sell(script, t + int(rng.uniform(*way.rest) * DAY), people[i], label)
+        _sell(script, way, t + int(rng.uniform(*way.rest) * DAY), people[i], label)
 
 
 def _taps(script: Script, way: Way, t: int, who: Fields, label: Fields) -> int:
@@ -68,7 +69,7 @@ def _taps(script: Script, way: Way, t: int, who: Fields, label: Fields) -> int:
     return t
 
 
-def _sell(script: Script, t: int, who: Fields, label: Fields) -> None:
+def _sell(script: Script, way: Way, t: int, who: Fields, label: Fields) -> None:
     """The buyer of the account comes from somewhere else and makes it his own."""
     rng, world = script.rng, script.world
     seat: Fields = {
@@ -76,6 +77,8 @@ def _sell(script: Script, t: int, who: Fields, label: Fields) -> None:
     }  # fmt: skip
     t = log_in(script, t, seat, "SW-1002", new=1, **label)
     script.blocks[-1]["loss"] = LOSS
+    t += script.later(*way.settle)
+    seat["session"] = script.session() if way.settle[0] > 1 else seat["session"]
     fresh = int(world.new_emails(rng, 1)[0])
     script.add("profile_change", t, "F1005.004", changed=CHANGE["email"], email=fresh, new_device=1, **seat, **label)
     if rng.random() < 0.5:

@@ -25,7 +25,7 @@ class Way:
 
 
 LOUD = Way(12, 20, (1.0, 10.0), 0.7, True, 0.25)
-QUIET = Way(3, 2, (90.0, 220.0), 0.0, False, 0.02)
+QUIET = Way(3, 1, (90.0, 220.0), 0.0, False, 0.02)
 
 
 def plan(script: Script) -> None:
