@@ -64,6 +64,52 @@ def _rulebook(data: Path, rulebook_dir: Path | None) -> Rulebook:
     return found or load_rulebook(rulebook_dir)
 
 
+@lake.command()
+@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@json_option
+def merge(data: Path, as_json: bool) -> None:
+    """Merge the small files of every day; whoever reads meanwhile sees a whole day, before or after."""
+    from shopward.store.lake_merge import merge as run
+
+    with progress("merging") as done:
+        found = run(data, on_progress=done)
+    if as_json:
+        return emit(asdict(found))
+    say(
+        f"{found.files_before:,} files became {found.files_after:,} ({found.bytes_before / 1e6:,.1f} MB -> {found.bytes_after / 1e6:,.1f} MB)"
+    )
+    return None
+
+
+@lake.command()
+@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@json_option
+def stats(data: Path, as_json: bool) -> None:
+    """What the lake holds: rows, files, days, which days are missing and which files cannot be read (exit code 1 then)."""
+    from shopward.store.lake_stats import stats as run
+
+    found = run(data / "lake" if (data / "lake").is_dir() else data)
+    wrong = any(table.missing_days or table.unreadable for table in found) or any(t.missing_files for t in found)
+    if as_json:
+        emit([asdict(table) for table in found])
+    else:
+        for table in found:
+            days = f", {table.first_day} to {table.last_day}" if table.first_day else ""
+            small = f", {table.small_files:,} of them small" if table.small_files else ""
+            click.echo(
+                f"{table.name:<12} {table.rows:>13,} rows  {table.bytes / 1e6:>10,.1f} MB  {table.files:>6,} files{small}{days}"
+            )
+            for what, names in (
+                ("no files of", table.missing_days),
+                ("not readable:", table.unreadable),
+                ("committed but missing:", table.missing_files),
+            ):
+                for name in names:
+                    click.echo(f"  {what} {name}")
+    if wrong:
+        raise SystemExit(1)
+
+
 def _kept(older_than: str | None, rulebook_dir: Path | None) -> int:
     """Milliseconds of log to keep."""
     from shopward.declare.durations import parse_duration

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
-from shopward.cli.talk import json_option
-from shopward.errors import UsageError
+from shopward.cli.talk import json_option, say
+from shopward.errors import CorruptStore, ShopwardError, UsageError
 
 
 @click.command()
 @click.argument("query")
 @click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
-@click.option("--format", "style", default="table", show_default=True, type=click.Choice(["table", "csv", "json"]))
+@click.option(
+    "--format", "style", default="table", show_default=True, type=click.Choice(["table", "csv", "parquet", "json"])
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A file to write instead of stdout.")
+@click.option("--skip-corrupt", is_flag=True, help="Leave out files of the lake that cannot be read; each is named.")
 @json_option
-def sql(query: str, data: Path, style: str, as_json: bool) -> None:
+def sql(query: str, data: Path, style: str, out: Path | None, skip_corrupt: bool, as_json: bool) -> None:
     """Run one DuckDB QUERY over the views events, decisions, findings, lists, labels and cases of a data folder."""
     import duckdb
 
@@ -24,28 +29,75 @@ def sql(query: str, data: Path, style: str, as_json: bool) -> None:
 
     if not data.exists():
         raise UsageError(f"no data folder at {data}; name one with --data")
-    with connect(data) as db:
+    if as_json:
+        style = "json"
+    if style == "parquet" and out is None and sys.stdout.isatty():
+        raise UsageError("--format parquet is no text: name a file with --out, or pipe it on")
+    left_out = (lambda said: say(f"left out: {said}")) if skip_corrupt else None
+    with connect(data, on_corrupt=left_out) as db:
         try:
             relation = db.sql(query)
+            if relation is None:
+                return
+            if style == "table" and out is None:
+                click.echo(str(relation))
+                return
+            table = relation.to_arrow_table()
         except duckdb.Error as error:
-            raise UsageError(f"the query failed: {error}") from None
-        if relation is None:
-            return
-        if as_json:
-            style = "json"
-        if style == "table":
-            click.echo(str(relation))
-            return
-        _write(relation, style)
+            raise _why(error, data) from None
+    _write(table, "csv" if style == "table" else style, out)
 
 
-def _write(relation, style: str) -> None:
-    import msgspec
-    import pyarrow.csv as pc_csv
+def _why(error: Exception, data: Path) -> ShopwardError:
+    """A wrong query, or a file that is damaged inside."""
+    import duckdb
 
-    table = relation.to_arrow_table()
-    if style == "csv":
-        pc_csv.write_csv(table, sys.stdout.buffer)
+    from shopward.store.query import damaged
+
+    if isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException):
+        return UsageError(f"the query failed: {error}")
+    bad = damaged(data)
+    return CorruptStore(f"{bad[0]}; restore it from a copy") if bad else UsageError(f"the query failed: {error}")
+
+
+def _write(table, style: str, out: Path | None) -> None:
+    """The rows in a format, to a file that is there whole or not at all, or to stdout."""
+    if out is None:
+        _rows(table, style, sys.stdout.buffer)
         return
-    for row in table.to_pylist():
-        sys.stdout.buffer.write(msgspec.json.encode(row) + b"\n")
+    temp = out.with_name(f".{out.name}.part")
+    try:
+        with temp.open("wb") as file:
+            _rows(table, style, file)
+        temp.replace(out)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def _rows(table, style: str, file: BinaryIO) -> None:
+    import msgspec
+    import pyarrow as pa
+    import pyarrow.csv as pc_csv
+    import pyarrow.parquet as pq
+
+    if style == "csv":
+        pc_csv.write_csv(_flat(table), file)
+    elif style == "parquet":
+        sink = pa.BufferOutputStream()  # a pipe cannot be asked where it is
+        pq.write_table(table, sink, compression="zstd")
+        file.write(sink.getvalue())
+    else:
+        for row in table.to_pylist():
+            file.write(msgspec.json.encode(row) + b"\n")
+
+
+def _flat(table):
+    """Lists and maps as JSON, for a format that knows only texts and numbers."""
+    import msgspec
+    import pyarrow as pa
+
+    for i, column in enumerate(table.schema):
+        if pa.types.is_nested(column.type):
+            texts = [None if v is None else msgspec.json.encode(v).decode() for v in table[i].to_pylist()]
+            table = table.set_column(i, column.name, pa.array(texts, pa.string()))
+    return table

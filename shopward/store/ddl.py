@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shopward.declare.types import Schema
 
 DIALECTS = ("hive", "spark", "flink", "duckdb")
+RESERVED = ("owner", "provider", "location", "comment", "external", "is_managed_location", "collation")
 COMMENTS = {
     "seq": "place in the order of arrival",
     "t": "stamped time, ms UTC: ts within the clock's lateness and skew",
@@ -139,6 +140,11 @@ def _tags(table: Table, schema: Schema | None, tags: Mapping[str, str]) -> dict[
     return {**sensitivity, **tags}
 
 
+def _unreserved(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as table properties: a name that Spark keeps for itself (`owner` is who made the table) becomes `tag.owner`."""
+    return {f"tag.{name}" if name in RESERVED else name: value for name, value in tags.items()}
+
+
 # ---- one dialect each
 
 
@@ -149,7 +155,7 @@ def _hive(t: Table, place: str, comments: Mapping[str, str], tags: Mapping[str, 
     cut = ", ".join(f"{_tick(p)} STRING{_comment(comments.get(p), _escaped)}" for p in t.partitions)
     partitioned = f"\nPARTITIONED BY ({cut})" if cut else ""
     repair = f"MSCK REPAIR TABLE {_tick(t.name)};\n" if cut else ""
-    return f"CREATE EXTERNAL TABLE IF NOT EXISTS {_tick(t.name)} (\n{columns}\n){partitioned}\nSTORED AS PARQUET\nLOCATION {_escaped(place)}{_properties('TBLPROPERTIES', tags, _escaped)};\n{repair}"
+    return f"CREATE EXTERNAL TABLE IF NOT EXISTS {_tick(t.name)} (\n{columns}\n){partitioned}\nSTORED AS PARQUET\nLOCATION {_escaped(place)}{_properties('TBLPROPERTIES', _unreserved(tags), _escaped)};\n{repair}"
 
 
 def _spark(t: Table, place: str, comments: Mapping[str, str], tags: Mapping[str, str]) -> str:
@@ -160,7 +166,7 @@ def _spark(t: Table, place: str, comments: Mapping[str, str], tags: Mapping[str,
     cut = f"\nPARTITIONED BY ({', '.join(map(_tick, t.partitions))})" if t.partitions else ""
     repair = f"MSCK REPAIR TABLE {_tick(t.name)};\n" if cut else ""
     body = ",\n".join(columns)
-    return f"CREATE TABLE IF NOT EXISTS {_tick(t.name)} (\n{body}\n) USING PARQUET{cut}\nLOCATION {_escaped(place)}{_properties('TBLPROPERTIES', tags, _escaped)};\n{repair}"
+    return f"CREATE TABLE IF NOT EXISTS {_tick(t.name)} (\n{body}\n) USING PARQUET{cut}\nLOCATION {_escaped(place)}{_properties('TBLPROPERTIES', _unreserved(tags), _escaped)};\n{repair}"
 
 
 def _flink(t: Table, place: str, comments: Mapping[str, str], tags: Mapping[str, str]) -> str:

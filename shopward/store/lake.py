@@ -106,6 +106,13 @@ def last_commit(lake: Path, disk: Disk = REAL, published: bool = False) -> Commi
     return None
 
 
+def every_commit(lake: Path, disk: Disk = REAL) -> Iterator[Commit]:
+    """All commits, oldest first."""
+    for name in disk.names(lake / "_commits"):
+        if COMMIT.fullmatch(name):
+            yield _read_commit(lake / "_commits" / name, disk)
+
+
 def _read_commit(path: Path, disk: Disk) -> Commit:
     try:
         return msgspec.json.decode(bytes(disk.read(path)), type=Commit)
@@ -280,6 +287,7 @@ def parquet_options(table: pa.Table) -> dict[str, Any]:
         "write_statistics": filled,
         "row_group_size": ROW_GROUP,
         "version": "2.6",
+        "write_page_checksum": True,
     }
 
 

@@ -115,7 +115,7 @@ def _whole(files: list[Path]) -> pa.Table:
     tables = []
     for path in files:
         try:
-            tables.append(pq.read_table(path, partitioning=None))
+            tables.append(pq.read_table(path, partitioning=None, page_checksum_verification=True))
         except (OSError, pa.ArrowInvalid) as wrong:
             raise CorruptStore(
                 f"{path}: not a readable Parquet file ({str(wrong).splitlines()[0]}); restore it from a copy"

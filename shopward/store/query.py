@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from shopward.errors import UsageError
+from shopward.errors import CorruptStore, UsageError
 from shopward.store import lake as lakes
 from shopward.store import rows
 from shopward.store import tables as t
@@ -54,8 +54,12 @@ SHARED_LABELS = pa.schema(
 )  # fmt: skip
 
 
-def connect(data: Path | str, db: str | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    data: Path | str, db: str | None = None, on_corrupt: Callable[[str], Any] | None = None
+) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection with the views of a data folder; `db` is the URL of shared tables, if they are not in the folder.
+
+    A file of the lake that is not readable raises CorruptStore, unless `on_corrupt` is there to be told: then it is left out, which takes a look at every page of every file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as data, connect(data) as db:
@@ -71,7 +75,13 @@ def connect(data: Path | str, db: str | None = None) -> duckdb.DuckDBPyConnectio
     young = _young(tail, columns)
     for name in DATASETS:
         files = [p for p in sorted((data / "lake" / name).rglob("part-*.parquet")) if lakes.belongs(p.name, commit)]
-        _view(connection, name, files, young[name])
+        if on_corrupt is not None:
+            files = _readable(files, on_corrupt)
+        try:
+            _view(connection, name, files, young[name])
+        except duckdb.Error:
+            _readable(files, None)
+            raise
     _shared(connection, data, db)
     connection.execute(f"CREATE VIEW findings AS {FINDINGS}")
     connection.execute(f"CREATE VIEW labels AS {LABELS}")
@@ -160,6 +170,33 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[Path
         read = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {hive}, union_by_name = true)"
         query = f"SELECT * FROM {read} UNION ALL BY NAME {query}"
     connection.execute(f"CREATE VIEW {f'written_{name}' if name in ('lists', 'findings') else name} AS {query}")
+
+
+def _readable(files: Sequence[Path], on_corrupt: Callable[[str], Any] | None) -> list[Path]:
+    """The files that can be read. Raises CorruptStore for the first that cannot, unless somebody is told."""
+    import pyarrow.parquet as pq
+
+    kept = []
+    for path in files:
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for _ in file.iter_batches(1 << 16):
+                    pass
+            kept.append(path)
+        except (OSError, pa.ArrowInvalid) as wrong:
+            said = f"{path}: not a readable Parquet file ({str(wrong).splitlines()[0]})"
+            if on_corrupt is None:
+                raise CorruptStore(f"{said}; restore it from a copy, or leave it out with --skip-corrupt") from None
+            on_corrupt(said)
+    return kept
+
+
+def damaged(data: Path | str) -> list[str]:
+    """What of a lake cannot be read, file by file: every page of every file is looked at."""
+    found: list[str] = []
+    for name in DATASETS:
+        _readable(sorted((Path(data) / "lake" / name).rglob("part-*.parquet")), found.append)
+    return found
 
 
 def _shared(connection: duckdb.DuckDBPyConnection, data: Path, db: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from shopward import Rulebook
 from shopward.errors import UsageError
 from shopward.runs import decide_files, features_files
+from shopward.store.ddl import ddl
 from tests.backtest import shop
 
 pytestmark = pytest.mark.slow
@@ -76,3 +78,72 @@ def test_what_is_no_table_or_has_no_order_is_said(local, events):
         features_files(["hive:unordered"], shop.rulebook(), engine="spark")
     with pytest.raises(UsageError, match="expected hive:TABLE"):
         features_files(["hive:a; DROP TABLE b"], ordered(), engine="spark")
+
+
+def lake_of(path, labels, folder) -> None:
+    """A data folder whose lake was compacted twice and merged: the events of a shop, decided on."""
+    from shopward.store.lake import compact
+    from shopward.store.lake_merge import merge
+
+    half = path.read_text().splitlines()
+    for step, lines in enumerate((half[:400], half[400:])):
+        (folder / f"{step}.ndjson").write_text("\n".join(lines))
+        decide_files([folder / f"{step}.ndjson"], shop.rulebook(), data=folder / "data")
+        compact(folder / "data")
+    merge(folder / "data")
+
+
+@pytest.mark.parametrize("dialect", ["hive", "spark"])
+def test_our_lake_as_tables_of_a_real_metastore(dialect, local, events, tmp_path):
+    rows, path, labels = events
+    lake_of(path, labels, tmp_path)
+    local.sql(f"CREATE DATABASE IF NOT EXISTS lake_{dialect}")
+    local.sql(f"USE lake_{dialect}")
+    schema = shop.rulebook().schema
+    for statement in statements(
+        ddl(tmp_path / "data" / "lake", dialect, schema=schema, tags={"owner": "risk", "retention": "400d"})
+    ):
+        local.sql(statement)
+    count, day = (
+        "SELECT type, count(*) AS n FROM events GROUP BY type",
+        "SELECT * FROM events WHERE type = 'payment' AND date = '2026-01-09'",
+    )
+    assert sum(r["n"] for r in local.sql(count).collect()) == len(rows)
+    assert {r["event_id"] for r in local.sql(day).collect()} == {
+        r["event_id"] for r in rows if r["type"] == "payment" and 8 * shop.DAY <= r["ts"] - shop.START < 9 * shop.DAY
+    }
+    joined = local.sql(
+        "SELECT d.action, e.amount, e.account FROM decisions d JOIN events e ON d.event_id = e.event_id WHERE d.action <> 'allow'"
+    )
+    assert joined.count() > 20 and str(joined.schema["amount"].dataType) == "DecimalType(18,2)"
+    assert len(local.sql("SHOW PARTITIONS events").collect()) == len(
+        {(r["type"], (r["ts"] - shop.START) // shop.DAY) for r in rows}
+    )
+    said = {r["col_name"]: r["comment"] for r in local.sql("DESCRIBE events").collect()}
+    assert "personal: a pseudonym" in said["email"] and said["account"].startswith("key: account")
+    tags = {r["key"]: r["value"] for r in local.sql("SHOW TBLPROPERTIES events").collect()}
+    assert tags["tag.owner"] == "risk" and tags["retention"] == "400d" and tags["sensitivity.columns"] == "email"
+    local.sql("USE default")
+
+
+def test_a_new_day_is_found_and_columns_that_were_added_widened_and_dropped_are_read(local, tmp_path):
+    def write(day: str, **columns) -> None:
+        place = tmp_path / "lake" / "orders" / f"date={day}"
+        place.mkdir(parents=True)
+        pq.write_table(pa.table({"event_id": [day], **columns}), place / "part-0.parquet")
+
+    write("2026-01-01", items=pa.array([1], pa.int32()), weight=pa.array([0.5], pa.float32()), gone=["g"])
+    write("2026-01-02", items=pa.array([1 << 40]), weight=pa.array([0.1]), coupon=["WELCOME"])
+    local.sql("DROP TABLE IF EXISTS orders")
+    for statement in statements(ddl(tmp_path / "lake", "spark")):
+        local.sql(statement)
+    query = "SELECT event_id, items, weight, gone, coupon FROM orders ORDER BY event_id"
+    expected = [("2026-01-01", 1, 0.5, "g", None), ("2026-01-02", 1 << 40, 0.1, None, "WELCOME")]
+    assert [tuple(r) for r in local.sql(query).collect()] == expected
+    with duckdb.connect() as db:
+        db.execute(ddl(tmp_path / "lake", "duckdb"))
+        assert db.execute(query).fetchall() == expected
+    write("2026-01-03", items=pa.array([3]))
+    local.sql("MSCK REPAIR TABLE orders")
+    local.sql("REFRESH TABLE orders")
+    assert [tuple(r) for r in local.sql(query).collect()][2] == ("2026-01-03", 3, None, None, None)

@@ -78,7 +78,7 @@ def test_hive_statement_as_a_person_would_write_it(lake):
         "PARTITIONED BY (`type` STRING COMMENT 'event type', `date` STRING COMMENT 'day of ts, UTC')\n"
         "STORED AS PARQUET\n"
         "LOCATION 's3://b/lake/events'\n"
-        "TBLPROPERTIES ('sensitivity' = 'personal', 'sensitivity.columns' = 'email', 'owner' = 'payments', 'retention' = '400d');\n"
+        "TBLPROPERTIES ('sensitivity' = 'personal', 'sensitivity.columns' = 'email', 'tag.owner' = 'payments', 'retention' = '400d');\n"
         "MSCK REPAIR TABLE `events`;\n"
     )
 
@@ -108,7 +108,7 @@ def test_partitions_cut_another_way_are_named(lake):
 
 def test_the_command_line_prints_statements_or_says_what_is_there(lake):
     result = CliRunner().invoke(cli, ["lake", "ddl", "--data", str(lake), "--dialect", "spark", "--tag", "owner=kim"])
-    assert result.exit_code == 0 and "'owner' = 'kim'" in result.output
+    assert result.exit_code == 0 and "'tag.owner' = 'kim'" in result.output
     with pytest.raises(UsageError, match="no table orders; there are events"):
         ddl(lake, "hive", only=("orders",))
     with pytest.raises(UsageError, match="no table with a Parquet file"):
