@@ -20,7 +20,7 @@ from shopward.models import denoise, trees
 from shopward.models.dataset import Examples, read_examples
 from shopward.models.measure import average_precision
 
-RATES = (0.3, 0.5, 0.7, 0.8)
+RATES = (0.3, 0.5, 0.6, 0.7, 0.8)
 LEGIT = 40_000
 SEEDS = 10
 
@@ -80,7 +80,9 @@ def run(quick: bool) -> dict:
         better, share = denoise.with_missing(one, seed=seed)
         fixed.append(precision(better, test))
         shares.append(share)
-        print(f"  seed {seed}: naive {naive[seed]:.4f}, fixed {fixed[-1]:.4f}, share found {share:.2f}", file=sys.stderr)
+        print(
+            f"  seed {seed}: naive {naive[seed]:.4f}, fixed {fixed[-1]:.4f}, share found {share:.2f}", file=sys.stderr
+        )
     loss, left = clean - float(np.mean(naive)), clean - float(np.mean(fixed))
     return {"seeds": len(seeds), "hidden": rate, "clean_ap": clean, "naive_ap": float(np.mean(naive)), "fixed_ap": float(np.mean(fixed)),
             "fixed_std": float(np.std(fixed)), "naive_loss": loss, "loss_left": left, "kept": left / loss, "share_found": float(np.mean(shares))}  # fmt: skip
