@@ -49,7 +49,7 @@ def lived(place: Path, seed: int, book: Rulebook) -> Market:
     """Make a market and run the rulebook over it, with labels as they arrive."""
     import pyarrow.parquet as pq
 
-    generate(place, seed=seed, adversary="hard", access_log=False)
+    generate(place, seed=seed, days=14, accounts=10_000, adversary="hard", access_log=False)
     position = {name: k for k, name in enumerate(book.features)}
     rows = [position[f.name] for f in book.features.values() if f.type != "string"]
     fields = direct(book)
@@ -95,7 +95,7 @@ def learn(markets: list[Market], types: np.ndarray, seed: int = 7) -> Forest:
     names = [f"x{k}" for k in range(matrix.shape[1])]
     settings = {"min_data_in_leaf": 20, "learning_rate": 0.06}
     return trees.fit(
-        matrix, np.concatenate(y), names, weight=np.concatenate(w), categorical=[len(names) - 1], trees=250, settings=settings
+        matrix, np.concatenate(y), names, weight=np.concatenate(w), trees=250, settings=settings
     ).forest  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from shopward.models import denoise, trees
 from shopward.models.dataset import Examples, read_examples
 from shopward.models.measure import average_precision
 
-RATES = (0.3, 0.5, 0.7, 0.8)
+RATES = (0.3, 0.5, 0.6, 0.7, 0.8)
 LEGIT = 40_000
 SEEDS = 10
 

@@ -341,6 +341,29 @@ def evaluate(scores, events, labels, rulebook_dir, by, entity, out, as_json) -> 
 
 
 @model.command()
+@click.argument("name")
+@click.option(
+    "--path", "files", multiple=True, type=click.Path(path_type=Path, exists=True), help="Its files, in order."
+)
+@json_option
+def published(name, files, as_json) -> None:
+    """Train on a public data set NAME that you have (ieee-cis, baf, ulb, elliptic, yelpchi, amazon), beside the published numbers."""
+    from shopward.models.published import compare as beside
+
+    with progress("training"):
+        found = beside(name, files)
+    if as_json:
+        return emit(found)
+    for row in found["published"]:
+        click.echo(
+            f"{row['measure']:<20} here {row['here']:.4f}  published {row['published']:.4f}  {row['model']}; {row['protocol']} ({row['source']})"
+        )
+    for note in found["notes"]:
+        say(f"note: {note}")
+    return say(f"{found['taught']:,} rows taught, {found['judged']:,} judged, {found['frauds']:,} of them fraud")
+
+
+@model.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @json_option
 def compare(files, as_json) -> None:

@@ -1,7 +1,7 @@
 """Labels that are late, missing or wrong: what can be done before training.
 
 missing   frauds nobody reported stand among the legitimate rows: `reported_share` estimates how many, `with_missing` gives each
-          unreported row the weight of being a fraud (Elkan & Noto 2008), out of fold by blocks of time
+          unreported row the weight of being a fraud (Elkan & Noto 2008), out of fold
 wrong     `suspects` are rows whose label their own neighbours in time contradict (confident learning, Northcutt et al. 2021)
 control   `control_weights` make the few events that were let through stand for all that were stopped (inverse propensity)
 twins     `near_duplicates` keeps one row of each group of rows that are the same up to a tolerance
@@ -26,12 +26,15 @@ SHARP = {
 }  # probabilities near 0 and 1 where rows are clear
 
 
-def out_of_fold(examples: Examples, seed: int = 7, trees: int = 120) -> np.ndarray:
-    """Probabilities float64[n] from models that saw other blocks of time only (random blocks where there are no times)."""
-    n = len(examples)
-    order = (
-        np.argsort(examples.ts, kind="stable") if np.ptp(examples.ts) else np.random.default_rng(seed).permutation(n)
-    )
+SMOOTH = {"learning_rate": 0.05, "feature_fraction": 1.0}  # probabilities that differ little between neighbours
+
+
+def out_of_fold(
+    examples: Examples, seed: int = 7, trees: int = 120, settings: dict[str, Any] | None = None, by_time: bool = True
+) -> np.ndarray:
+    """Probabilities float64[n] from models that saw other blocks of time only (or random blocks, as where there are no times)."""
+    n, timed = len(examples), by_time and np.ptp(examples.ts) > 0
+    order = np.argsort(examples.ts, kind="stable") if timed else np.random.default_rng(seed).permutation(n)
     block = np.empty(n, np.int64)
     block[order] = np.arange(n) * BLOCKS // n
     fraud, out = examples.label == 1, np.full(n, np.nan)
@@ -40,7 +43,7 @@ def out_of_fold(examples: Examples, seed: int = 7, trees: int = 120) -> np.ndarr
         if not fraud[teach].any() or fraud[teach].all():
             continue
         x, weight = examples.matrix[teach], examples.weight[teach]
-        done = fit(x, fraud[teach], examples.names, weight=weight, trees=trees, seed=seed, settings=SHARP)
+        done = fit(x, fraud[teach], examples.names, weight=weight, trees=trees, seed=seed, settings=settings or SHARP)
         out[~teach] = 1 / (1 + np.exp(-done.forest.score(examples.matrix[~teach])))
     return np.where(np.isnan(out), np.average(fraud, weights=examples.weight), out)
 
@@ -65,7 +68,7 @@ def with_missing(examples: Examples, share: float | None = None, seed: int = 7) 
     A row with probability p of being *reported* is a fraud with probability (1 - c) / c * p / (1 - p), c being the reported share. It is
     doubled: once as fraud with that weight, once as legitimate with the rest. Rows below a hundredth stay as they are.
     """
-    p = out_of_fold(examples, seed)
+    p = out_of_fold(examples, seed, trees=150, settings=SMOOTH, by_time=False)  # who reports is no matter of time
     fraud = examples.label == 1
     c = reported_share(p, fraud) if share is None else share
     hidden = np.clip((1 - c) / c * p / np.maximum(1 - p, 1e-9), 0.0, 1.0)

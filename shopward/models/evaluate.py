@@ -206,17 +206,28 @@ def cheapest(judged: Judged, policy: Policy) -> dict[str, Any]:
         }
     days = max(len(np.unique(early.ts // DAY_MS)), 1)
     room = np.inf if policy.review_capacity_per_day is None else policy.review_capacity_per_day * days
-    price, bounds = 0.0, best_steps(early, policy, 0.0)
-    for _ in range(12):
-        if _saved(early, bounds, policy)["reviews"] <= room:
-            break
-        price = max(price * 2, policy.review_cost / 4)
-        bounds = best_steps(early, policy, price)
+    bounds, price = within(early, policy, room)
     found = _saved(late, bounds, policy)
-    single = {
-        name: _saved(late, best_steps(early, policy, 0.0, (STEPS[0], name)), policy)["net_saving"] for name in STEPS[1:]
-    }
+    single = {n: _saved(late, within(early, policy, room, (STEPS[0], n))[0], policy)["net_saving"] for n in STEPS[1:]}
     return {"thresholds": {k: _number(v) for k, v in bounds.items()}, "review_price": price, "later_days": found, "net_saving_of_one_action": single}  # fmt: skip
+
+
+def within(
+    judged: Judged, policy: Policy, room: float, steps: tuple[str, ...] = STEPS
+) -> tuple[dict[str, float], float]:
+    """(the best steps with at most `room` reviews, the price on a review that keeps to it: 0 when there is room for all)."""
+    fits = lambda bounds: _saved(judged, bounds, policy)["reviews"] <= room  # noqa: E731
+    bounds = best_steps(judged, policy, 0.0, steps)
+    if fits(bounds):
+        return bounds, 0.0
+    low, high = 0.0, max(policy.review_cost, 1.0)
+    while not fits(bounds := best_steps(judged, policy, high, steps)):
+        low, high = high, 2 * high
+    for _ in range(10):
+        middle = (low + high) / 2
+        tried = best_steps(judged, policy, middle, steps)
+        low, high, bounds = (low, middle, tried) if fits(tried) else (middle, high, bounds)
+    return bounds, high
 
 
 def gains(judged: Judged, policy: Policy, review_price: float = 0.0) -> Mapping[str, np.ndarray]:
@@ -244,7 +255,6 @@ def best_steps(judged: Judged, policy: Policy, review_price: float, steps: tuple
     saved = np.stack([np.bincount(place, gain, len(edges)) for gain in gains(judged, policy, review_price).values()])
     saved = saved[[STEPS.index(s) for s in steps]]
     best, came = saved[:, 0].copy(), np.zeros((len(steps), len(edges)), np.int64)
-    best[1:] = np.where(np.arange(1, len(steps)) > 0, best[1:], 0.0)
     for b in range(1, len(edges)):
         came[:, b] = [int(np.argmax(best[: k + 1])) for k in range(len(steps))]
         best = best[came[:, b]] + saved[:, b]
@@ -263,7 +273,7 @@ def _saved(judged: Judged, bounds: Mapping[str, float], policy: Policy) -> dict[
         if name in bounds:
             step[judged.score >= bounds[name]] = STEPS.index(name)
     each = np.stack(list(gains(judged, policy).values()))
-    w, value = judged.weight, judged.amount * judged.fraud * judged.weight
+    w, value = judged.weight, np.nan_to_num(judged.amount) * judged.fraud * judged.weight
     stops = np.array([0.0, policy.challenge_stop_rate, 1.0, 1.0])[step]
     disturbed = np.isin(step, (1, 3)) & ~judged.fraud
     return {

@@ -43,10 +43,18 @@ def adjacency(nodes: Any, edges: Any) -> tuple[Any, list[str], list[str]]:
     src, dst = ends[0][keep], ends[1][keep]
     if not len(src):
         raise BadData("--edges: no edge joins two of the nodes")
-    one = np.ones(2 * len(src))
-    found = sparse().csr_matrix((one, (np.concatenate([src, dst]), np.concatenate([dst, src]))), shape=(n, n))
+    return adjacency_of(src, dst, n), ids.to_pylist(), notes
+
+
+def adjacency_of(src: np.ndarray, dst: np.ndarray, n: int) -> Any:
+    """Symmetric 0/1 CSR matrix [n, n] of the edges between row numbers; loops are left out."""
+    keep = src != dst
+    src, dst = src[keep], dst[keep]
+    found = sparse().csr_matrix(
+        (np.ones(2 * len(src)), (np.concatenate([src, dst]), np.concatenate([dst, src]))), shape=(n, n)
+    )
     found.data[:] = 1.0
-    return found, ids.to_pylist(), notes
+    return found
 
 
 def pagerank(a: Any) -> np.ndarray:
