@@ -234,6 +234,17 @@ def test_names_that_no_program_gives_its_parameters_are_looked_at(scanner, reque
     assert scanner.scan(Request(id="1", **{"method": "GET", **request_})).attack
 
 
+def test_a_harmless_shape_is_no_cover_for_an_attack_of_the_same_path():
+    scanner = Scanner(engine="literals")
+    agent = {"user-agent": "Mozilla/5.0"}
+    for i in range(3):
+        assert not scanner.scan(Request(id=str(i), method="GET", url=f"/p/{i}?id={i}&f=1", headers=agent)).attack
+    for url in ("/p/7?id=7'+or+1=1--&f=1", "/p/7?id=7&f=../../etc/passwd", "/p/7?id=18446744073709551615&f=1"):
+        assert scanner.scan(Request(id="x", method="GET", url=url, headers=agent)).attack, url
+    bad = Request(id="x", method="GET", url="/p/7?id=7&f=1", headers={"user-agent": "sqlmap/1.7#stable"})
+    assert scanner.scan(bad).classes == ("scanner",)
+
+
 def test_a_command_counts_where_the_parameter_is_for_commands_only(scanner):
     assert scanner.scan(Request(id="1", method="GET", url="/a?cmd=whoami")).classes == ("cmdi",)
     assert not scanner.scan(Request(id="1", method="GET", url="/a?q=whoami")).attack
@@ -480,6 +491,34 @@ def test_campaigns_and_resuming(req, tmp_path):
     assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["b", "c"]
     (campaign,) = json.loads(campaigns.read_text())
     assert campaign["request_ids"] == ["b", "c"] and campaign["patch"]["pattern"]
+
+
+def test_one_reading_gives_attacks_interfaces_and_exposure_and_goes_on_where_it_stopped(tmp_path):
+    log, out, positions = tmp_path / "access.log", tmp_path / "out", tmp_path / "positions.json"
+    line = '198.51.100.{0} - - [10/Oct/2026:13:55:{0:02d} +0000] "GET /orders/{0}{1} HTTP/1.1" 200 5 "-" "x"\n'
+    log.write_text("".join(line.format(i, "") for i in range(10, 40)) + line.format(40, "?q=1%27+or+1%3D1--"))
+    command = ("traffic", "scan", log, "--out", out, "--resume", positions, "--engine", "literals", "--json")
+    first = json.loads(run(*command).stdout)
+    assert (first["requests"], first["attacks"], first["assets"]) == (31, 1, 1)
+    assert pq.read_table(out / "attacks.parquet").column("where").to_pylist() == ["query:q"]
+    assert pq.read_table(out / "assets.parquet").column("template").to_pylist() == ["/orders/{order_id}"]
+    assert (out / "exposure.parquet").exists() and (out / "campaigns.json").exists()
+    with log.open("a") as file:
+        file.write(line.format(41, ""))
+    assert json.loads(run(*command).stdout)["requests"] == 1
+
+
+def test_requests_become_events_and_those_without_a_moment_are_counted(req, tmp_path):
+    out = tmp_path / "events.ndjson"
+    req.write_text(req.read_text() + '{"id": "d", "method": "GET", "url": "/"}\n')
+    found = json.loads(run("traffic", "events", req, "--out", out, "--json").stdout)
+    rows = [json.loads(text) for text in out.read_text().splitlines()]
+    assert [(r["event_id"], r["type"], r["path"]) for r in rows] == [
+        ("a", "http_request", "/p"),
+        ("b", "http_request", "/p"),
+        ("c", "http_request", "/d"),
+    ]
+    assert (found["events"], found["dead_letters"]) == (3, 2)
 
 
 @needs_sigma

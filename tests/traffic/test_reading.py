@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shopward.errors import UsageError
+from shopward.errors import BadData, UsageError
 from shopward.traffic import Reading, Request, read_requests
 from shopward.traffic.decode import INFLATED, views
+from shopward.traffic.positions import Positions
 from shopward.traffic.requests import event_of
 
 LINE = '198.51.100.7 - ann [10/Oct/2026:13:55:36 +0800] "GET /p/1?q=%E7%BA%A2 HTTP/1.1" 200 512 "https://shop.example/" "Mozilla/5.0"'
@@ -198,6 +199,53 @@ def test_multipart_parts_have_their_names_and_files():
 def test_reading_resumes_where_it_stopped(tmp_path):
     path = write(tmp_path, "a.ndjson", "\n".join(json.dumps({**REQ, "id": f"r{i}"}) for i in range(10)))
     assert [r.id for r in read(path, skip=7)[0]] == ["r7", "r8", "r9"]
+
+
+def logged(*numbers):
+    return "".join(LINE.replace("/p/1", f"/p/{n}").replace(":13:55:36", f":13:55:{n:02d}") + "\n" for n in numbers)
+
+
+def go_on(tmp_path, *paths):
+    """What a run with a position file reads of the logs."""
+    positions = Positions(tmp_path / "positions.json")
+    reading = Reading()
+    found = [r.path for r in read_requests(list(paths), reading=reading, positions=positions)]
+    positions.save()
+    return found, reading
+
+
+def test_a_growing_log_is_read_from_where_the_last_run_stopped(tmp_path):
+    path = write(tmp_path, "access.log", logged(1, 2) + logged(3)[:40])
+    found, reading = go_on(tmp_path, path)
+    assert (found, reading.waiting) == (["/p/1", "/p/2"], 1)
+    path.write_text(logged(1, 2, 3, 4))
+    assert go_on(tmp_path, path)[0] == ["/p/3", "/p/4"]
+    assert go_on(tmp_path, path)[0] == []
+
+
+@pytest.mark.parametrize("pack", [None, gzip.compress])
+def test_a_rotated_log_is_read_to_its_end_before_the_new_one(tmp_path, pack):
+    path = write(tmp_path, "access.log", logged(1, 2))
+    assert go_on(tmp_path, path)[0] == ["/p/1", "/p/2"]
+    old = logged(1, 2, 3).encode()
+    (tmp_path / ("access.log.1.gz" if pack else "access.log.1")).write_bytes(pack(old) if pack else old)
+    path.write_text(logged(7, 8))
+    assert go_on(tmp_path, path)[0] == ["/p/3", "/p/7", "/p/8"]
+    assert go_on(tmp_path, path)[0] == []
+
+
+def test_ids_of_a_growing_log_stay_the_same_from_run_to_run(tmp_path):
+    path = write(tmp_path, "access.log", logged(1))
+    positions = Positions(tmp_path / "p.json")
+    (first,) = read_requests(path, positions=positions)
+    path.write_text(logged(1, 2))
+    (second,) = read_requests(path, positions=positions)
+    assert first.id.split(":")[0] == second.id.split(":")[0] and second.id.endswith(":2")
+
+
+def test_a_position_file_that_is_none_is_refused(tmp_path):
+    with pytest.raises(BadData, match="no position file"):
+        Positions(write(tmp_path, "p.json", "[1, 2"))
 
 
 def test_requests_without_id_are_named_by_file_and_line_always_the_same(tmp_path):

@@ -17,6 +17,7 @@ from shopward.traffic.attacks.scan import Verdict
 from shopward.traffic.requests import Request
 
 SHAPES = 50_000  # shapes and senders that are kept
+COUNTED = 1_000  # senders, paths and shapes counted one by one in a campaign
 EXAMPLES = 3
 _ATOM = re.compile(
     r"(?P<text>'[^']{0,200}'|\"[^\"]{0,200}\")|(?P<number>0x[0-9a-fA-F]{1,400}|\d{1,400})|(?P<word>[A-Za-z_]\w{0,200})|(?P<space>\s{1,400})"
@@ -127,7 +128,9 @@ class Campaigns:
         shape = f"shape:{verdict.classes[0]}:{shape_of(verdict.matched)}"
         hour = (request.ts or 0) // 3_600_000
         keys = [shape] + ([f"sender:{request.ip}:{hour}"] if request.ip else [])
-        if len(self._parent) >= SHAPES and not any(k in self._parent for k in keys):
+        if len(self._parent) >= SHAPES:
+            keys = [k for k in keys if k in self._parent]  # no new ones; what is known goes on counting
+        if not keys:
             self.left_out += 1
             return
         roots = {self._root(k) for k in keys}
@@ -167,7 +170,7 @@ class Campaigns:
 
 
 def _add(counter: Counter[str], key: str) -> None:
-    if key in counter or len(counter) < 1000:
+    if key in counter or len(counter) < COUNTED:
         counter[key] += 1
 
 
@@ -176,7 +179,10 @@ def _joined(a: Campaign | None, b: Campaign | None) -> Campaign:
         return a or b or Campaign()
     a.first, a.last, a.requests = min(a.first, b.first), max(a.last, b.last), a.requests + b.requests
     for name in ("classes", "senders", "places", "paths", "shapes", "worked"):
-        getattr(a, name).update(getattr(b, name))
+        both = getattr(a, name)
+        both.update(getattr(b, name))
+        if len(both) > COUNTED:
+            setattr(a, name, Counter(dict(both.most_common(COUNTED))))
     a.examples = (a.examples + [e for e in b.examples if e not in a.examples])[:EXAMPLES]
     a.ids = (a.ids + b.ids)[:100]
     return a
