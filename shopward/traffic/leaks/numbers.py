@@ -57,6 +57,7 @@ _VERSION_WORDS = (
 _ID_WORDS = ("\u8eab\u4efd\u8bc1", "id card", "id no", "identity")
 # a fraction, a date with its hour: nobody's number
 _NOBODYS = re.compile(r"\d+\.\d+|(?:19|20)\d\d[-./]\d\d?[-./]\d\d?(?: \d\d?)?")
+_MOMENTS = (12, 13, 14)  # digits of a time in milliseconds; no card of that length begins with 0, 1, 7 or 9
 _DOTTED = re.compile(r"\d+(?:\.\d+){3}")
 _GAPS = str.maketrans("", "", " -.()/")
 _AROUND = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
@@ -68,13 +69,15 @@ def numbers(text: str) -> list[Hit]:
     for found in _RUN.finditer(text):
         run, (start, end) = found[0], found.span()
         if run.isdigit() or (run[-1] in "Xx" and run[:-1].isdigit()):
-            if end - start > 8 and (not start or text[start - 1] not in _AROUND):
-                hit = _bare(text, run, start, end)
-                if hit:
-                    hits.append(hit)
-        elif not _NOBODYS.fullmatch(run) and not (
-            text[start - 1 : start] in _AROUND and text[end : end + 1] in _AROUND
-        ):
+            n = end - start
+            if not 8 < n < 21 or (n in _MOMENTS and run[0] in "0179") or (start and text[start - 1] in _AROUND):
+                continue
+            hit = _bare(text, run, start, end)
+            if hit:
+                hits.append(hit)
+            continue
+        inner = text[start - 1 : start] in _AROUND and text[end : end + 1] in _AROUND  # of a hexadecimal id
+        if not inner and not _NOBODYS.fullmatch(run) and meaning(key_before(text, start)) not in ("number", "version"):
             hits += _grouped(text, run, start)
     return hits
 
@@ -162,8 +165,6 @@ def _grouped(text: str, run: str, start: int) -> Iterator[Hit]:
     """Digits in groups: each known grouping that is in the run, and bare pieces of it."""
     if text[start - 1 : start] == "/" and _DOTTED.fullmatch(run) and text[max(0, start - 3) : start] != "://":
         return  # `Chrome/119.0.6045.105`
-    if meaning(key_before(text, start)) in ("number", "version"):
-        return
     seen = 0
     for found in _GROUPED.finditer(run):
         hit = _judged(text, found, start)

@@ -41,9 +41,10 @@ FORMS = (
 )  # fmt: skip
 _BY_FORM = re.compile("|".join(f"(?P<{name}>{form})" for name, form in FORMS))
 _STARTS = ("AKIA", "ASIA", "AIDA", "AROA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-", "glrt-", "glptt-", "glcbt-",
-           "glsoat-", "xox", "xapp-", "k_live_", "k_test_", "whsec_", "AIza", "ya29", "GOCSPX-", "npm_", "pypi-", "sk-", "LTAI", "AKID", "shpat_",
+           "glsoat-", "xox", "xapp-", "sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_", "AIza", "ya29", "GOCSPX-", "npm_", "pypi-", "sk-", "LTAI", "AKID", "shpat_",
            "shpca_", "shppa_", "shpss_", "sq0", "EAAA", "doo_v1", "dop_v1", "dor_v1", "hf_", "key-", "dapi", "glsa_", "glc_", "dckr_pat_", "hvs.",
            "hvb.", "SK", "AC")  # fmt: skip
+_WORD = re.compile(r"[A-Za-z0-9_\-]{4,}+")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{4,}\.[A-Za-z0-9_\-]*")
 _PEM = re.compile(r"-----BEGIN (?:[A-Z0-9 ]{1,30} )?PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END (?:[A-Z0-9 ]{1,30} )?PRIVATE KEY(?: BLOCK)?-----")
@@ -119,14 +120,11 @@ def entropy(value: str) -> float:
 
 def _by_form(text: str) -> Iterator[Hit]:
     """Words that have a documented form, found from the characters they start with."""
-    for start in _STARTS:
-        at = text.find(start)
-        while at >= 0:
-            first = at - 1 if start[0] == "k" and start[1] == "_" else at  # sk_live_, rk_live_
-            hit = _form_at(text, first)
+    for word in _WORD.finditer(text):
+        if word[0].startswith(_STARTS):
+            hit = _form_at(text, word.start())
             if hit:
                 yield hit
-            at = text.find(start, at + len(start))
 
 
 def _form_at(text: str, start: int) -> Hit | None:
@@ -206,14 +204,13 @@ def _assigned(text: str, lower: str, hint: str) -> Iterator[Hit]:
 
 def _value(text: str, found: re.Match[str]) -> Hit | None:
     value, start = found[1].rstrip(".!?:*`"), found.start(1)
-    if len(value) < 4 or _PLACEHOLDER.match(value) or _BY_FORM.fullmatch(value) or value.startswith("eyJ"):
+    if len(value) < 4 or value.startswith("eyJ"):
         return None
     means = meaning(key_before(text, start))
-    if means == "password":
-        return "secret_password", start, start + len(value), 0.85
-    if means == "secret" and len(value) >= 12 and _random(value):
-        return "secret_generic", start, start + len(value), 0.85
-    return None
+    told = means == "password" or (means == "secret" and len(value) >= 12 and _random(value))
+    if not told or _PLACEHOLDER.match(value) or _BY_FORM.fullmatch(value):
+        return None
+    return "secret_password" if means == "password" else "secret_generic", start, start + len(value), 0.85
 
 
 def _random(value: str) -> bool:

