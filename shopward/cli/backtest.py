@@ -39,7 +39,9 @@ folder = click.Path(path_type=Path, file_okay=False)
     show_default=True,
     help="What old events without a label are.",
 )
-@click.option("--skip-bad-files", "--skip-corrupt", is_flag=True, help="Go on where a whole file cannot be read; it is named.")
+@click.option(
+    "--skip-bad-files", "--skip-corrupt", is_flag=True, help="Go on where a whole file cannot be read; it is named."
+)
 @click.option(
     "--engine", default="native", show_default=True, type=click.Choice(["native", "spark"]), help="What replays."
 )
