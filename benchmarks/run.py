@@ -8,8 +8,11 @@ import sys
 
 from benchmarks.report import commit, machine, options
 
-ALL = ("features", "ingest", "call", "rules", "wide", "market", "backtest")
-SLOW = ("spark",)
+ALL = (
+    "features", "ingest", "call", "rules", "wide", "market", "rulebook", "backtest", "serve", "lake",
+    "learn.forest", "learn.traps", "learn.missing", "traffic.assets", "traffic.leaks", "traffic.attacks", "traffic.lines",
+)  # fmt: skip
+SLOW = ("spark", "learn.payments", "learn.graph", "learn.market", "traffic.live")
 
 
 def main() -> None:
