@@ -20,6 +20,7 @@ from shopward.ingest import DeadLetters
 from shopward.runs import Rows
 from shopward.traffic.assets.inventory import Asset, Inventory
 from shopward.traffic.assets.run import keep_assets, write_assets
+from shopward.traffic.assets.tags import standing
 from shopward.traffic.attacks.campaigns import Campaigns
 from shopward.traffic.attacks.run import ROWS, row_of, rows_table
 from shopward.traffic.attacks.scan import Scanner, Verdict, evidence_of
@@ -93,7 +94,8 @@ def scan_files(
     started = time.perf_counter()
     positions = Positions(resume) if resume else None
     reading = Reading(dead=DeadLetters(out / "dead.ndjson" if out else None))
-    run = _Run(Looks(Scanner(engine=engine)), out, data)
+    given, tags = standing(data) if data else ((), {})
+    run = _Run(Looks(Scanner(engine=engine), Inventory(given, tags)), out, data)
     try:
         for request in read_requests(
             list(paths), format=format, reading=reading, positions=positions, on_progress=on_progress

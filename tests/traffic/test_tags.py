@@ -148,3 +148,14 @@ def test_what_cannot_be_says_what_would_be_right_and_writes_nothing(data, asset,
     with pytest.raises(UsageError, match=words.replace("(", r"\(").replace(")", r"\)")):
         tag(data, asset, changes, "user:kim")
     assert history(data) == []
+
+
+def test_the_look_at_everything_keeps_what_people_decided(data, tmp_path):
+    from shopward.traffic.scan import scan_files
+
+    say(data, ORDERS, "--owner", "team-orders")
+    say(data, "--template", "/api/{word}")
+    found = {
+        row["asset"]: row for row in scan_files([log(tmp_path, "/api/orders/#", "/api/coupons")], data=data).assets
+    }
+    assert found[ORDERS]["owner"] == "team-orders" and "GET shop.example/api/{word}" in found
