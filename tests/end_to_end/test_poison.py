@@ -84,7 +84,7 @@ def test_an_engine_that_cannot_be_built_again_stops_and_a_restart_helps(tmp_path
     engine = opened(tmp_path)
     good = engine.decide(order(1))
     with monkeypatch.context() as patch:
-        patch.setattr("shopward.replay.replay", lambda engine, frame, lists, tables: 1 / 0)
+        patch.setattr("shopward.replay._blocks", lambda frames: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.decide(order(2, event_id="bad"))
     assert engine.failure
