@@ -96,7 +96,7 @@ def main() -> None:
         "all": lambda: Looks().take,
     }
     with tempfile.TemporaryDirectory() as folder:
-        path = args.log or made(Path(folder), 40_000 if args.quick else 200_000)
+        path = args.log or made(Path(folder), 20_000 if args.quick else 200_000)
         with path.open("rb") as file:
             lines = sum(1 for _ in file)
         times: dict[str, list[float]] = {name: [] for name in looks}
