@@ -43,7 +43,7 @@ LEAVES = {
     "price_error_snatching": {"order"}, "seckill_bots": {"order"}, "inventory_hoarding": {"order"}, "affiliate_fraud": {"commission"},
     "free_sample_fraud": {"free_sample"}, "gift_laundering": {"live_gift"}, "chargeback_ring": {"payment"}, "catalogue_scraping": {"session_view"},
     "account_farming": {"login"}, "session_hijack": {"payment"}, "message_scams": {"message"}, "sms_pumping": {"register", "password_reset"},
-    "ad_click_fraud": {"ad_click"},
+    "ad_click_fraud": {"ad_click"}, "self_dealing": {"order"}, "room_inflation": {"follow"},
 }  # fmt: skip
 
 
@@ -123,9 +123,7 @@ def test_fraud_is_rare_by_value_and_by_count(adversary):
             paid, stolen = paid + payments["amount"].sum(), stolen + payments["amount"][bad].sum()
             count, fraud = count + len(payments), fraud + bad.sum()
     assert 0.003 < stolen / paid < 0.015
-    assert (
-        0.002 < fraud / count < (0.027 if adversary == "normal" else 0.035)
-    )  # the careful make smaller, more numerous payments
+    assert 0.002 < fraud / count < 0.035  # the careful, and shops that buy from themselves, make small payments
 
 
 def test_honest_people_make_mistakes_at_honest_rates(market):
