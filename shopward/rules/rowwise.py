@@ -15,6 +15,7 @@ import numpy as np
 from shopward.batch import Batch, Needs
 from shopward.declare.types import Feature
 from shopward.expr import to_python, walk
+from shopward.expr.functions import runtime
 from shopward.expr.nodes import Name
 from shopward.hashing import siphash128
 from shopward.rules.generated import define
@@ -118,7 +119,7 @@ class RowFeatures:
 
     def _prepare(self, f: Feature, rulebook: Rulebook, env: dict[str, Callable]) -> RowFeature:
         names, source = _source(f)
-        value = define(f"def value({', '.join([*names, 't'])}):\n    return {source}\n", "value", env)
+        value = define(f"def value({', '.join([*names, 't'])}):\n    return {source}\n", "value", {**runtime(), **env})
         late = any(name in rulebook.features for name in names)
         return RowFeature(f.name, f.type == "string", names, value, late, self._asked(f))
 

@@ -115,6 +115,15 @@ def test_characters_and_lookups_are_judged_where_the_rest_already_holds():
         assert [a.reasons for a in answers] == [("mail", "bin"), ()]
 
 
+def test_features_of_characters_are_computed_and_null_stays_null():
+    characters = "foreign: {expr: 'not startswith(country, \"U\")'}\nletters: {expr: len(country)}\n"
+    e = engine(rule("far", "foreign and letters > 1 and amount > 10"), features=characters)
+    events = [event(i, amount=50, country=country) for i, country in enumerate(("DE", "USA", None, "D"))]
+    assert [a.reasons for a in e.decide_events(events)] == [("far",), (), (), ()]
+    again = [e.decide(one | {"event_id": f"again{i}"}) for i, one in enumerate(events)]
+    assert [a.reasons for a in again] == [("far",), (), (), ()]
+
+
 def test_personal_data_never_appears_in_evidence():
     e = engine(rule("same", "email == email and amount > 1", "review"))
     answer = e.decide(event(amount=5, email="someone@private.example"))
