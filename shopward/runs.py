@@ -44,6 +44,8 @@ class Summary:
     nulls: dict[str, int] = field(default_factory=dict)  # values that became null, by reason
     reasons: str = ""  # the commonest reasons of dead letters
     left_out: dict[str, str] = field(default_factory=dict)  # features another engine does not compute, and why
+    threads: int = 1
+    alone: str = ""  # why it was one thread although more were asked for
     seconds: float = 0.0
 
 
@@ -276,21 +278,31 @@ def features_files(
     dead_letters: Path | None = None,
     master: str | None = None,
     staging: Path | None = None,
+    threads: int = 1,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Summary:
     """Every declared feature of every event, as of that event: rows `event_id` + one column a feature, in arrival order.
 
-    The engines duckdb and spark leave out the features that are not portable; `Summary.left_out` says which, and why.
+    The engines duckdb and spark leave out the features that are not portable; `Summary.left_out` says which, and why. The native
+    engine computes on `threads` threads where the rulebook allows it; else on one, and `Summary.alone` says why. Values are the same.
     """
+    if threads < 1:
+        raise UsageError(f"--threads {threads}: it takes at least one thread")
+    if threads > 1 and engine != "native":
+        raise UsageError(f"--threads is for --engine native, not {engine}")
     if engine == "spark":
         return _on_spark(paths, rulebook, False, out, labels, dead_letters, master, staging, on_progress)
     if engine not in ("native", "duckdb"):
         raise NotYet(f"--engine {engine} is not available in this version (native, duckdb, spark)")
+    from shopward.backfill import alone
     from shopward.ingest import DeadLetters
 
     started = time.perf_counter()
     dead, rows, summary = DeadLetters(_dead_file(dead_letters, out)), Rows(out), Summary()
-    tables = _native_features if engine == "native" else _duckdb_features
+    summary.alone = (alone(rulebook) or "") if threads > 1 else ""
+    summary.threads = 1 if summary.alone else threads
+    natively = _native_features if summary.threads == 1 else _threaded_features
+    tables = natively if engine == "native" else _duckdb_features
     table = None
     try:
         for table in tables(paths, rulebook, labels, dead, summary):
@@ -387,6 +399,14 @@ def _native_features(paths, rulebook, labels, dead, summary):
     engine = Engine(rulebook, mode="compiled")
     for batch in _once(engine, paths, labels, dead, summary):
         yield engine.features_table(engine.decide_batch(batch))
+
+
+def _threaded_features(paths, rulebook, labels, dead, summary):
+    from shopward.backfill import SIZE, Backfill
+
+    with Backfill(rulebook, summary.threads) as engine:
+        for batch, block in engine.computed(_once(engine, paths, labels, dead, summary, SIZE)):
+            yield engine.features_of(batch, block, np.flatnonzero(engine.judged[batch.types]))
 
 
 def _duckdb_features(paths, rulebook, labels, dead, summary):

@@ -22,6 +22,13 @@ from shopward.errors import UsageError
     type=click.Choice(["native", "duckdb", "spark", "flink"]),
     help="What computes them; all give the same values.",
 )
+@click.option(
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="How many threads the native engine computes on; values are the same.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Rows: .parquet, .csv or .ndjson.")
 @click.option(
     "--data",
@@ -35,15 +42,15 @@ from shopward.errors import UsageError
 @click.option("--sql", "sql_of", metavar="NAME", help="Print the DuckDB SQL of one feature (`all` for every one).")
 @json_option
 def features(
-    events, rulebook_dir, labels, engine, out, data, dead_letters, master, staging, list_, sql_of, as_json
+    events, rulebook_dir, labels, engine, threads, out, data, dead_letters, master, staging, list_, sql_of, as_json
 ) -> None:
     """Compute every declared feature for every event of EVENTS, as of that event.
 
     With --data the events are those of a data folder, and the rulebook, when none is named, is the one in force there.
     """
     if data is not None and not (list_ or sql_of):
-        if events or labels or engine != "native":
-            raise UsageError("--data names the events: leave out files, --labels and --engine")
+        if events or labels or engine != "native" or threads > 1:
+            raise UsageError("--data names the events: leave out files, --labels, --engine and --threads")
         return _of_data(data, rulebook_dir, out, as_json)
     rulebook = load_rulebook(rulebook_dir)
     if list_:
@@ -57,7 +64,7 @@ def features(
     with progress("computing") as done:
         summary = features_files(
             events, rulebook, engine=engine, out=out, labels=labels, dead_letters=dead_letters, master=master,
-            staging=staging, on_progress=done,
+            staging=staging, threads=threads, on_progress=done,
         )  # fmt: skip
     count = len(rulebook.features) - len(summary.left_out)
     report = {
@@ -66,9 +73,12 @@ def features(
         "left_out": summary.left_out,
         "dead_letters": summary.dead_letters,
     }
+    if summary.alone:
+        say(f"computed on one thread, not {threads}: {summary.alone}")
     if as_json:
-        return emit({**report, "engine": engine, "seconds": summary.seconds})
-    say(f"{summary.events:,} events x {count} features in {summary.seconds:.1f} s ({engine})")
+        return emit({**report, "engine": engine, "threads": summary.threads, "seconds": summary.seconds})
+    on = f"{engine}, {summary.threads} threads" if summary.threads > 1 else engine
+    say(f"{summary.events:,} events x {count} features in {summary.seconds:.1f} s ({on})")
     tell_losses(summary)
     return None
 

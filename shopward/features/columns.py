@@ -47,13 +47,13 @@ def _references(kept: list[np.ndarray], i: int) -> int:
 class Outputs:
     """Arrays for results, used again once nobody holds them: fresh memory costs more than the features written into it."""
 
-    KEEP = 4
     OURS = _references(
         [np.empty(1)], 0
     )  # what Python counts while only the list holds an array; any view of it adds one
 
     def __init__(self) -> None:
         self.kept: list[np.ndarray] = []
+        self.keep = 4
 
     def take(self, features: int, n: int) -> np.ndarray:
         """An uninitialised float64[features, n]."""
@@ -61,7 +61,7 @@ class Outputs:
         for i in range(len(self.kept)):
             if len(self.kept[i]) >= size and _references(self.kept, i) <= self.OURS:
                 return self.kept[i][:size].reshape(features, n)
-        self.kept = [np.empty(max(size, 1)), *self.kept[: self.KEEP - 1]]
+        self.kept = [np.empty(max(size, 1)), *self.kept[: self.keep - 1]]
         return self.kept[0][:size].reshape(features, n)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from shopward.batch import LABEL, Batch
 from shopward.features.columns import Block, Columns
 from shopward.features.live import Mode, Stage, Windows
-from shopward.features.plan import Plan, make_plan, ring_ids
+from shopward.features.plan import Family, Plan, make_plan, ring_ids
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
@@ -97,22 +97,23 @@ def key_domains(plan: Plan) -> list[int]:
     return list(dict.fromkeys(family.domain for family in plan.families))
 
 
-def _domains_read(plan: Plan, domain: int) -> set[int]:
-    """A kind of key and the kinds of values its windows tell apart."""
-    found = {domain}
-    for family in (f for f in plan.families if f.domain == domain):
-        for ring in family.rings:
-            found.update(plan.value_domain(value) for value in ring_ids(ring))
-            if ring.amendable:
-                found.add(plan.domain("labels", ("label_event",)))
+def domains_read(plan: Plan, family: Family) -> set[int]:
+    """A family's kind of key and the kinds of values its windows tell apart."""
+    found = {family.domain}
+    for ring in family.rings:
+        found.update(plan.value_domain(value) for value in ring_ids(ring))
+        if ring.amendable:
+            found.add(plan.domain("labels", ("label_event",)))
     return found
 
 
-def _is_filter(stage: Stage) -> bool:
+def is_filter(stage: Stage) -> bool:
+    """The stage that tells which filters take which event."""
     return stage.kernel is not None and stage.kernel.name == "filters"
 
 
-def _is_derived(stage: Stage) -> bool:
+def is_derived(stage: Stage) -> bool:
+    """The stage of ratios and expressions."""
     return stage.kernel is not None and stage.kernel.name == "derived"
 
 
@@ -120,8 +121,9 @@ class _OfKey:
     """Picks the stages of one kind of key: composing it, numbering keys and values, its windows, and naming texts."""
 
     def __init__(self, plan: Plan, domain: int):
-        self.domain, self.read = domain, _domains_read(plan, domain)
-        self.names = {r.feature.name for f in plan.families if f.domain == domain for r in f.reads}
+        families = [f for f in plan.families if f.domain == domain]
+        self.domain, self.read = domain, set[int]().union(*(domains_read(plan, f) for f in families))
+        self.names = {r.feature.name for f in families for r in f.reads}
 
     def __call__(self, stage: Stage) -> bool:
         if stage.name == "compose":
@@ -206,7 +208,7 @@ class Splitter:
     """Cuts batches into what each bin needs of them."""
 
     def __init__(self, rulebook: Rulebook, seed: bytes, bins: Bins, mode: Mode = "compiled"):
-        self.windows = Windows.part(rulebook, seed, _is_filter, mode=mode)
+        self.windows = Windows.part(rulebook, seed, is_filter, mode=mode)
         self.plan, self.bins = self.windows.plan, bins
         self.masks = [what for what in self.windows.wanted if what[0] == "mask"]
         self.domains = key_domains(self.plan)
@@ -325,12 +327,21 @@ class Derived(Windows):
         """Texts of string features are those that `keep_text` is told from now on."""
         self._text_features, self._row_texts = {}, {}
 
+    @property
+    def row_texts(self) -> dict[str, dict[tuple[int, int], str]]:
+        """Those texts, by feature and hash: where batches overlap, each has its own."""
+        return self._row_texts
+
+    @row_texts.setter
+    def row_texts(self, texts: dict[str, dict[tuple[int, int], str]]) -> None:
+        self._row_texts = texts
+
 
 class Gathered:
     """Puts the values of a batch side by side again."""
 
     def __init__(self, rulebook: Rulebook, seed: bytes, mode: Mode = "compiled"):
-        self.windows = Derived.part(rulebook, seed, _is_derived, mode=mode)
+        self.windows = Derived.part(rulebook, seed, is_derived, mode=mode)
         plan = self.windows.plan
         self.keys = [KeyWindows(rulebook, seed, d, mode) for d in key_domains(plan)]
         self.shown = [n for n in self.windows.names if plan.features[n].type == "string"]
@@ -366,6 +377,9 @@ __all__ = [
     "KeyWindows",
     "Splitter",
     "count_buckets",
+    "domains_read",
+    "is_derived",
+    "is_filter",
     "key_domains",
     "pack_batch",
     "unpack_batch",
