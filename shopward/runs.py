@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,10 +53,11 @@ class Summary:
 class Rows:
     """A file of rows, its format chosen by the ending of `path`; None keeps nothing.
 
-    Tables are gathered into row groups; the file appears under its name only when it is complete.
+    Tables are gathered into row groups; the file appears under its name only when it is complete. `apart` packs and writes one row
+    group on a thread of its own while the next is gathered.
     """
 
-    def __init__(self, path: Path | None):
+    def __init__(self, path: Path | None, apart: bool = False):
         if path is not None and path.suffix not in FORMATS:
             raise UsageError(f"--out {path}: the ending must be one of {', '.join(FORMATS)}")
         self.path = path
@@ -63,6 +65,8 @@ class Rows:
         self._held: list[pa.Table] = []
         self._rows = 0
         self._sink: Any = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows") if apart and path is not None else None
+        self._writing: Future | None = None
 
     def write(self, table: pa.Table) -> None:
         if self.path is None or not table.num_rows:
@@ -76,30 +80,51 @@ class Rows:
         """Finish the file; `empty` gives the columns when no row was written. Without rows and columns there is no file."""
         if self.path is None or self._temp is None:
             return
-        if self._sink is None and not self._held and empty is not None:
-            self._held.append(empty)
         self._flush()
+        self._wait()
+        if self._sink is None and empty is not None:
+            self._put([empty])
+        self._stop()
         if self._sink is not None:
             self._sink.close()
             self._temp.replace(self.path)
 
     def abandon(self) -> None:
         """Drop what was written so far."""
+        self._stop()
         if self._sink is not None:
             self._sink.close()
         if self._temp is not None:
             self._temp.unlink(missing_ok=True)
 
     def _flush(self) -> None:
+        if not self._held:
+            return
+        held, self._held, self._rows = self._held, [], 0
+        if self._thread is None:
+            self._put(held)
+        else:
+            self._wait()
+            self._writing = self._thread.submit(self._put, held)
+
+    def _put(self, tables: list[pa.Table]) -> None:
         import pyarrow as pa
 
-        if not self._held or self.path is None or self._temp is None:
-            return
-        table = pa.concat_tables(self._held).combine_chunks()
-        self._held, self._rows = [], 0
+        assert self.path is not None and self._temp is not None
+        table = pa.concat_tables(tables).combine_chunks()
         if self._sink is None:
             self._sink = _open_sink(self._temp, self.path.suffix, table.schema)
         self._sink.write_table(table)
+
+    def _wait(self) -> None:
+        """Until the row group before is on its way to the disk; raises what went wrong with it."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _stop(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
 
 
 def _open_sink(path: Path, ending: str, schema: pa.Schema):
@@ -298,9 +323,10 @@ def features_files(
     from shopward.ingest import DeadLetters
 
     started = time.perf_counter()
-    dead, rows, summary = DeadLetters(_dead_file(dead_letters, out)), Rows(out), Summary()
+    dead, summary = DeadLetters(_dead_file(dead_letters, out)), Summary()
     summary.alone = (alone(rulebook) or "") if threads > 1 else ""
     summary.threads = 1 if summary.alone else threads
+    rows = Rows(out, apart=summary.threads > 1)
     natively = _native_features if summary.threads == 1 else _threaded_features
     tables = natively if engine == "native" else _duckdb_features
     table = None

@@ -25,7 +25,7 @@ from shopward.features.shards import Derived, domains_read, is_derived, is_filte
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
 
-AHEAD = 6  # batches that may be on their way
+AHEAD = 3  # batches that may be on their way
 NUMBERING = 3  # what numbering the keys of one kind costs, where a feature costs 1
 
 Texts = dict[str, tuple[list[str | None], np.ndarray]]  # string feature -> its values and their hashes

@@ -70,6 +70,7 @@ def labels_of(path, events: list[dict]):
 @pytest.mark.parametrize("threads", [2, 5])
 def test_the_same_file_comes_out(tmp_path, threads, monkeypatch):
     monkeypatch.setattr("shopward.backfill.SIZE", 100)  # many batches on their way
+    monkeypatch.setattr("shopward.runs.ROW_GROUP", 700)
     book, events = Rulebook.from_files(BOOK), stream()
     file, labels = write(tmp_path / "e.ndjson", [*events, events[7]]), labels_of(tmp_path / "l.csv", events)
     one = features_files([file], book, labels=labels, out=tmp_path / "one.parquet")
@@ -96,6 +97,17 @@ def test_a_thread_that_fails_fails_the_run_and_leaves_no_file(tmp_path, monkeypa
     monkeypatch.setattr(Lane, "_compute", full)
     file = write(tmp_path / "e.ndjson", stream(5))
     with pytest.raises(StoreFull, match="no memory left"):
+        features_files([file], Rulebook.from_files(BOOK), out=tmp_path / "f.parquet", threads=2)
+    assert not list(tmp_path.glob("*f.parquet*"))
+
+
+def test_rows_that_cannot_be_written_fail_the_run_and_leave_no_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shopward.runs._open_sink", full)
+    file = write(tmp_path / "e.ndjson", stream(50))
+    with pytest.raises(OSError, match="No space left"):
         features_files([file], Rulebook.from_files(BOOK), out=tmp_path / "f.parquet", threads=2)
     assert not list(tmp_path.glob("*f.parquet*"))
 
