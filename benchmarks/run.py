@@ -9,7 +9,7 @@ import sys
 from benchmarks.report import commit, machine, options
 
 ALL = (
-    "features", "ingest", "call", "rules", "wide", "market", "rulebook", "backtest", "serve", "lake",
+    "features", "backfill", "ingest", "call", "rules", "wide", "market", "rulebook", "backtest", "serve", "lake",
     "learn.forest", "learn.traps", "learn.missing", "traffic.assets", "traffic.leaks", "traffic.attacks", "traffic.lines",
 )  # fmt: skip
 SLOW = ("spark", "learn.payments", "learn.graph", "learn.market", "traffic.live")
