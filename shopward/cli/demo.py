@@ -13,8 +13,8 @@ import click
 from shopward.cli.talk import emit, json_option, progress, say
 
 if TYPE_CHECKING:
+    from shopward.backtest.judged import Story
     from shopward.declare.rulebook import Rulebook
-    from shopward.market.judged import Story
 
 SEED, DAYS, ACCOUNTS = 20, 14, 4_000
 
@@ -39,9 +39,9 @@ def demo(once: bool, seed: int, adversary: str, as_json: bool) -> None:
 
 def tell(rulebook: Rulebook, seed: int = SEED, adversary: str = "normal") -> Story:
     """Generate, decide, judge, and look at what slipped through."""
+    from shopward.backtest.instead import enrich
+    from shopward.backtest.judged import decide, judge
     from shopward.market import generate
-    from shopward.market.instead import enrich
-    from shopward.market.judged import decide, judge
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="shopward-demo-") as folder:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shopward.market.instead import span
+from shopward.backtest.instead import span
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from shopward.market.judged import Story
+    from shopward.backtest.judged import Story
 
 REASONS_SHOWN = 3
 DAY_MS = 86_400_000

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from shopward.backtest import instead as campaigns
+from shopward.backtest.judged import Story
 from shopward.cli import telling
-from shopward.market import instead as campaigns
-from shopward.market.judged import Story
 
 HOUR = 3_600_000
 BOOK = SimpleNamespace(rules={

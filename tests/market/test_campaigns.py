@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from shopward.market.campaigns import KINDS, SLOW_OF_FIVE
+from shopward.market.campaigns import KINDS, SLOW_OF_FOUR
 from shopward.market.campaigns.script import between
 from shopward.market.making import Market
 from shopward.market.world import MEAN_ORDER, ORDERS_PER_SESSION
@@ -50,13 +50,13 @@ def test_a_short_market_has_the_kinds_that_have_time():
 
 def test_two_in_five_hard_campaigns_are_low_and_slow(plans):
     slow = [script.caution == 1.0 and not script.adaptations for script in plans["hard"]]
-    assert np.mean(slow) >= len(SLOW_OF_FIVE) / 5 - 0.05
+    assert np.mean(slow) >= len(SLOW_OF_FOUR) / 4 - 0.05
     assert {script.caution for script in plans["normal"]} <= {0.0, 0.25}
 
 
 def test_who_is_denied_comes_back_more_careful_or_not_at_all(plans):
     learnt = [script for script in plans["hard"] if script.adaptations]
-    assert len(learnt) > (1 - len(SLOW_OF_FIVE) / 5) * len(plans["hard"]) / 3
+    assert len(learnt) > (1 - len(SLOW_OF_FOUR) / 4) * len(plans["hard"]) / 3
     for script in learnt:
         assert script.waves >= 2 and script.caution > 0.45
     assert not any(script.adaptations for script in plans["normal"])

@@ -67,11 +67,15 @@ def test_travellers_are_seen_in_two_countries(market, odd):
     assert sum(abroad) > 5
 
 
-def test_serial_returners_send_back_far_more_than_others(market, odd):
-    back = {e["order_id"] for e in market.of("refund")}
-    mine = [e["order_id"] in back for e in market.of("payment") if e["account"] in odd["serial_returner"]]
-    others = [e["order_id"] in back for e in market.of("payment") if e["account"] not in odd["serial_returner"]]
-    assert sum(mine) / len(mine) > 2 * sum(others) / len(others)
+def test_serial_returners_send_back_far_more_than_others(market, hard):
+    """They are few, and goods come back days later: both markets together."""
+    mine, others = [], []
+    for made in (market, hard):
+        back = {e["order_id"] for e in made.of("refund")}
+        known = {r["entity"].split(":", 1)[1] for r in made.truth["lookalikes"] if r["kind"] == "serial_returner"}
+        for payment in made.of("payment"):
+            (mine if payment["account"] in known else others).append(payment["order_id"] in back)
+    assert sum(mine) / len(mine) > 2 * sum(others) / len(others), (sum(mine), len(mine), sum(others), len(others))
 
 
 def test_an_honest_seller_changes_banks_and_is_paid_there(market):

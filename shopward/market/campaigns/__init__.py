@@ -24,8 +24,8 @@ FILES = (
 )  # fmt: skip
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (import_module(f"{__name__}.{file}").KIND for file in FILES)}
 
-# The hard adversary. Three in five of its campaigns are low and slow from the first day; the others begin half careful, and learn.
-SLOW_OF_FIVE = (0, 1, 3)
+# The hard adversary. Three in four of its campaigns are low and slow from the first day; the others begin half careful, and learn.
+SLOW_OF_FOUR = (0, 1, 3)
 DENIED = 0.85  # chance that a wave of somebody who takes no care at all is stopped; attackers learn this from their own orders
 GIVES_UP = 0.15  # of those who were stopped
 WAVES = 3
@@ -55,7 +55,7 @@ def _campaign(script: Script, kind: Kind, hard: bool) -> None:
     if not hard:
         script.caution = float(script.rng.choice([0.0, 0.25], p=[0.8, 0.2]))
         return kind.plan(script)
-    if script.code % 5 in SLOW_OF_FIVE:
+    if script.code % 4 in SLOW_OF_FOUR:
         script.caution = 1.0
         return kind.plan(script)
     script.caution = float(script.rng.uniform(0.45, 0.7))

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shopward.backtest.judged import Story
     from shopward.declare.rulebook import Rulebook
-    from shopward.market.judged import Story
 
 
 def enrich(story: Story, place: Path, decisions: Path, rulebook: Rulebook) -> None:
     """Fill in what each campaign did, why it was stopped, and what would have stopped it earlier."""
     import msgspec
 
+    from shopward.backtest.judged import FIRST_EVIDENCE
     from shopward.market.campaigns import KINDS
-    from shopward.market.judged import FIRST_EVIDENCE
 
     evidence = msgspec.json.decode((place / FIRST_EVIDENCE).read_bytes())
     rows = _rows(place, decisions)
