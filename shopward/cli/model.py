@@ -44,7 +44,8 @@ def model() -> None:
               help="Search entities x measures x windows, or take the rulebook's features as they are.")  # fmt: skip
 @click.option("--unlabelled", type=click.Choice(["auto", "legitimate", "skip"]), default="auto", show_default=True,
               help="What events are that nobody judged; auto: legitimate where most of them go unjudged.")  # fmt: skip
-@click.option("--kind", type=click.Choice(["forest", "logistic"]), default="forest", show_default=True)
+@click.option("--kind", type=click.Choice(["forest", "xgboost", "catboost", "logistic"]), default="forest", show_default=True,
+              help="Trees by LightGBM, XGBoost or CatBoost, or logistic regression.")  # fmt: skip
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=7, show_default=True)
 @click.option("--trials", type=int, help="Try that many settings on time folds, record every run, keep the best.")

@@ -14,12 +14,17 @@ import numpy as np
 
 from shopward.errors import BadData, UsageError
 from shopward.event import format_time
-from shopward.models import logistic, trees
+from shopward.models import cat, logistic, trees, xgb
 from shopward.models.calibrate import platt, risk_bends
 from shopward.models.dataset import Examples, usual_texts
 from shopward.models.measure import average_precision, summary
 
-KINDS = ("forest", "logistic")
+GROWERS: dict[str, tuple[Any, str]] = {  # kind -> who grows its trees, and the file they are kept in
+    "forest": (trees, "trees.txt"),
+    "xgboost": (xgb, "xgboost.json"),
+    "catboost": (cat, "catboost.json"),
+}
+KINDS = (*GROWERS, "logistic")
 LATER = 0.25  # the share of time that validates
 FEW = 10  # frauds below which nothing is validated
 SCORE_CUTS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)  # how scores drift matters where rules read them: at the top
@@ -77,7 +82,7 @@ def train(
     split = split_rows(examples, settings)
     on_step("validating")
     names = examples.names
-    if split is not None and settings.select and settings.kind == "forest":
+    if split is not None and settings.select and settings.kind in GROWERS:
         names, said = _selected(examples, split, settings)
         notes.append(said)
         examples = examples.columns(names)
@@ -202,11 +207,12 @@ def _fit(examples: Examples, rows: np.ndarray, settings: Settings, later: np.nda
         return _Model(found.raw, {}, np.abs(found.weights), size, found)
     categorical = [k for k, name in enumerate(examples.names) if name in examples.categories]
     watch = (examples.matrix[later], examples.label[later] == 1) if later is not None else None
-    done = trees.fit(
+    grower, file = GROWERS[settings.kind]
+    done = grower.fit(
         x, fraud, examples.names, weight=weight, categorical=categorical, later=watch, trees=size,
         settings=settings.params, threads=settings.threads, seed=settings.seed,
     )  # fmt: skip
-    return _Model(done.forest.score, {"trees.txt": done.text}, done.gains, done.best, done.forest)
+    return _Model(done.forest.score, {file: done.text}, done.gains, done.best, done.forest)
 
 
 def _judge(examples: Examples, split: Split, settings: Settings) -> tuple[np.ndarray, float, int]:
@@ -277,6 +283,7 @@ def spread_of(column: np.ndarray, weight: np.ndarray, cuts: Sequence[float]) -> 
 
 def _training(examples: Examples, split: Split | None, settings: Settings, size: int) -> dict[str, Any]:
     fraud = examples.label == 1
+    defaults = GROWERS[settings.kind][0].DEFAULTS if settings.kind in GROWERS else {}
     times = (
         {"from": format_time(int(examples.ts.min())), "to": format_time(int(examples.ts.max()))}
         if np.ptp(examples.ts)
@@ -284,7 +291,7 @@ def _training(examples: Examples, split: Split | None, settings: Settings, size:
     )
     return {
         "rows": len(examples), "stands_for": float(examples.weight.sum()), "frauds": int(fraud.sum()), **times,
-        "split": split.note if split else "none", "seed": settings.seed, "size": size, "params": {**trees.DEFAULTS, **settings.params},
+        "split": split.note if split else "none", "seed": settings.seed, "size": size, "params": {**defaults, **settings.params},
     }  # fmt: skip
 
 
