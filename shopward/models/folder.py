@@ -2,6 +2,7 @@
 
     model.json   kind, features, calibration, usual values, the rows of the card; `files` holds the SHA-256 of every other file
     trees.txt    LightGBM's text (of other libraries: xgboost.json, catboost.json)
+    network.npz     the arrays of a sequence network
     features.yaml   the features it was trained on, to be served as they are          card.html   the report for people
 
 A folder whose content does not fit its hashes is refused.
@@ -81,7 +82,7 @@ class ForestModel:
         return Reason(feature=name, value=shown, contribution=part, what=f"{said} (usually {habit})", usual=(low, high))
 
 
-def save(folder: Path, meta: dict[str, Any], files: Mapping[str, str]) -> str:
+def save(folder: Path, meta: dict[str, Any], files: Mapping[str, str | bytes]) -> str:
     """Write a model folder (a new one, or in place of an older model); returns the version, a hash of everything in it."""
     if folder.exists() and any(folder.iterdir()) and not (folder / META).exists():
         raise UsageError(f"{folder}: this folder holds something else than a model; name another one")
@@ -89,9 +90,10 @@ def save(folder: Path, meta: dict[str, Any], files: Mapping[str, str]) -> str:
     for old in folder.iterdir():
         if old.is_file():
             old.unlink()
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    meta = {**meta, "format": FORMAT, "files": {name: _digest(text.encode()) for name, text in sorted(files.items())}}
+    bodies = {name: text if isinstance(text, bytes) else text.encode() for name, text in sorted(files.items())}
+    for name, body in bodies.items():
+        (folder / name).write_bytes(body)
+    meta = {**meta, "format": FORMAT, "files": {name: _digest(body) for name, body in bodies.items()}}
     meta.pop("version", None)
     version = version_of(meta)
     (folder / META).write_bytes(
@@ -146,6 +148,10 @@ def read_model(folder: Path, meta: dict[str, Any] | None = None) -> Any:
     meta = read_meta(folder) if meta is None else meta
     if meta["kind"] in TREES:
         return _read_forest(folder, meta)
+    if meta["kind"] == "sequence":
+        from shopward.models import sequence
+
+        return sequence.read(folder, _read_forest(folder, meta), meta["sequence"])
     if meta["kind"] == "logistic":
         return _read_linear(meta)
     raise BadData(f"{folder}: models of kind `{meta['kind']}` are not known in this version")
@@ -158,7 +164,7 @@ def read_checked(folder: Path, meta: dict[str, Any]) -> Any:
 
 def _read_forest(folder: Path, meta: dict[str, Any]) -> ForestModel:
     names = tuple(meta["features"])
-    file, read = TREES[meta["kind"]]
+    file, read = TREES.get(meta["kind"], TREES["forest"])
     forest = read((folder / file).read_text(encoding="utf-8")).named(names)
     usual: Any = tuple(tuple(np.nan if x is None else x for x in row) for row in meta["usual"])
     return ForestModel(
