@@ -21,6 +21,7 @@ from shopward.metrics import average_precision, recall_at_fpr, roc, roc_auc
 from shopward.models import trees
 from shopward.models.dataset import Examples, read_examples
 from shopward.models.generate import candidates, to_yaml
+from shopward.models.history import Past
 from shopward.models.training import Settings, train
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +30,11 @@ DAY = 86_400_000
 ROWS = 250_000
 
 
-def features() -> tuple[Examples, list[str], np.ndarray]:
-    """Every payment with the book's features and all candidates, as of the payment; the book's names; the scenario of each fraud."""
+def features(history: Past | None = None, table: Path = TABLE) -> tuple[Examples, list[str], np.ndarray]:
+    """Every payment with the book's features and all candidates, as of the payment; the book's names; the scenario of each fraud.
+
+    With `history` payments from the middle of June on, and the last payments of each one's entity.
+    """
     import pyarrow.parquet as pq
 
     book = Rulebook(ROOT / "examples" / "card-payments")
@@ -41,8 +45,10 @@ def features() -> tuple[Examples, list[str], np.ndarray]:
     whole = Rulebook.from_files({**files, "features/generated.yaml": to_yaml(found.declared, "Candidates.")})
     names = list(book.features)
     inputs = list(dict.fromkeys([*names, *(n for n in found.inputs if n != "event_amount")]))
-    examples = read_examples(Engine(whole, mode="compiled"), [TABLE], None, inputs)
-    truth = pq.read_table(TABLE, columns=["TX_FRAUD", "TX_FRAUD_SCENARIO", "CUSTOMER_ID"])
+    truth = pq.read_table(table, columns=["TX_FRAUD", "TX_FRAUD_SCENARIO", "CUSTOMER_ID"])
+    since = None if history is None else day("2018-06-15")
+    examples = read_examples(Engine(whole, mode="compiled"), [table], None, inputs, since=since, history=history)
+    truth = truth.slice(truth.num_rows - len(examples))
     examples.label = np.asarray(truth["TX_FRAUD"]).astype(np.int8)
     examples.label_ts = examples.ts + 7 * DAY
     examples.groups["customer"] = np.asarray(truth["CUSTOMER_ID"]).astype(np.int64)

@@ -44,14 +44,18 @@ def model() -> None:
               help="Search entities x measures x windows, or take the rulebook's features as they are.")  # fmt: skip
 @click.option("--unlabelled", type=click.Choice(["auto", "legitimate", "skip"]), default="auto", show_default=True,
               help="What events are that nobody judged; auto: legitimate where most of them go unjudged.")  # fmt: skip
-@click.option("--kind", type=click.Choice(["forest", "logistic"]), default="forest", show_default=True)
+@click.option("--kind", type=click.Choice(["forest", "xgboost", "catboost", "logistic", "sequence"]), default="forest", show_default=True,
+              help="Trees by LightGBM, XGBoost or CatBoost, logistic regression, or a network over an entity's last events beside trees.")  # fmt: skip
+@click.option(
+    "--history", help="With --kind sequence: the role whose last events are read (default: the commonest one)."
+)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=7, show_default=True)
 @click.option("--trials", type=int, help="Try that many settings on time folds, record every run, keep the best.")
 @click.option("--strict", is_flag=True, help="Exit code 1, and no model, when the auditor finds a leak.")
 @json_option
 def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_column, group, train_mask, until, delay, since,
-          feature_set, unlabelled, kind, threads, seed, trials, strict, as_json) -> None:  # fmt: skip
+          feature_set, unlabelled, kind, history, threads, seed, trials, strict, as_json) -> None:  # fmt: skip
     """Train a model on events and labels, on a TABLE of examples, or on --nodes and --edges."""
     from shopward.models import flows
     from shopward.models.training import Settings
@@ -61,7 +65,11 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
         raise UsageError("train on one of: TABLE --label C; --events E --labels L; --nodes N --edges E --label C")
     if (table or nodes) and not label:
         raise UsageError("--label names the column of the truth")
-    settings = Settings(kind=kind, threads=threads, seed=seed, group=group, trials=trials or 0, strict=strict)
+    if history and kind != "sequence":
+        raise UsageError("--history belongs to --kind sequence")
+    settings = Settings(
+        kind=kind, threads=threads, seed=seed, group=group, trials=trials or 0, strict=strict, history=history
+    )
     with progress("training") as step:
         tell = lambda what: step(1)  # noqa: E731
         if table:

@@ -18,6 +18,7 @@ import numpy as np
 from shopward.batch import LABEL, Batch, Needs
 from shopward.errors import BadData
 from shopward.event import format_time
+from shopward.models.history import History, Past
 
 UNKNOWN = -1
 MOST_TEXTS = 10_000  # different texts of one field that are told apart while reading
@@ -32,6 +33,7 @@ class Examples:
     ts              int64[n] of the event (0 where a table has none)  amount     float64[n], 1 where nothing says what a row is worth
     weight          float64[n]: how many such rows this one stands for
     groups          name -> int64[n]: rows of one group (a card, a ring) must not stand on both sides of a split
+    past, history   float32[n, steps + 1, values] of the last events of an entity, and what they are; None where nobody asked
     """
 
     names: tuple[str, ...]
@@ -45,6 +47,8 @@ class Examples:
     groups: dict[str, np.ndarray] = field(default_factory=dict)
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    past: np.ndarray | None = None
+    history: Past | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -53,8 +57,13 @@ class Examples:
         """Some of the rows, in the given order."""
         at = np.flatnonzero(rows) if rows.dtype == bool else rows
         cut = {name: getattr(self, name)[at] for name in ("matrix", "label", "ts", "label_ts", "amount", "weight")}
+        past = None if self.past is None else self.past[at]
         return replace(
-            self, **cut, ids=[self.ids[i] for i in at.tolist()], groups={k: v[at] for k, v in self.groups.items()}
+            self,
+            **cut,
+            past=past,
+            ids=[self.ids[i] for i in at.tolist()],
+            groups={k: v[at] for k, v in self.groups.items()},
         )
 
     def columns(self, names: Sequence[str]) -> Examples:
@@ -223,17 +232,20 @@ def read_examples(
     since: int | None = None,
     texts: Mapping[str, Sequence[str]] | None = None,
     groups: Sequence[str] = (),
+    history: Past | None = None,
     dead: Any = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Examples:
     """Features of events as of each event: of the events numbered `rows`, or of all from `since` on.
 
     `inputs` are features of the engine's rulebook or fields of events; `texts` gives the known values of text fields (none: those
-    found here are taken). History before the kept rows moves the engine's state all the same.
+    found here are taken). History before the kept rows moves the engine's state all the same. With `history` each row also has the
+    last events of its entity.
     """
-    reader = _Reader(engine, inputs, dict(texts or {}), groups)
+    reader = _Reader(engine, inputs, dict(texts or {}), groups, history=history)
     last = int(rows[-1]) if rows is not None and len(rows) else None
     for batch, block, keep, seen in _walk(engine, reader, paths, labels, rows, since, dead):
+        reader.remember(batch, block, keep)
         if len(keep):
             reader.take(batch, block, keep)
         on_progress(batch.n)
@@ -244,11 +256,12 @@ def read_examples(
 
 def stream_examples(
     engine: Any, paths: Iterable[Path], labels: Path | None, inputs: Sequence[str], *, since: int | None,
-    texts: Mapping[str, Sequence[str]], dead: Any = None,
+    texts: Mapping[str, Sequence[str]], history: Past | None = None, dead: Any = None,
 ) -> Iterator[Examples]:  # fmt: skip
     """The same piece by piece, for scoring: every event from `since` on, batch after batch, in bounded memory."""
-    reader = _Reader(engine, inputs, dict(texts), (), fixed=True)
+    reader = _Reader(engine, inputs, dict(texts), (), fixed=True, history=history)
     for batch, block, keep, _ in _walk(engine, reader, paths, labels, None, since, dead):
+        reader.remember(batch, block, keep)
         if len(keep):
             reader.take(batch, block, keep)
             yield reader.examples()
@@ -281,6 +294,7 @@ class _Reader:
         texts: dict[str, Sequence[str]],
         groups: Sequence[str],
         fixed: bool = False,
+        history: Past | None = None,
     ):
         self.inputs, self.groups, self.money = tuple(inputs), tuple(groups), engine.schema.money
         place = {name: k for k, name in enumerate(engine.rulebook.features)}
@@ -302,6 +316,12 @@ class _Reader:
         self.needs = Needs(
             numbers=frozenset(wanted), text=frozenset(n for n in self.text if n != "type"), hashes=frozenset(groups)
         )
+        self.history, self.tokens = history, None
+        if history is not None:
+            self.rings = History(history.steps, len(history.names), len(history.roles))
+            kept = (history.entity, *history.roles)
+            self.tokens = _Reader(engine, history.names, dict(history.texts or {}), kept, fixed=fixed)
+            self.needs = self.needs | self.tokens.needs
         self.clear()
 
     def clear(self) -> None:
@@ -311,6 +331,21 @@ class _Reader:
         self.ts: list[np.ndarray] = []
         self.amount: list[np.ndarray] = []
         self.held: dict[str, list[np.ndarray]] = {g: [] for g in self.groups}
+        self.pasts: list[np.ndarray] = []
+
+    def remember(self, batch: Batch, block: Any, keep: np.ndarray) -> None:
+        """Every event of a batch joins the history of its entity, whether it is kept or not."""
+        if self.tokens is None or self.history is None:
+            return
+        rows = np.flatnonzero(batch.types != LABEL)
+        values = [self.tokens.column(name, batch, block, rows) for name in self.history.names]
+        others = [batch.hashes[role][rows, 0] for role in self.history.roles]
+        wanted, none = np.isin(rows, keep), np.empty((len(rows), 0))
+        table, hashes = np.column_stack([none, *values]), np.column_stack([none.astype(np.int64), *others])
+        keys = batch.hashes[self.history.entity][rows, 0]
+        seen = self.rings.take(keys, batch.ts[rows], table, hashes, wanted)
+        if len(seen):
+            self.pasts.append(seen)
 
     def take(self, batch: Batch, block: Any, keep: np.ndarray) -> None:
         part = np.empty((len(keep), len(self.inputs)))
@@ -353,9 +388,15 @@ class _Reader:
         groups = {g: np.concatenate(v) if v else none for g, v in self.held.items()}
         books = {name: tuple(book) for name, book in self.books.items()}
         label = np.full(n, UNKNOWN, np.int8)
-        return Examples(
+        found = Examples(
             self.inputs, matrix, label, ts, none, np.nan_to_num(amount), np.ones(n), self.ids, groups, books
         )
+        if self.tokens is None or self.history is None:
+            return found
+        empty = np.empty((0, self.rings.steps + 1, self.rings.width), np.float32)
+        texts = {name: tuple(book) for name, book in self.tokens.books.items()}
+        past = np.concatenate(self.pasts) if self.pasts else empty
+        return replace(found, past=past, history=replace(self.history, texts=texts))
 
 
 def usual_texts(examples: Examples, most: int = 64, least: int = 20) -> Examples:

@@ -21,6 +21,7 @@ from shopward.models import audit, folder, monitor
 from shopward.models.dataset import Census, Examples, census, choose, read_examples, stream_examples
 from shopward.models.evaluate import Judged, evaluate
 from shopward.models.generate import candidates, closure, to_yaml
+from shopward.models.history import Past
 from shopward.models.meaning import differences, meanings
 from shopward.models.network import adjacency, neighbourhood
 from shopward.models.report import card_page
@@ -100,8 +101,9 @@ def train_events(
     groups = [settings.group] if settings.group else commonest[:1]
     if settings.group and settings.group not in book.schema.roles:
         raise UsageError(f"--group {settings.group}: not a role of the schema ({', '.join(book.schema.roles)})")
+    past = _past(plain, found, rows, settings, commonest) if settings.kind == "sequence" else None
     engine = make_engine(book)
-    examples = read_examples(engine, run.events, run.labels, inputs, rows=rows, groups=groups)
+    examples = read_examples(engine, run.events, run.labels, inputs, rows=rows, groups=groups, history=past)
     examples = replace(examples, label=label, weight=weight, label_ts=found.label_ts[rows], notes=list(found.notes))
     trained = _trained(examples, out, replace(settings, select=settings.select or run.generate), on_step)
     on_step("auditing")
@@ -120,6 +122,15 @@ def train_events(
         to_yaml(kept, f"What the model {out.name} reads: copy it into the rulebook's features folder.") if kept else ""
     )
     return _finish(out, trained, findings, started, settings.strict, rulebook.policy)
+
+
+def _past(plain: Rulebook, found: Census, rows: np.ndarray, settings: Settings, commonest: list[str]) -> Past:
+    """What a sequence network reads: the numbers and texts of the last events of the commonest entity, or of the one named."""
+    roles = list(plain.schema.roles)
+    entity = settings.history or next(iter(commonest), None)
+    if entity not in roles:
+        raise UsageError(f"--history {entity or ''}: name a role of the schema ({', '.join(roles)})")
+    return Past(entity, tuple(_direct(plain, found, rows)), tuple(r for r in roles if r != entity))
 
 
 def _plain_name(name: str) -> str:
@@ -153,9 +164,7 @@ def _feature_set(
     fields = plain.schema.fields
     own = [f.name for f in plain.features.values() if f.type != "string"]
     types = [plain.schema.types[i] for i in np.unique(found.types[rows]).tolist()]
-    direct = [f.name for f in fields.values() if f.type in ("number", "money", "bool", "decimal") and not f.entity]
-    direct += [f.name for f in fields.values() if f.type == "string" and not f.entity and not f.pii]
-    direct += ["type"] if len(types) > 1 else []
+    direct = _direct(plain, found, rows)
     if not generate:
         return plain, [*direct, *own]
     roles = sorted(
@@ -170,6 +179,20 @@ def _feature_set(
     extra.inputs = [n for n in extra.inputs if not (plain.schema.money and n == f"event_{plain.schema.money}")]
     book = Rulebook.from_files({**plain.files, GENERATED: to_yaml(extra.declared, "Candidates.")})
     return book, list(dict.fromkeys([*direct, *own, *extra.inputs]))
+
+
+def _direct(plain: Rulebook, found: Census, rows: np.ndarray) -> list[str]:
+    """Fields of events that a model may read as they are."""
+    fields = plain.schema.fields
+    direct = [f.name for f in fields.values() if f.type in ("number", "money", "bool", "decimal") and not f.entity]
+    direct += [f.name for f in fields.values() if f.type == "string" and not f.entity and not f.pii]
+    return direct + (["type"] if len(np.unique(found.types[rows])) > 1 else [])
+
+
+def _said(scorer: Any, part: Examples) -> np.ndarray:
+    """Scores float64[n]; a sequence network is given the past of each event too."""
+    more = () if part.past is None else (part.past,)
+    return scorer.score(np.ascontiguousarray(part.matrix.T), *more)
 
 
 def score_events(
@@ -194,8 +217,11 @@ def score_events(
         _same_meaning(rulebook, book, meta)
     scorer = folder.read_model(model, meta)
     engine = make_engine(book)
-    for part in stream_examples(engine, events, labels_file, scorer.features, since=since, texts=scorer.categories):
-        score = scorer.score(np.ascontiguousarray(part.matrix.T))
+    history = getattr(scorer, "past", None)
+    for part in stream_examples(
+        engine, events, labels_file, scorer.features, since=since, texts=scorer.categories, history=history
+    ):
+        score = _said(scorer, part)
         yield pa.table({"event_id": pa.array(part.ids, pa.string()), "score": score, "risk": scorer.risk(score)})
 
 
@@ -213,11 +239,16 @@ def monitor_events(
     _expect(meta, "events", model)
     scorer = folder.read_model(model, meta)
     engine = make_engine(Rulebook.from_files(meta["input"]["files"]))
-    parts = list(stream_examples(engine, events, labels_file, scorer.features, since=since, texts=scorer.categories))
+    history = getattr(scorer, "past", None)
+    parts = list(
+        stream_examples(
+            engine, events, labels_file, scorer.features, since=since, texts=scorer.categories, history=history
+        )
+    )
     if not parts:
         raise BadData("no event from --from on")
     matrix = np.concatenate([p.matrix for p in parts])
-    score = scorer.score(np.ascontiguousarray(matrix.T))
+    score = np.concatenate([_said(scorer, part) for part in parts])
     found = monitor.report(meta, matrix, score)
     if against is not None:
         found["paired"] = _paired(events, labels_file, make_engine, since, score, parts, against, scorer)

@@ -1,8 +1,9 @@
 """A model as a folder: what it reads, its trees or weights, its card, and a hash over all of it.
 
     model.json   kind, features, calibration, usual values, the rows of the card; `files` holds the SHA-256 of every other file
-    trees.txt    LightGBM's text            features.yaml   the features it was trained on, to be served as they are
-    card.html    the report for people
+    trees.txt    LightGBM's text (of other libraries: xgboost.json, catboost.json)
+    network.npz     the arrays of a sequence network
+    features.yaml   the features it was trained on, to be served as they are          card.html   the report for people
 
 A folder whose content does not fit its hashes is refused.
 """
@@ -10,7 +11,7 @@ A folder whose content does not fit its hashes is refused.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,20 @@ import msgspec
 import numpy as np
 
 from shopward.errors import BadData, UsageError
+from shopward.models.cat import read_catboost
 from shopward.models.forest import Forest, read_forest
 from shopward.models.linear import Linear
 from shopward.models.scorer import MOST_REASONS, Reason
 from shopward.models.watch import SCORE
+from shopward.models.xgb import read_xgboost
 
 META = "model.json"
 FORMAT = 1
+TREES: dict[str, tuple[str, Callable[[str], Forest]]] = {  # kind -> the file of its trees, and what reads them
+    "forest": ("trees.txt", read_forest),
+    "xgboost": ("xgboost.json", read_xgboost),
+    "catboost": ("catboost.json", read_catboost),
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class ForestModel:
     profile: Mapping[str, Any] = field(default_factory=dict)  # how features and scores lay in training, for `watch.py`
 
     def raw(self, rows: np.ndarray) -> np.ndarray:
-        """Log odds float64[n] of rows float64[n, d], bit for bit what LightGBM would say."""
+        """Log odds float64[n] of rows float64[n, d], bit for bit what LightGBM or XGBoost would say."""
         return self.forest.score(rows)
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
@@ -74,7 +82,7 @@ class ForestModel:
         return Reason(feature=name, value=shown, contribution=part, what=f"{said} (usually {habit})", usual=(low, high))
 
 
-def save(folder: Path, meta: dict[str, Any], files: Mapping[str, str]) -> str:
+def save(folder: Path, meta: dict[str, Any], files: Mapping[str, str | bytes]) -> str:
     """Write a model folder (a new one, or in place of an older model); returns the version, a hash of everything in it."""
     if folder.exists() and any(folder.iterdir()) and not (folder / META).exists():
         raise UsageError(f"{folder}: this folder holds something else than a model; name another one")
@@ -82,9 +90,10 @@ def save(folder: Path, meta: dict[str, Any], files: Mapping[str, str]) -> str:
     for old in folder.iterdir():
         if old.is_file():
             old.unlink()
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    meta = {**meta, "format": FORMAT, "files": {name: _digest(text.encode()) for name, text in sorted(files.items())}}
+    bodies = {name: text if isinstance(text, bytes) else text.encode() for name, text in sorted(files.items())}
+    for name, body in bodies.items():
+        (folder / name).write_bytes(body)
+    meta = {**meta, "format": FORMAT, "files": {name: _digest(body) for name, body in bodies.items()}}
     meta.pop("version", None)
     version = version_of(meta)
     (folder / META).write_bytes(
@@ -137,8 +146,12 @@ def read_meta(folder: Path) -> dict[str, Any]:
 def read_model(folder: Path, meta: dict[str, Any] | None = None) -> Any:
     """The scorer in a model folder, after its hashes were checked."""
     meta = read_meta(folder) if meta is None else meta
-    if meta["kind"] == "forest":
+    if meta["kind"] in TREES:
         return _read_forest(folder, meta)
+    if meta["kind"] == "sequence":
+        from shopward.models import sequence
+
+        return sequence.read(folder, _read_forest(folder, meta), meta["sequence"])
     if meta["kind"] == "logistic":
         return _read_linear(meta)
     raise BadData(f"{folder}: models of kind `{meta['kind']}` are not known in this version")
@@ -151,7 +164,8 @@ def read_checked(folder: Path, meta: dict[str, Any]) -> Any:
 
 def _read_forest(folder: Path, meta: dict[str, Any]) -> ForestModel:
     names = tuple(meta["features"])
-    forest = read_forest((folder / "trees.txt").read_text(encoding="utf-8")).named(names)
+    file, read = TREES.get(meta["kind"], TREES["forest"])
+    forest = read((folder / file).read_text(encoding="utf-8")).named(names)
     usual: Any = tuple(tuple(np.nan if x is None else x for x in row) for row in meta["usual"])
     return ForestModel(
         meta["name"], meta["version"], names, forest, meta["slope"], meta["shift"], tuple(map(tuple, meta["bends"])),

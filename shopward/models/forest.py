@@ -59,13 +59,13 @@ class Forest:
         matrix = np.ascontiguousarray(matrix, np.float64)
         if matrix.ndim != 2 or matrix.shape[1] != len(self.features):
             raise BadData(f"the model reads {len(self.features)} features, the matrix has the shape {matrix.shape}")
-        out = np.zeros(len(matrix))
+        out = np.zeros(len(matrix), self.value.dtype)  # single precision where the library adds up so
         if len(matrix) and self.codes.fits:
             c = self.codes
             _score_coded(matrix, c.used, c.start, c.cuts, c.missing, c.nodes, self.roots, self.steps, self.value, out)
         elif len(matrix):
             _score_plain(matrix, *self._walk(), self.roots, self.value, out)
-        return out
+        return out.astype(np.float64, copy=False)
 
     def contributions(self, matrix: np.ndarray) -> np.ndarray:
         """float64[n, d + 1]: what each feature added to the raw score (Shapley values over the trees), and last the base value.
@@ -75,7 +75,7 @@ class Forest:
         matrix = np.ascontiguousarray(matrix, np.float64)
         out = np.zeros((len(matrix), len(self.features) + 1))
         depth = int(self.steps.max(initial=0)) + 2
-        _shap(matrix, *self._walk(), self.roots, self.value, self.cover, depth, out)
+        _shap(matrix, *self._walk(), self.roots, self.value.astype(np.float64), self.cover, depth, out)
         return out
 
     def named(self, features: tuple[str, ...]) -> Forest:

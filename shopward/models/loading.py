@@ -23,7 +23,10 @@ MAX_CARD = 64 << 20  # bytes
 KINDS = {  # kind -> module:function(folder, card) that gives the Scorer
     "linear": "shopward.models.linear:read",
     "forest": "shopward.models.folder:read_checked",
+    "xgboost": "shopward.models.folder:read_checked",
+    "catboost": "shopward.models.folder:read_checked",
     "logistic": "shopward.models.folder:read_checked",
+    "sequence": "shopward.models.sequence:refuse_live",
 }
 
 

@@ -21,6 +21,7 @@ from shopward.errors import BadData, RulebookError, UsageError
 from shopward.models import folder
 from shopward.models.audit import refused
 from shopward.models.meaning import differences, meanings
+from shopward.models.sequence import not_live
 
 HISTORY = "history.ndjson"
 
@@ -79,10 +80,12 @@ def deploy(
     owner: str = "",
     accept: bool = False,
 ) -> Deployment:
-    """Give a model a say. Raises BadData when it is damaged, leaks, or its features mean something else here; the rulebook stays as it was."""
+    """Give a model a say. Raises BadData when it is damaged, leaks, or its features mean something else here; the rulebook stays."""
     meta = folder.read_meta(model)
     if meta["input"]["how"] != "events":
         raise UsageError(f"{model}: only models of events can decide; this one was trained on {meta['input']['how']}")
+    if meta["kind"] == "sequence":
+        raise not_live(meta["name"])
     leaks = refused(meta.get("audit", []))
     if leaks and not accept:
         raise BadData("the auditor refuses this model (--accept-leaks overrules it):\n" + "\n".join(leaks))

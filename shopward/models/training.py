@@ -14,12 +14,17 @@ import numpy as np
 
 from shopward.errors import BadData, UsageError
 from shopward.event import format_time
-from shopward.models import logistic, trees
+from shopward.models import cat, logistic, sequence, trees, xgb
 from shopward.models.calibrate import platt, risk_bends
 from shopward.models.dataset import Examples, usual_texts
 from shopward.models.measure import average_precision, summary
 
-KINDS = ("forest", "logistic")
+GROWERS: dict[str, tuple[Any, str]] = {  # kind -> who grows its trees, and the file they are kept in
+    "forest": (trees, "trees.txt"),
+    "xgboost": (xgb, "xgboost.json"),
+    "catboost": (cat, "catboost.json"),
+}
+KINDS = (*GROWERS, "logistic", "sequence")
 LATER = 0.25  # the share of time that validates
 FEW = 10  # frauds below which nothing is validated
 SCORE_CUTS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)  # how scores drift matters where rules read them: at the top
@@ -40,15 +45,16 @@ class Settings:
     value_weights: bool = False
     trials: int = 0
     strict: bool = False
+    history: str | None = None  # whose last events a sequence network reads
 
 
 @dataclass(slots=True)
 class Trained:
-    """A fitted model before it is written: `raw` scores rows, `meta` describes it, `files` go beside it."""
+    """A fitted model before it is written: `raw` scores rows (and the past of each, for a sequence network), `meta` describes it, `files` go beside it."""
 
     meta: dict[str, Any]
-    files: dict[str, str]
-    raw: Callable[[np.ndarray], np.ndarray]
+    files: dict[str, str | bytes]
+    raw: Callable[..., np.ndarray]
     features: tuple[str, ...]
     later: Examples | None = None
     later_score: np.ndarray | None = None
@@ -70,6 +76,8 @@ def train(
     settings = settings or Settings()
     if settings.kind not in KINDS:
         raise UsageError(f"--kind {settings.kind}: one of {', '.join(KINDS)}")
+    if settings.kind == "sequence" and examples.history is None:
+        raise UsageError("--kind sequence reads the history of an entity: train it on --events")
     examples, notes = tidy(examples)
     fraud = examples.label == 1
     if fraud.all() or not fraud.any():
@@ -77,14 +85,15 @@ def train(
     split = split_rows(examples, settings)
     on_step("validating")
     names = examples.names
-    if split is not None and settings.select and settings.kind == "forest":
+    if split is not None and settings.select and settings.kind != "logistic":
         names, said = _selected(examples, split, settings)
         notes.append(said)
         examples = examples.columns(names)
     judged = _judge(examples, split, settings) if split is not None else None
     on_step("fitting on everything")
     size = judged[2] if judged else 100
-    model = _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10))
+    share = judged[3] if judged else None
+    model = _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10), share)
     slope, shift, bends, metrics = _calibration(examples, split, judged, model)
     if split is None:
         notes.append(
@@ -98,10 +107,13 @@ def train(
     }  # fmt: skip
     if settings.kind == "logistic":
         meta |= _served_linear(model, slope, shift)
+    if settings.kind == "sequence":
+        meta["sequence"], said = _sequence_card(examples, model.fit)
+        meta["notes"] = [*examples.notes, *notes, said]
     later = examples.take(split.later) if split is not None else None
     scores = 1 / (1 + np.exp(-(slope * judged[0] + shift))) if judged else None
     if later is not None and scores is not None:
-        served = 1 / (1 + np.exp(-(slope * model.raw(later.matrix) + shift)))
+        served = 1 / (1 + np.exp(-(slope * _raw(model, later) + shift)))
         meta["score_profile"] = spread_of(served, later.weight, SCORE_CUTS)
     return Trained(meta, model.files, model.raw, tuple(names), later, scores)
 
@@ -185,14 +197,16 @@ def _apart(split: Split, group: np.ndarray, name: str) -> Split:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    raw: Callable[[np.ndarray], np.ndarray]
-    files: dict[str, str]
+    raw: Callable[..., np.ndarray]
+    files: dict[str, str | bytes]
     gains: np.ndarray
     size: int
     fit: Any
 
 
-def _fit(examples: Examples, rows: np.ndarray, settings: Settings, later: np.ndarray | None, size: int) -> _Model:
+def _fit(
+    examples: Examples, rows: np.ndarray, settings: Settings, later: np.ndarray | None, size: int, share: Any = None
+) -> _Model:
     x, fraud, weight = examples.matrix[rows], examples.label[rows] == 1, examples.weight[rows]
     if settings.value_weights:
         typical = max(float(np.median(examples.amount[rows][fraud])), 1e-9)
@@ -202,24 +216,67 @@ def _fit(examples: Examples, rows: np.ndarray, settings: Settings, later: np.nda
         return _Model(found.raw, {}, np.abs(found.weights), size, found)
     categorical = [k for k, name in enumerate(examples.names) if name in examples.categories]
     watch = (examples.matrix[later], examples.label[later] == 1) if later is not None else None
-    done = trees.fit(
+    if settings.kind == "sequence":
+        return _fit_sequence(examples, rows, weight, categorical, settings, watch, size, share)
+    grower, file = GROWERS[settings.kind]
+    done = grower.fit(
         x, fraud, examples.names, weight=weight, categorical=categorical, later=watch, trees=size,
         settings=settings.params, threads=settings.threads, seed=settings.seed,
     )  # fmt: skip
-    return _Model(done.forest.score, {"trees.txt": done.text}, done.gains, done.best, done.forest)
+    return _Model(done.forest.score, {file: done.text}, done.gains, done.best, done.forest)
 
 
-def _judge(examples: Examples, split: Split, settings: Settings) -> tuple[np.ndarray, float, int]:
-    """(raw scores of the later rows, their average precision, the best size) of a model that saw the early ones."""
+def _raw(model: _Model, examples: Examples) -> np.ndarray:
+    more = (examples.past,) if isinstance(model.fit, sequence.Fused) else ()
+    return model.raw(examples.matrix, *more)
+
+
+def _fit_sequence(examples, rows, weight, categorical, settings: Settings, watch, size: int, share) -> _Model:
+    x, fraud, names = examples.matrix[rows], examples.label[rows] == 1, examples.names
+    done = sequence.fit(
+        x, fraud, names, examples.past[rows], examples.ts[rows], examples.label_ts[rows], texts=_text_places(examples), weight=weight,
+        categorical=categorical, later=watch, trees=size, settings=settings.params, threads=settings.threads, seed=settings.seed,
+        said=share,
+    )  # fmt: skip
+    files: dict[str, str | bytes] = {"trees.txt": done.trees.text}
+    if done.net is not None:
+        files[sequence.FILE] = sequence.to_bytes(done.net)
+    return _Model(done.raw, files, done.trees.gains, done.trees.best, done)
+
+
+def _text_places(examples: Examples) -> list[int]:
+    """Which values of a past event are texts: behind the two times."""
+    past = examples.history
+    return [2 + k for k, name in enumerate(past.names) if name in (past.texts or {})] if past else []
+
+
+def _sequence_card(examples: Examples, done: sequence.Fused) -> tuple[dict[str, Any], str]:
+    """What the model keeps about its network, and a note for people."""
+    past = examples.history
+    assert past is not None
+    about = {
+        "entity": past.entity, "names": list(past.names), "roles": list(past.roles), "steps": past.steps, "share": done.share,
+        "texts": {k: list(v) for k, v in (past.texts or {}).items()}, "text_places": _text_places(examples),
+        "average_precision_by_share": done.tried,
+    }  # fmt: skip
+    tried = ", ".join(f"{share} {value:.4f}" for share, value in done.tried.items()) or "too few frauds to try"
+    said = f"network over the last {past.steps} events of the {past.entity}: share {done.share:g} (average precision out of time by share: {tried})"
+    return about, said
+
+
+def _judge(examples: Examples, split: Split, settings: Settings) -> tuple[np.ndarray, float, int, Any]:
+    """(raw scores of the later rows, their average precision, the best size, a network's share) of a model that saw the early ones."""
     model = _fit(examples, split.early, settings, split.later, settings.trees)
-    raw = model.raw(examples.matrix[split.later])
+    raw = _raw(model, examples.take(split.later))
     fraud = examples.label[split.later] == 1
-    return raw, average_precision(fraud, raw, examples.weight[split.later]), model.size
+    share = (model.fit.share, model.fit.tried) if isinstance(model.fit, sequence.Fused) else None
+    return raw, average_precision(fraud, raw, examples.weight[split.later]), model.size, share
 
 
 def _selected(examples: Examples, split: Split, settings: Settings) -> tuple[tuple[str, ...], str]:
     """The fewest features that are as good out of time as all of them, by gain among the early rows."""
-    quick = replace(settings, trees=min(settings.trees, 200))
+    kind = "forest" if settings.kind == "sequence" else settings.kind
+    quick = replace(settings, kind=kind, trees=min(settings.trees, 200))
     model = _fit(examples, split.early, quick, split.later, quick.trees)
     order = [examples.names[i] for i in np.argsort(-model.gains, kind="stable") if model.gains[i] > 0]
     fraud, weight = examples.label[split.later] == 1, examples.weight[split.later]
@@ -237,7 +294,7 @@ def _calibration(
     examples: Examples, split: Split | None, judged: Any, model: _Model
 ) -> tuple[float, float, list, dict]:
     if split is None or judged is None:
-        raw, weight, fraud = model.raw(examples.matrix), examples.weight, examples.label == 1
+        raw, weight, fraud = _raw(model, examples), examples.weight, examples.label == 1
         slope, shift = platt(raw, fraud, weight)
         return slope, shift, risk_bends(1 / (1 + np.exp(-(slope * raw + shift))), fraud, weight), {}
     raw, weight, fraud = judged[0], examples.weight[split.later], examples.label[split.later] == 1
@@ -277,6 +334,7 @@ def spread_of(column: np.ndarray, weight: np.ndarray, cuts: Sequence[float]) -> 
 
 def _training(examples: Examples, split: Split | None, settings: Settings, size: int) -> dict[str, Any]:
     fraud = examples.label == 1
+    defaults = GROWERS.get(settings.kind, GROWERS["forest"])[0].DEFAULTS if settings.kind != "logistic" else {}
     times = (
         {"from": format_time(int(examples.ts.min())), "to": format_time(int(examples.ts.max()))}
         if np.ptp(examples.ts)
@@ -284,7 +342,7 @@ def _training(examples: Examples, split: Split | None, settings: Settings, size:
     )
     return {
         "rows": len(examples), "stands_for": float(examples.weight.sum()), "frauds": int(fraud.sum()), **times,
-        "split": split.note if split else "none", "seed": settings.seed, "size": size, "params": {**trees.DEFAULTS, **settings.params},
+        "split": split.note if split else "none", "seed": settings.seed, "size": size, "params": {**defaults, **settings.params},
     }  # fmt: skip
 
 
