@@ -15,6 +15,8 @@ from shopward.market.rows import CATEGORY, CHANGE, HOUR, METHOD, REASON
 
 RESALE = 0.52  # of the shop price, after the reshipper's share
 PER_TRY = 0.0031  # dollars: list, residential traffic, captcha
+RENTED = 9_000_000  # numbers from here on receive codes for anybody who pays
+GUESSES, NO_CODE = 0.5, 0.3  # who guesses on after a wrong code; how often the new phone gets one
 GOODS = (CATEGORY["electronics"], CATEGORY["fashion"], CATEGORY["sports"], CATEGORY["gift_cards"])
 
 
@@ -139,10 +141,26 @@ def _cash_out(script: Script, way: Way, victim: int, fits: int, device: int, dro
         passed = rng.random() < (0.6 if script.careful else 0.4)  # a read mailbox, a talked-out code
         script.add("challenge_result", t, "T1111", method=METHOD["sms"], success=int(passed), **who, **label)
         if not passed:
-            return 0
+            t = _guess(script, t, who, label)
+            if not t:
+                return 0
     t += script.pause(60)
     t = _change(script, way, t, who, label)
     return _buy(script, way, t, who, drops, report)
+
+
+def _guess(script: Script, t: int, who: Fields, label: Fields) -> int:
+    """In a hurry: codes are guessed, then a phone of their own is entered to be sent one. Returns when they are in, or 0."""
+    rng = script.rng
+    if script.careful or rng.random() > GUESSES:
+        return 0
+    for _ in range(int(rng.integers(2, 5))):
+        t += script.pause(20)
+        script.add("challenge_result", t, "T1111", method=METHOD["sms"], success=0, **who, **label)
+    t += script.pause(60)
+    phone = RENTED + int(rng.integers(0, 100_000))
+    script.add("profile_change", t, "F1005.004", changed=CHANGE["phone"], phone=phone, new_device=1, **who, **label)
+    return t + script.pause(60) if rng.random() < NO_CODE else 0
 
 
 def _change(script: Script, way: Way, t: int, who: Fields, label: Fields) -> int:
