@@ -41,7 +41,8 @@ _WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {
     0x3000: 32, 0x2018: 39, 0x2019: 39, 0x02B9: 39, 0x02BC: 39, 0x2032: 39, 0x201C: 34, 0x201D: 34, 0x2033: 34, 0x02BA: 34,
     0xFE64: 60, 0xFE65: 62, 0x2039: 60, 0x203A: 62, 0x2329: 60, 0x232A: 62, 0xFE6B: 64, 0x2215: 47, 0x2044: 47, 0x29F5: 92,
     0xFE68: 92, 0x2216: 92, 0x2024: 46, 0xFF61: 46, 0x24EA: 48, 0x00A0: 32, 0x200B: None, 0x200C: None, 0x200D: None, 0xFEFF: None, 0x00AD: None,
-} | {0x2460 + i: 49 + i for i in range(9)}  # fmt: skip
+    0x00B4: 39, 0x3002: 46,
+} | {0x2460 + i: 49 + i for i in range(9)} | {0x24B6 + i: 65 + i for i in range(26)} | {0x24D0 + i: 97 + i for i in range(26)}  # fmt: skip
 
 
 def text_of(raw: bytes) -> str:
@@ -102,9 +103,12 @@ def unescape_html(text: str) -> str:
 def _entity(found: re.Match[str]) -> str:
     decimal, hexadecimal, name = found.groups()
     if name:
-        return html5.get(name + ";", found.group())
+        return html5.get(name + ";") or _SPACES.get(name.lower()) or found.group()
     code = int(decimal) if decimal else int(hexadecimal, 16)
     return _letter(code, found.group())
+
+
+_SPACES = {"tab": "\t", "newline": "\n"}  # browsers read these in any case where they end in a semicolon
 
 
 def _letter(code: int, other: str) -> str:

@@ -69,7 +69,8 @@ _CSS = re.compile(
 )
 # Markup in US-ASCII with the highest bit set, which old browsers read without it.
 _HIGH_BIT = re.compile(
-    r"\xbc/?(?:script|img|iframe|svg|body|object|a\b|style|meta|link)[^\xbe]{0,200}\xbe", re.IGNORECASE
+    r"\xbc/?(?:script|img|iframe|svg|body|object|a\b|style|meta|link)[^\xbe]{0,200}\xbe|\xbc[a-z]{1,12}[^\xbe]{0,100}\xbe[^\xbc]{0,100}\xbc/",
+    re.IGNORECASE,
 )
 _UTF7 = re.compile(r"\+ADw-\s{0,4}(?:/?[a-z]{1,20})", re.IGNORECASE)
 _DIRECTIVE = re.compile(
