@@ -373,10 +373,17 @@ def _json(text: str) -> Any:
 
 
 def _named(found: list[Field], place: str, pairs: list[tuple[str, str]]) -> None:
+    """Values and odd names; an `=` within what was sent in one piece parts it wrongly, so an odd name is read with its value, too."""
     for name, value in pairs:
         found.append(Field(place, name, value))
         if not is_plain(name):
             found.append(Field(f"{place}_name", name, name) if value else Field(place, "", name))
+            if value:
+                found.append(Field(place, name, f"{name}={value}"))
+            elif "=" in name:
+                found.append(Field(place, *name.split("=", 1)))
+    if len(pairs) == 1 and not pairs[0][1] and is_plain(pairs[0][0]):
+        found.append(Field(place, "", pairs[0][0]))
 
 
 _PLAIN_NAME = re.compile(r"[a-z0-9\-]{0,40}(?:[_.:][a-z0-9\-]{1,40}){0,3}_?(?:\[[\w\-]{0,50}\]){0,5}", re.IGNORECASE)

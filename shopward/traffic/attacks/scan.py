@@ -64,7 +64,7 @@ GRAMMARS: dict[str, tuple[Grammar, str]] = {
         rf"['\"`]|\|\||&&|\b(?:{_SQL_WORDS})\b|[0-9a-z]\)",
     ),
     "markup": (
-        Grammar("xss", "HTML or script", markup.find, {"agent": 0.6, "body": 0.75}),
+        Grammar("xss", "HTML or script", markup.find, {"agent": 0.6, "body": 0.75, "path": 0.71}),
         rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]|\][(\[+]|\]\.[a-z]{3, 8}|innerhtml|outerhtml|insertadjacent|srcdoc|addeventlistener|attachevent|getscript|globaleval|\xc2\xbc|with\s{0, 3}\(|\bnew\s{1, 4}[a-z]|setimmediate|contextualfragment",
     ),
     "shell": (
@@ -76,7 +76,7 @@ GRAMMARS: dict[str, tuple[Grammar, str]] = {
             True,
             shell.starts,
         ),
-        r"[;|`&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
+        r"[;|`&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{1,12},|\{,|\{/|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
         r"[\"'\\^][a-z]|/[\w.]{0,8}[?*\[]|~[-+\d]|^!\W?\d|"
         r"/s?bin/|\b(?:get|set|add|new|remove|copy|move|rename|clear|write|import|export|select|where|foreach|out|stop|start|restart|test|invoke|wait|debug|convertto|enter)-[a-z]{4,20}|"
         r"\b(?:wmic|reg|sc|netsh|net1?|rundll32|vssadmin|bcdedit|schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|nltest|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|ipconfig|netstat|tasklist|systeminfo|dir|certutil|python\d?|perl|php|ruby|bash|zsh|ncat|nc|netcat|mkfifo)(?:\.exe)?\s{1,4}\S|\.exe\b|--[a-z-]{2,20}=|-exec|exec:|tcp-(?:connect|listen):|@\d{1,3}\.\d{1,3}\.",
@@ -228,6 +228,8 @@ class Scanner:
                 found = grammar.find(text.text.rpartition("/")[2])
             if found is None or found.score < grammar.least.get(text.kind, 0.0) and not _is_all(grammar, found, text):
                 continue
+            if text.kind == "agent" and found.kind == "command alone":
+                found = found._replace(score=0.6)
             if best is None or found.score > best.score:
                 best = _hit(
                     f"{grammar.cls}:{found.kind.replace(' ', '-')}",
