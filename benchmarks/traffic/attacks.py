@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import random
+import re
 import sys
 import time
 from collections import defaultdict
@@ -190,6 +191,11 @@ def crs_tests(
                 found |= _by_class(
                     f"crs_tests_false_{part}", [(t.cls, hit) for t, hit in flagged if not t.must and t.part == part]
                 )
+    if crs is not None:
+        at = levels(crs)
+        for level in (1, 2, 3):
+            mine = [(t.cls, looks["ours"](t.request)) for t in tests if t.must and at.get(t.rule) == level]
+            found |= _by_class(f"crs_tests_fire_pl{level}", mine)
     for level in (2, 4) if crs is not None else ():
         peer = Crs(crs, level)
         silent = [t for t in tests if not t.must and not any(str(i)[:3] in CRS_CLASSES for i in peer.fired(t.request))]
@@ -206,6 +212,7 @@ class Test(NamedTuple):
     cls: str
     must: bool
     part: str
+    rule: int
     request: Request
 
 
@@ -213,7 +220,18 @@ def _test(row: dict) -> Test | None:
     cls, expects = str(row["rule_id"])[:3], row["expect_ids"] or ()
     if cls not in CRS_CLASSES or not (len(expects) or len(row["no_expect_ids"] or ())):
         return None
-    return Test(cls, bool(len(expects)), part_of(row), regression_request(row))
+    return Test(cls, bool(len(expects)), part_of(row), row["rule_id"], regression_request(row))
+
+
+def levels(crs: Path) -> dict[int, int]:
+    """The paranoia level of each rule of CRS, from its tag."""
+    found = {}
+    for path in (crs / "rules").glob("*.conf"):
+        for block in re.split(r"\n(?=Sec)", path.read_text()):
+            rule, level = re.search(r"\bid:(\d{6,7})", block), re.search(r"paranoia-level/(\d)", block)
+            if rule and level:
+                found[int(rule.group(1))] = int(level.group(1))
+    return found
 
 
 def part_of(row: dict) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shopward.traffic.decode import INFLATED, clean, inflate, text_of, unquote
+from shopward.traffic.decode import INFLATED, clean, inflate, inner64, text_of, unquote
 
 FIELDS = 20_000  # values of one request looked at one by one; the rest is looked at as one text
 JSON_DEPTH = 64
@@ -405,7 +405,9 @@ def is_plain(name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _is_plain(name: str) -> bool:
-    return _PLAIN_NAME.fullmatch(name) is not None and not _TELLING.search(name)
+    if _PLAIN_NAME.fullmatch(name) is None or _TELLING.search(name):
+        return False
+    return len(name) < 10 or name.islower() or inner64(name) is None
 
 
 def _leaves(value: Any, oddities: list[str]) -> Iterator[Field]:

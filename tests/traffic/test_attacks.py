@@ -355,6 +355,27 @@ def test_the_answer_tells_whether_an_attack_worked(scanner, answer, worked):
     assert scanner.scan(asked("../../../../etc/passwd", **answer)).worked == worked
 
 
+@pytest.mark.parametrize(
+    ("value", "answer", "why"),
+    [
+        ("rO0ABXNyABFqYXZhLnV0aWw", "java.io.InvalidClassException: x", "an error of Java came back"),
+        ("system('id')", "Parse error: x in /var/www/a.php on line 3", "an error of PHP came back"),
+        ("__import__('os').system('id')", "Traceback (most recent call last)", "an error of the language came back"),
+        ('{"$ne": null}', "MongoServerError: unknown operator", "an error of the database came back"),
+    ],
+)
+def test_an_error_of_what_was_attacked_tells_that_it_likely_worked(scanner, value, answer, why):
+    verdict = scanner.scan(asked(value, status=200, response_body=answer))
+    assert (verdict.worked, verdict.why_worked) == ("likely", why)
+
+
+def test_a_session_id_that_the_answer_keeps_was_fixed(scanner):
+    outside = {"Host": "shop.example", "Referer": "https://evil.example/"}
+    for cookie, worked in (("PHPSESSID=abcd1234; path=/", "yes"), ("PHPSESSID=fresh9; path=/", "unknown")):
+        request = Request(id="1", method="GET", url="/login?PHPSESSID=abcd1234", headers=outside, status=200, response_headers={"Set-Cookie": cookie})  # fmt: skip
+        assert scanner.scan(request).worked == worked
+
+
 def test_script_that_comes_back_unescaped_worked_and_escaped_did_not(scanner):
     payload = "<script>alert(1)</script>"
     assert scanner.scan(asked(payload, status=200, response_body=f"<p>{payload}</p>")).worked == "yes"

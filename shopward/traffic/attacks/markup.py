@@ -257,11 +257,14 @@ def _script(text: str) -> Found | None:
         re.IGNORECASE,
     ):
         alone = len(text) - len(call.group()) < 40
-        return Found("script call", 0.6 if alone and _POPUP.match(call.group()) else 0.45, _cut(text, call.start()))
+        popup = _POPUP.match(call.group())
+        return Found("script call", (0.6 if alone else 0.55) if popup else 0.45, _cut(text, call.start()))
     return None
 
 
-_POPUP = re.compile(r"(?:alert|confirm|prompt|eval)\b", re.IGNORECASE)
+_POPUP = re.compile(
+    r"(?:alert|confirm|prompt|eval|settimeout|setinterval|atob|execscript|fetch|fromcharcode)[(`]", re.IGNORECASE
+)
 
 
 def _styles(text: str) -> Found | None:

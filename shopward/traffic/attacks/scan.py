@@ -65,7 +65,7 @@ GRAMMARS: dict[str, tuple[Grammar, str]] = {
     ),
     "markup": (
         Grammar("xss", "HTML or script", markup.find, {"agent": 0.6, "body": 0.75, "path": 0.71}),
-        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]|\][(\[+]|\]\.[a-z]{3, 8}|innerhtml|outerhtml|insertadjacent|srcdoc|addeventlistener|attachevent|getscript|globaleval|\xc2\xbc|with\s{0, 3}\(|\bnew\s{1, 4}[a-z]|setimmediate|contextualfragment",
+        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]|\][(\[+]|\]\.[a-z]{{3,8}}|innerhtml|outerhtml|insertadjacent|location\s{{0,3}}=|srcdoc|addeventlistener|attachevent|getscript|globaleval|\xc2\xbc|with\s{{0,3}}\(|\bnew\s{{1,4}}[a-z]|setimmediate|contextualfragment",
     ),
     "shell": (
         Grammar(
@@ -388,9 +388,14 @@ def _texts(fields: list[Field]) -> list[Text]:
             found.append(Text(field, kind, "plus", unquote(value, True)))
         if (len(value) > 11 or not value.isalnum()) and _WRAPPED.search(value):
             found += [Text(field, kind, v.how, v.text) for v in views(value)[1:]]
-        if len(value) > 15 and kind not in ("header", "agent", "path") and (inner := inner64(value)):
+        if len(value) > 9 and _may_hide(field, kind) and (inner := inner64(value)):
             found.append(Text(field, kind, "base64", inner))
     return found
+
+
+def _may_hide(field: Field, kind: str) -> bool:
+    """Could base64 stand here that is not for the browser's or the shop's own use?"""
+    return kind not in ("agent", "path") and (kind != "header" or field.name not in PLAIN_HEADERS)
 
 
 _DOTS = re.compile(r"\s*\.\s*")
