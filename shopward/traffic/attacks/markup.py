@@ -51,7 +51,8 @@ _BREAKOUT = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _ATTRIBUTE_BREAKOUT = re.compile(
-    r"""(?:^|["'`\s/])\s{0,8}/?\s{0,8}(on[a-z]{3,30})[\s\x00]{0,20}=[\s\x00]{0,20}(\S[^>]{0,200})""", re.IGNORECASE
+    r"""(?:^|["'`\s/;,(\x0b\x0c]|(?<=[0-9=]))\s{0,8}/?\s{0,8}(on[a-z]{3,30})[\s\x00]{0,20}=[\s\x00]{0,20}(\S[^>]{0,200})""",
+    re.IGNORECASE,
 )
 _LIKE_SCRIPT = re.compile(
     r"""[\w$.\])]\s{0,3}[(`]|=\s{0,3}[\w"'(/]|javascript:|\\u00|&#|\bthrow\b|;|\+""", re.IGNORECASE
@@ -182,11 +183,30 @@ def _attribute_breakout(text: str) -> Found | None:
         return Found("event handler out of an attribute", 0.8, _cut(text, found.start()))
     if known or _CALL.search(value):
         return Found("event handler out of an attribute", 0.55 if known else 0.6, _cut(text, found.start()))
+    if (
+        len(name) > 5
+        and name not in _ON_WORDS
+        and value[0] != "="
+        and (found.start(1) == 0 or not text[found.start()].isalnum())
+    ):
+        return Found("something like an event handler", 0.5, _cut(text, found.start()))
     return None
 
 
+# What people write with `on` and might put an equals sign behind.
+_ON_WORDS = frozenset(
+    "once ones only onto onion onions online ongoing onboard onboarding onset onsite onshore onside onward onwards onyx oncoming onlooker "
+    "onslaught onstage ontario ontime onsale onoff onetime oneself oneway onepiece onesize oncall onhand onorder onrequest onpremise onprem "
+    "onstock onlinestore onlineshop ondemand ontology ontrack ontop onthego onsies onesie onesies onscreen onair onhold".split()
+)
+
+
 def _quoted_or_start(text: str, found: re.Match[str]) -> bool:
-    return found.start() == 0 or text[found.start()] in "\"'`/ \t\r\n\x0b\x0c\x00"
+    return (
+        found.start() == 0
+        or text[found.start()] in "\"'`/ \t\r\n\x0b\x0c\x00;,("
+        or text[found.start() - 1] in "0123456789="
+    )
 
 
 def _address(text: str) -> Found | None:
