@@ -37,11 +37,12 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
 _MARKED = re.compile(r"(?:;base64,|Basic )\s?([A-Za-z0-9+/_-]{8,}={0,2})")
 _MIXED = re.compile(r"(?=.{0,400}[a-z])(?=.{0,400}[A-Z0-9])", re.DOTALL)
 # Letters that databases and browsers take for ASCII: the full-width block, and quotes that "best fit" conversion makes plain.
-_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {
+_WIDTH: dict[int, int | str | None] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {
     0x3000: 32, 0x2018: 39, 0x2019: 39, 0x02B9: 39, 0x02BC: 39, 0x2032: 39, 0x201C: 34, 0x201D: 34, 0x2033: 34, 0x02BA: 34,
     0xFE64: 60, 0xFE65: 62, 0x2039: 60, 0x203A: 62, 0x2329: 60, 0x232A: 62, 0xFE6B: 64, 0x2215: 47, 0x2044: 47, 0x29F5: 92,
     0xFE68: 92, 0x2216: 92, 0x2024: 46, 0xFF61: 46, 0x24EA: 48, 0x00A0: 32, 0x200B: None, 0x200C: None, 0x200D: None, 0xFEFF: None, 0x00AD: None,
-} | {0x2460 + i: 49 + i for i in range(9)}  # fmt: skip
+    0x00B4: 39, 0x3002: 46,
+} | {0x2460 + i: str(i + 1) for i in range(20)} | {0x24B6 + i: 65 + i for i in range(26)} | {0x24D0 + i: 97 + i for i in range(26)}  # fmt: skip
 
 
 def text_of(raw: bytes) -> str:
@@ -102,9 +103,12 @@ def unescape_html(text: str) -> str:
 def _entity(found: re.Match[str]) -> str:
     decimal, hexadecimal, name = found.groups()
     if name:
-        return html5.get(name + ";", found.group())
+        return html5.get(name + ";") or _SPACES.get(name.lower()) or found.group()
     code = int(decimal) if decimal else int(hexadecimal, 16)
     return _letter(code, found.group())
+
+
+_SPACES = {"tab": "\t", "newline": "\n"}  # browsers read these in any case where they end in a semicolon
 
 
 def _letter(code: int, other: str) -> str:
@@ -161,12 +165,12 @@ def _decode64(text: str) -> str | None:
 
 
 _WORDS64 = re.compile(
-    rb"runtime|processbuilder|transformer|closure|prototype\w{5,13}factory|instantiatefactory|java[./](?:lang|io|net|util|rmi|beans)|javax[./]"
+    rb"runtime|processbuilder|forclosure|transformer|closure|prototype\w{5,13}factory|instantiatefactory|java[./](?:lang|io|net|util|rmi|beans)|javax[./]"
     rb"|org[./](?:apache|spring|codehaus)|filewriter|xmldecoder|getproperty|badattributevalue|templatesimpl|objectinputstream|<script|<\?php"
     rb"|/etc/passwd|/bin/(?:ba)?sh|union\s{1,4}select|eval\(|system\(|child_process|powershell|\$\{jndi",
     re.IGNORECASE,
 )
-_RUN64 = re.compile(r"[A-Za-z0-9+/_-]{12,}")
+_RUN64 = re.compile(r"[A-Za-z0-9+/_-]{10,}")
 LONGEST64 = 1 << 16  # characters of one run that are tried
 
 
@@ -178,12 +182,9 @@ def inner64(text: str) -> str | None:
     """
     for run in _RUN64.finditer(text):
         letters = run.group()[:LONGEST64].replace("-", "+").replace("_", "/")
-        for start in range(4):
-            piece = letters[start:]
-            raw = binascii.a2b_base64(
-                piece[: len(piece) // 4 * 4]
-                + ("" if len(piece) % 4 < 2 else piece[len(piece) // 4 * 4 :] + "=" * (4 - len(piece) % 4))
-            )
+        for lost in range(4):  # letters that stood before the piece was cut out; what they said is not needed
+            piece = "A" * lost + letters
+            raw = binascii.a2b_base64(piece + "A" * (-len(piece) % 4))
             found = _WORDS64.search(raw)
             if found:
                 around = raw[max(0, found.start() - 100) : found.end() + 200].decode("latin-1")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shopward.traffic.decode import INFLATED, clean, inflate, text_of, unquote
+from shopward.traffic.decode import INFLATED, clean, inflate, inner64, text_of, unquote
 
 FIELDS = 20_000  # values of one request looked at one by one; the rest is looked at as one text
 JSON_DEPTH = 64
@@ -23,7 +23,8 @@ _BOUNDARY = re.compile(r'boundary="?([^";,\s]{1,200})', re.IGNORECASE)
 _DISPOSITION = re.compile(
     r'(filename\*?|name)\s{0,8}=\s{0,8}(?:"((?:[^"\\]|\\.){0,1000})"|([^;\s]{1,1000}))', re.IGNORECASE
 )
-_XML_VALUE = re.compile(r'=\s{0,8}"([^"]{1,4000})"|=\s{0,8}\'([^\']{1,4000})\'|>([^<>]{1,4000})<')
+_XML_ATTRIBUTE = re.compile(r'=\s{0,8}(?:"([^"]{1,4000})"|\'([^\']{1,4000})\')')
+_XML_TAG = re.compile(r'<(?:[^<>"\']|"[^"<]{0,4000}"|\'[^\'<]{0,4000}\'){0,4000}>')
 _ABSOLUTE = re.compile(r"https?://([^/?#]{1,300})", re.IGNORECASE)
 
 
@@ -45,7 +46,7 @@ class LowerCase(dict[str, str]):
 
 
 class Field(NamedTuple):
-    """One value a client chose. `place` is path, query, form, json, cookie, header, xml, part, filename or body;
+    """One value a client chose. `place` is path, query, form, json, cookie, header, xml, part, filename, body or document (a whole XML body);
     `query_name`, `form_name`, `json_name` and `cookie_name` are names that are no plain names. JSON names are paths: `items.0.sku`."""
 
     place: str
@@ -273,11 +274,12 @@ class Request:
             for part in self.parts:
                 if part.filename is not None:
                     found.append(Field("filename", part.name, part.filename))
+                if not is_plain(part.name):
+                    found.append(Field("form_name", part.name, part.name))
                 found.append(Field("part", part.name, text_of(part.content)))
         elif kind == "xml":
-            found.append(Field("body", "xml", self.text))
-            for groups in _XML_VALUE.findall(self.text):
-                found.append(Field("xml", "", next(g for g in groups if g)))
+            found.append(Field("document", "xml", self.text))
+            found.extend(Field("xml", "", value) for value in _xml_values(self.text) if not value.isspace())
         elif self.text:
             found.append(Field("body", "", self.text))
 
@@ -371,15 +373,24 @@ def _json(text: str) -> Any:
 
 
 def _named(found: list[Field], place: str, pairs: list[tuple[str, str]]) -> None:
+    """Values and odd names; an `=` within what was sent in one piece parts it wrongly, so an odd name is read with its value, too."""
     for name, value in pairs:
         found.append(Field(place, name, value))
         if not is_plain(name):
             found.append(Field(f"{place}_name", name, name) if value else Field(place, "", name))
+            if value:
+                found.append(Field(place, name, f"{name}={value}"))
+            elif "=" in name:
+                found.append(Field(place, *name.split("=", 1)))
+    if len(pairs) == 1 and not pairs[0][1] and is_plain(pairs[0][0]):
+        found.append(Field(place, "", pairs[0][0]))
 
 
 _PLAIN_NAME = re.compile(r"[a-z0-9\-]{0,40}(?:[_.:][a-z0-9\-]{1,40}){0,3}_?(?:\[[\w\-]{0,50}\]){0,5}", re.IGNORECASE)
 _TELLING = re.compile(
-    r"\b(?:java|javax|org|com|sun|class|runtime|process)\b|proto|constructor|classloader|\b_[A-Z]", re.IGNORECASE
+    r"\b(?:java|javax|org|com|sun|class|runtime|process)\b|proto|constructor|classloader|\b_[A-Z]|processbuilder|transformer|closure"
+    r"|factory\b|\br[o0]0AB|\bKztAA|\bCs7QA|\bH4sIAAA",
+    re.IGNORECASE,
 )
 
 
@@ -394,7 +405,9 @@ def is_plain(name: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _is_plain(name: str) -> bool:
-    return _PLAIN_NAME.fullmatch(name) is not None and not _TELLING.search(name)
+    if _PLAIN_NAME.fullmatch(name) is None or _TELLING.search(name):
+        return False
+    return len(name) < 10 or name.islower() or inner64(name) is None
 
 
 def _leaves(value: Any, oddities: list[str]) -> Iterator[Field]:
@@ -419,6 +432,39 @@ def _leaves(value: Any, oddities: list[str]) -> Iterator[Field]:
             yield Field("json", path, _whole(now))
         elif now is not None and kind is not bool:
             yield Field("json", path, str(now))
+
+
+def _xml_values(text: str) -> Iterator[str]:
+    """Texts, attribute values, CDATA sections and comments, in order; what is cut off is read to the end.
+
+    >>> list(_xml_values('<a b="1">two<![CDATA[<3>]]><!--4--></a>five'))
+    ['1', 'two', '<3>', '4', 'five']
+    """
+    at = 0
+    while at < len(text):
+        start = text.find("<", at)
+        if start < 0:
+            start = len(text)
+        if start > at:
+            yield text[at:start]
+        opening, closing = next((pair for pair in _XML_SECTIONS if text.startswith(pair[0], start)), ("", ""))
+        if opening:
+            end = text.find(closing, start + len(opening))
+            end = len(text) if end < 0 else end
+            yield text[start + len(opening) : end]
+            at = end + len(closing)
+        elif tag := _XML_TAG.match(text, start):
+            if "=" in tag.group():
+                yield from (one or other for one, other in _XML_ATTRIBUTE.findall(tag.group()))
+            at = tag.end()
+        elif start < len(text):
+            yield text[start : start + 4000]
+            at = start + 4000
+        else:
+            return
+
+
+_XML_SECTIONS = (("<![CDATA[", "]]>"), ("<!--", "-->"), ("<?", "?>"))
 
 
 def _prefix(path: str) -> str:

@@ -174,6 +174,55 @@ def test_json_xml_and_multipart_values_are_looked_at_one_by_one(scanner):
     assert (verdict.classes, verdict.where) == (("upload",), "filename:f")
 
 
+XML = {"Content-Type": "text/xml"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["<a b=\"PAYLOAD\"/>", "<a>PAYLOAD</a>", "<a><![CDATA[PAYLOAD]]></a>", "<a><!-- PAYLOAD --></a>", "<a b='1'>PAYLOAD", "<?x PAYLOAD?><a/>"],
+    ids=["attribute", "text", "cdata", "comment", "cut off", "instruction"],
+)  # fmt: skip
+def test_every_place_of_an_xml_body_is_looked_at(scanner, body):
+    request = Request(id="1", method="POST", url="/", headers=XML, body=body.replace("PAYLOAD", "1 union select 1,2,3"))
+    assert "sqli" in scanner.scan(request).classes
+
+
+def test_names_of_xml_elements_are_no_values_unless_they_are_java_classes(scanner):
+    def asked_with(body):
+        return scanner.scan(
+            Request(id="1", method="POST", url="/", headers=XML, body=f"<?xml version='1.0'?><a>{body}</a>")
+        )
+
+    assert not asked_with("<rO0ABQ part='1'>x</rO0ABQ><process.builder/>").attack
+    assert asked_with("<java.util.PriorityQueue/>").classes == ("java",)
+    assert asked_with("<b c='rO0ABXNyABFqYXZhLnV0aWw'/>").classes == ("java",)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"url": "/a?x%3D%26%26(b%3D0)"},
+        {"url": "/a?x' or 1=1--"},
+        {"url": "/a?xp_cmdshell"},
+        {"url": "/a", "headers": {"Cookie": "rO0ABXNyABFqYXZh=1"}},
+        {"url": "/a", "headers": {"User-Agent": "ansible-vault decrypt x"}},
+        {"url": "/a", "headers": {"User-Agent": "id"}},
+        {"url": "/a", "headers": {"Referer": "www.shop.example/?q=;/bin/ca?+/et*/passwd"}},
+        {"url": "/a", "headers": {"X-Filename": "shell. jsp"}},
+        {"url": "/a", "method": "POST", "headers": {"Content-Type": "multipart/form-data; boundary=B"},
+         "body": "--B\r\nContent-Disposition: form-data; name=\"a;cat /etc/passwd\"\r\n\r\nx\r\n--B--"},
+    ],
+    ids=["name and value encoded as one", "an = in the payload", "no =", "name of a cookie", "agent", "bare agent", "referer's query", "spaces in a file name", "name of a part"],
+)  # fmt: skip
+def test_what_stands_beside_the_values_is_looked_at(scanner, request_):
+    assert scanner.scan(Request(id="1", **{"method": "GET", **request_})).attack
+
+
+def test_browsers_and_clients_are_no_commands(scanner):
+    for agent in ("curl/8.5.0", "Wget/1.21 (linux-gnu)", "python-requests/2.32", "Java/17.0.2", "node", "git/2.43", "php 8 client", "find", "Lynx/2.9"):  # fmt: skip
+        assert not scanner.scan(Request(id="1", method="GET", url="/", headers={"User-Agent": agent})).attack, agent
+
+
 @pytest.mark.parametrize("wrap", ["url", "html", "unicode", "base64", "width"])
 def test_wrapped_payloads_are_unwrapped_five_deep(scanner, wrap):
     import base64
@@ -304,6 +353,27 @@ def test_a_session_id_from_outside_is_fixation_and_from_the_shop_is_not(scanner)
 )  # fmt: skip
 def test_the_answer_tells_whether_an_attack_worked(scanner, answer, worked):
     assert scanner.scan(asked("../../../../etc/passwd", **answer)).worked == worked
+
+
+@pytest.mark.parametrize(
+    ("value", "answer", "why"),
+    [
+        ("rO0ABXNyABFqYXZhLnV0aWw", "java.io.InvalidClassException: x", "an error of Java came back"),
+        ("system('id')", "Parse error: x in /var/www/a.php on line 3", "an error of PHP came back"),
+        ("__import__('os').system('id')", "Traceback (most recent call last)", "an error of the language came back"),
+        ('{"$ne": null}', "MongoServerError: unknown operator", "an error of the database came back"),
+    ],
+)
+def test_an_error_of_what_was_attacked_tells_that_it_likely_worked(scanner, value, answer, why):
+    verdict = scanner.scan(asked(value, status=200, response_body=answer))
+    assert (verdict.worked, verdict.why_worked) == ("likely", why)
+
+
+def test_a_session_id_that_the_answer_keeps_was_fixed(scanner):
+    outside = {"Host": "shop.example", "Referer": "https://evil.example/"}
+    for cookie, worked in (("PHPSESSID=abcd1234; path=/", "yes"), ("PHPSESSID=fresh9; path=/", "unknown")):
+        request = Request(id="1", method="GET", url="/login?PHPSESSID=abcd1234", headers=outside, status=200, response_headers={"Set-Cookie": cookie})  # fmt: skip
+        assert scanner.scan(request).worked == worked
 
 
 def test_script_that_comes_back_unescaped_worked_and_escaped_did_not(scanner):

@@ -51,7 +51,8 @@ _BREAKOUT = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _ATTRIBUTE_BREAKOUT = re.compile(
-    r"""(?:^|["'`\s/])\s{0,8}/?\s{0,8}(on[a-z]{3,30})[\s\x00]{0,20}=[\s\x00]{0,20}(\S[^>]{0,200})""", re.IGNORECASE
+    r"""(?:^|["'`\s/;,(\x0b\x0c]|(?<=[0-9=]))\s{0,8}/?\s{0,8}(on[a-z]{3,30})[\s\x00]{0,20}=[\s\x00]{0,20}(\S[^>]{0,200})""",
+    re.IGNORECASE,
 )
 _LIKE_SCRIPT = re.compile(
     r"""[\w$.\])]\s{0,3}[(`]|=\s{0,3}[\w"'(/]|javascript:|\\u00|&#|\bthrow\b|;|\+""", re.IGNORECASE
@@ -69,7 +70,8 @@ _CSS = re.compile(
 )
 # Markup in US-ASCII with the highest bit set, which old browsers read without it.
 _HIGH_BIT = re.compile(
-    r"\xbc/?(?:script|img|iframe|svg|body|object|a\b|style|meta|link)[^\xbe]{0,200}\xbe", re.IGNORECASE
+    r"\xbc/?(?:script|img|iframe|svg|body|object|a\b|style|meta|link)[^\xbe]{0,200}\xbe|\xbc[a-z]{1,12}[^\xbe]{0,100}\xbe[^\xbc]{0,100}\xbc/",
+    re.IGNORECASE,
 )
 _UTF7 = re.compile(r"\+ADw-\s{0,4}(?:/?[a-z]{1,20})", re.IGNORECASE)
 _DIRECTIVE = re.compile(
@@ -181,11 +183,30 @@ def _attribute_breakout(text: str) -> Found | None:
         return Found("event handler out of an attribute", 0.8, _cut(text, found.start()))
     if known or _CALL.search(value):
         return Found("event handler out of an attribute", 0.55 if known else 0.6, _cut(text, found.start()))
+    if (
+        len(name) > 5
+        and name not in _ON_WORDS
+        and value[0] != "="
+        and (found.start(1) == 0 or not text[found.start()].isalnum())
+    ):
+        return Found("something like an event handler", 0.5, _cut(text, found.start()))
     return None
 
 
+# What people write with `on` and might put an equals sign behind.
+_ON_WORDS = frozenset(
+    "once ones only onto onion onions online ongoing onboard onboarding onset onsite onshore onside onward onwards onyx oncoming onlooker "
+    "onslaught onstage ontario ontime onsale onoff onetime oneself oneway onepiece onesize oncall onhand onorder onrequest onpremise onprem "
+    "onstock onlinestore onlineshop ondemand ontology ontrack ontop onthego onsies onesie onesies onscreen onair onhold".split()
+)
+
+
 def _quoted_or_start(text: str, found: re.Match[str]) -> bool:
-    return found.start() == 0 or text[found.start()] in "\"'`/ \t\r\n\x0b\x0c\x00"
+    return (
+        found.start() == 0
+        or text[found.start()] in "\"'`/ \t\r\n\x0b\x0c\x00;,("
+        or text[found.start() - 1] in "0123456789="
+    )
 
 
 def _address(text: str) -> Found | None:
@@ -256,11 +277,14 @@ def _script(text: str) -> Found | None:
         re.IGNORECASE,
     ):
         alone = len(text) - len(call.group()) < 40
-        return Found("script call", 0.6 if alone and _POPUP.match(call.group()) else 0.45, _cut(text, call.start()))
+        popup = _POPUP.match(call.group())
+        return Found("script call", (0.6 if alone else 0.55) if popup else 0.45, _cut(text, call.start()))
     return None
 
 
-_POPUP = re.compile(r"(?:alert|confirm|prompt|eval)\b", re.IGNORECASE)
+_POPUP = re.compile(
+    r"(?:alert|confirm|prompt|eval|settimeout|setinterval|atob|execscript|fetch|fromcharcode)[(`]", re.IGNORECASE
+)
 
 
 def _styles(text: str) -> Found | None:

@@ -22,7 +22,7 @@ FOLDER = Path(__file__).with_name("rules")
 REPEAT = 400  # the longest repeat
 WIDTH = 4000  # the longest text one match may look at
 LITERALS = 1000  # literals one rule may need
-PLACES = ("value", "name", "path", "url", "header", "agent", "file", "cookie", "body")
+PLACES = ("value", "name", "path", "url", "header", "agent", "file", "cookie", "body", "document")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from shopward.traffic.attacks.protocol import breaks, is_session
 from shopward.traffic.attacks.rules import AttackClass, Rule, make, shipped
 from shopward.traffic.attacks.words import words
 from shopward.traffic.attacks.worked import Outcome, outcome_of
-from shopward.traffic.decode import clean, inner64, shape, views
+from shopward.traffic.decode import clean, inner64, shape, unquote, views
 from shopward.traffic.requests import Field, Request
 
 THRESHOLD = 0.5
@@ -30,7 +30,7 @@ CALM = 50_000  # URLs and header values remembered as harmless
 
 KIND = {
     "query": "value", "form": "value", "json": "value", "xml": "value", "part": "body", "body": "body", "path": "path", "cookie": "cookie",
-    "filename": "file", "query_name": "name", "form_name": "name", "json_name": "name", "cookie_name": "name", "header": "header",
+    "filename": "file", "query_name": "name", "form_name": "name", "json_name": "name", "cookie_name": "name", "header": "header", "document": "document",
 }  # fmt: skip
 # Headers that name a file being sent are file names; those that every client fills with free text are agents.
 HEADER_KIND = {
@@ -52,6 +52,7 @@ class Grammar(NamedTuple):
     find: Callable[[str], sql.Found | None]
     least: dict[str, float]  # the score needed in this kind of place
     lines: bool = False  # a line break inside a value is worth reading, too
+    starts: Callable[[str], bool] | None = None  # whether a value begins in a way that is worth reading
 
 
 _SINKS = "alert|confirm|prompt|eval|settimeout|setinterval|function|execscript|atob|fetch|import|print|writeln|write|expression|fromcharcode|open|jquery|getscript|postmessage|requestanimationframe|xmlhttprequest|constructor|call|apply|bind"
@@ -63,13 +64,20 @@ GRAMMARS: dict[str, tuple[Grammar, str]] = {
         rf"['\"`]|\|\||&&|\b(?:{_SQL_WORDS})\b|[0-9a-z]\)",
     ),
     "markup": (
-        Grammar("xss", "HTML or script", markup.find, {"agent": 0.6, "body": 0.75}),
-        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]|\][(\[+]|\]\.[a-z]{3, 8}|innerhtml|outerhtml|insertadjacent|srcdoc|addeventlistener|attachevent|getscript|globaleval|\xc2\xbc|with\s{0, 3}\(|\bnew\s{1, 4}[a-z]|setimmediate|contextualfragment",
+        Grammar("xss", "HTML or script", markup.find, {"agent": 0.6, "body": 0.75, "path": 0.71}),
+        rf"<|on[a-z]{{3,30}}[\s\x00]{{0,20}}=|script|mocha:|data:|view-source|moz-binding|behavio|\+adw-|expression|\b(?:{_SINKS})\b|\b(?:{_OBJECTS})\b|\[\]|!\[|\(!|\\x[0-9a-f]|\[[\"'`]|\][(\[+]|\]\.[a-z]{{3,8}}|innerhtml|outerhtml|insertadjacent|location\s{{0,3}}=|srcdoc|addeventlistener|attachevent|getscript|globaleval|\xc2\xbc|with\s{{0,3}}\(|\bnew\s{{1,4}}[a-z]|setimmediate|contextualfragment",
     ),
     "shell": (
-        Grammar("cmdi", "a shell command", shell.find, {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8}, True),
-        r"[;|`&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{2,12},|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
-        rf"^\W{{0,6}}(?:{'|'.join(sorted(map(re.escape, shell.STARTS)))})(?:[\s./\\\[+:,]|$)|[\"'\\^][a-z]|/[\w.]{{0,8}}[?*\[]|~[-+\d]|^!\W?\d|"
+        Grammar(
+            "cmdi",
+            "a shell command",
+            shell.find,
+            {"agent": 0.85, "header": 0.8, "body": 0.85, "path": 0.8},
+            True,
+            shell.starts,
+        ),
+        r"[;|`&]|\$[({\['$a-z]|[<>]\(|%0a|\\n|/bin|\(\)|/dev/|/inet/|/\?|\{[a-z]{1,12},|\{,|\{/|ifs\b|cmd|%comspec|%programfiles|powershell|system32|certutil|invoke-|\biex|new-object|frombase64|downloadstring|convert\]|<<|[>]|\bfor\b|\bif\b|"
+        r"[\"'\\^][a-z]|/[\w.]{0,8}[?*\[]|~[-+\d]|^!\W?\d|"
         r"/s?bin/|\b(?:get|set|add|new|remove|copy|move|rename|clear|write|import|export|select|where|foreach|out|stop|start|restart|test|invoke|wait|debug|convertto|enter)-[a-z]{4,20}|"
         r"\b(?:wmic|reg|sc|netsh|net1?|rundll32|vssadmin|bcdedit|schtasks|taskkill|regsvr32|bitsadmin|msiexec|forfiles|findstr|icacls|cacls|cipher|nltest|wevtutil|fsutil|robocopy|xcopy|attrib|cmdkey|shutdown|ipconfig|netstat|tasklist|systeminfo|dir|certutil|python\d?|perl|php|ruby|bash|zsh|ncat|nc|netcat|mkfifo)(?:\.exe)?\s{1,4}\S|\.exe\b|--[a-z-]{2,20}=|-exec|exec:|tcp-(?:connect|listen):|@\d{1,3}\.\d{1,3}\.",
     ),
@@ -171,7 +179,7 @@ class Scanner:
         if texts:
             joined = "\n".join([t[3] for t in texts])
             fired = self.engine.scan(joined.lower().encode("utf-8", "surrogatepass"))
-            if joined.count("\n") >= len(texts) or "\r" in joined:
+            if joined.count("\n") >= len(texts) or "\r" in joined or any(shell.starts(t[3]) for t in texts):
                 fired = {*fired, *self._line_gates}
         for number in sorted(fired):
             grammar = self._gates.get(number)
@@ -205,16 +213,23 @@ class Scanner:
         best: Hit | None = None
         for text in texts:
             if (
-                text.text.isalnum()
+                (text.text.isalnum() and text.kind != "agent")
+                or text.kind == "document"
                 or (text.kind == "header" and text.field.name in PLAIN_HEADERS)
-                or not ((grammar.lines and _has_lines(text.text)) or gate.regex.search(text.low))
+                or not (
+                    (grammar.lines and _has_lines(text.text))
+                    or (grammar.starts and grammar.starts(text.text))
+                    or gate.regex.search(text.low)
+                )
             ):
                 continue
             found = grammar.find(text.text)
             if found is None and text.kind == "path" and "/" in text.text[1:]:
                 found = grammar.find(text.text.rpartition("/")[2])
-            if found is None or found.score < grammar.least.get(text.kind, 0.0):
+            if found is None or found.score < grammar.least.get(text.kind, 0.0) and not _is_all(grammar, found, text):
                 continue
+            if text.kind == "agent" and found.kind == "command alone":
+                found = found._replace(score=0.6)
             if best is None or found.score > best.score:
                 best = _hit(
                     f"{grammar.cls}:{found.kind.replace(' ', '-')}",
@@ -341,6 +356,16 @@ def _is_foreign(request: Request, field: Field) -> bool:
     return field.place == "query" and there[-2:] != own[-2:]
 
 
+def _is_all(grammar: Grammar, found: sql.Found, text: Text) -> bool:
+    """Is a header nothing but a command? What is a weak sign within a sentence is none of a browser's words here."""
+    return (
+        grammar.cls == "cmdi"
+        and text.kind in ("agent", "header")
+        and (text.text[:1] in ";|`&$" or found.kind in shell.WHOLE)
+        and text.text.startswith(found.matched[:40])
+    )
+
+
 def _has_lines(text: str) -> bool:
     return "\n" in text or "\r" in text
 
@@ -355,11 +380,25 @@ def _texts(fields: list[Field]) -> list[Text]:
         if not value:
             continue
         found.append(Text(field, kind, "", value))
+        if kind == "document":
+            continue
+        if kind == "file" and (trimmed := _DOTS.sub(".", value.strip())) != value:
+            found.append(Text(field, kind, "spaces", trimmed))
+        if kind == "agent" and "+" in value and "?" in value:
+            found.append(Text(field, kind, "plus", unquote(value, True)))
         if (len(value) > 11 or not value.isalnum()) and _WRAPPED.search(value):
             found += [Text(field, kind, v.how, v.text) for v in views(value)[1:]]
-        if len(value) > 15 and kind not in ("header", "agent", "path") and (inner := inner64(value)):
+        if len(value) > 9 and _may_hide(field, kind) and (inner := inner64(value)):
             found.append(Text(field, kind, "base64", inner))
     return found
+
+
+def _may_hide(field: Field, kind: str) -> bool:
+    """Could base64 stand here that is not for the browser's or the shop's own use?"""
+    return kind not in ("agent", "path") and (kind != "header" or field.name not in PLAIN_HEADERS)
+
+
+_DOTS = re.compile(r"\s*\.\s*")
 
 
 def _bytes_at(text: Text, span: tuple[int, int]) -> str:

@@ -114,6 +114,7 @@ BARE = tuple(
             0.9,
             "1 or 1=1",
         ),
+        ("truth after a number", r"^[+]?[1s][)]{0,9}[&|]{1,2}N?[(]?t(?:$|[c;&)])", 0.65, "1 or true"),
         (
             "compared with a string",
             r"^[1vw(]?[)]{0,9}&N?\({0,9}(?:w(?:\.w)?)=(?:s|S)(?:$|[)&c])",

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from shopward.traffic.attacks.protocol import is_session
+
 if TYPE_CHECKING:
     from shopward.traffic.attacks.scan import Hit
     from shopward.traffic.requests import Request
@@ -30,6 +32,7 @@ _GIVEN_AWAY: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
     "cmdi": (
         (re.compile(r"uid=\d{1,6}\(\w{1,32}\) gid="), "the output of id came back"),
         (re.compile(r"Directory of [A-Z]:\\|Volume Serial Number|Windows IP Configuration"), "the output of a Windows command came back"),
+        (re.compile(r"nt authority\\\w{1,20}|COMPUTERNAME=|Microsoft Windows \[Version", re.IGNORECASE), "Windows told who it is"),
         (re.compile(r"Linux \S{1,64} \d\.\d|total \d{1,9}\s+[d-][rwx-]{9}|root:x:0:0:"), "the output of a command came back"),
     ),
     "sqli": (
@@ -46,7 +49,21 @@ _GIVEN_AWAY: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
     "ssti": ((re.compile(r"\b49\b|7777777|<Config \{"), "the expression was computed"),),
     "xxe": ((re.compile(r"root:[x*]?:0:0:|\[fonts\]"), "a file came back"),),
     "ssrf": ((re.compile(r"ami-[0-9a-f]{8}|\"AccessKeyId\"|computeMetadata|instance-id"), "the metadata service answered"),),
-    "php": ((re.compile(r"PHP Version \d|phpinfo\(\)"), "PHP answered"),),
+    "php": (
+        (re.compile(r"PHP Version \d|phpinfo\(\)"), "PHP answered"),
+        (re.compile(r"(?:Fatal|Parse) error: .{1,300} in \S{1,300} on line \d|Uncaught \w{0,20}Error: ", re.DOTALL), "an error of PHP came back"),
+    ),
+    "java": (
+        (
+            re.compile(r"(?:java|javax|org\.(?:apache|springframework))\.[\w.]{1,100}(?:Exception|Error)\b|InvalidClassException|ClassCastException"),
+            "an error of Java came back",
+        ),
+    ),
+    "node": ((re.compile(r"(?:Reference|Syntax|Type|Range)Error: .{1,300}\n\s{1,8}at \S{1,100}", re.DOTALL), "an error of Node.js came back"),),
+    "code": ((re.compile(r"Traceback \(most recent call last\)|\.rb:\d{1,6}:in [`']|at .{1,80} line \d{1,6}\.\n"), "an error of the language came back"),),
+    "nosql": ((re.compile(r"Mongo(?:Server|Bulk)?Error|E11000 duplicate|CastError: Cast to|FieldError: Unsupported lookup"), "an error of the database came back"),),
+    "ldap": ((re.compile(r"javax\.naming\.|LdapErr|Bad search filter|supplied argument is not a valid ldap"), "an error of the directory came back"),),
+    "xpath": ((re.compile(r"XPathException|xmlXPathEval|Invalid (?:predicate|expression)"), "an error of the XPath reader came back"),),
 }  # fmt: skip
 _GIVEN_AWAY["rfi"] = _GIVEN_AWAY["path-traversal"]
 
@@ -76,7 +93,15 @@ def outcome_of(request: Request, hits: Sequence[Hit]) -> Outcome:
         and "set-cookie" in request.response_headers
     ):
         return Outcome("likely", "the answer sets a cookie")
+    if any(h.cls == "session-fixation" for h in hits) and _keeps_session(request):
+        return Outcome("yes", "the answer keeps the session id that came")
     return _by_status(request.status, bool(body))
+
+
+def _keeps_session(request: Request) -> bool:
+    """Does the answer set the very session id that the address brought?"""
+    cookie = request.response_headers.get("set-cookie", "")
+    return bool(cookie) and any(len(value) > 3 and value in cookie for name, value in request.query if is_session(name))
 
 
 def _by_status(status: int | None, has_body: bool) -> Outcome:
