@@ -20,12 +20,13 @@ from shopward.errors import BadData, UsageError
 from shopward.ingest.blocks import STDIN, Input, open_input
 from shopward.ingest.dead import DeadLetters, mask_text
 from shopward.traffic.decode import text_of
-from shopward.traffic.formats import combined, line_reader
+from shopward.traffic.formats import COMBINED, combined, line_reader
 from shopward.traffic.positions import Mark, Positions, Unpacked, first_line_id
 from shopward.traffic.positions import skip as skip_bytes
-from shopward.traffic.requests import Request
+from shopward.traffic.requests import LowerCase, Request
 
 LINE = 8 << 20  # bytes of one line
+BLOCK = 1 << 18  # bytes read at once
 HAR = 256 << 20  # bytes of one HAR document, which has to be held
 TABLE_ROWS = 2048
 PACKED = (".gz", ".zst")
@@ -168,37 +169,75 @@ def _lines(
         if read is None:
             read = line_reader(guess(line))
         try:
-            row = read(line)
+            request = _plain(line, source, number) if read is combined else request_of(read(line), source, number)
         except ValueError as wrong:
             reading.dead.put(source.name, number, str(wrong), mask_text(line))
             continue
         reading.position = (source.name, number)
-        yield request_of(row, source, number) if read is not combined else _request_of_log(row, source, number)
+        yield request
 
 
-def _split(stream: BinaryIO, name: str, reading: Reading, mark: Mark | None = None) -> Iterator[tuple[int, bytes]]:
+def _plain(line: bytes, source: Input, number: int) -> Request:
+    """`request_of(combined(line), ...)` for the lines that most logs are made of, made short; other lines go the long way."""
+    text = text_of(line)
+    found = COMBINED.match(text)
+    if found is None or "\\" in text:
+        return _request_of_log(combined(line), source, number)
+    ip, account, ts, asked, status, size, referer, agent, _ = found.groups()
+    words = asked.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/") or not words[1]:
+        return _request_of_log(combined(line), source, number)
+    headers = LowerCase()
+    if referer and referer != "-":
+        headers["referer"] = referer
+    if agent and agent != "-":
+        headers["user-agent"] = agent
+    return Request.logged(
+        f"{source.prefix()}:{number}", words[0] or "GET", words[1], words[2], headers, _text_millis(ts), ip if ip != "-" else None,
+        account if account != "-" else None, int(status) if status != "-" else None, int(size) if size != "-" else None,
+        f"{source.name}:{number}",
+    )  # fmt: skip
+
+
+def _split(stream: Any, name: str, reading: Reading, mark: Mark | None = None) -> Iterator[tuple[int, bytes]]:
     """Lines with their numbers. With a mark a last line without its end is left, for it is still being written."""
     number = mark.line if mark else 0
     growing = mark is not None and not name.endswith(PACKED)
-    while line := stream.readline(LINE):
-        number += 1
-        size = len(line)
-        if size == LINE and not line.endswith(b"\n"):
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(LINE)
-                size += len(line)
-            reading.dead.put(name, number, f"a line over {LINE >> 20} MB", f"{size} bytes")
-            line = b""
-        elif growing and not line.endswith(b"\n"):
-            reading.waiting += 1
-            return
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        line = line.rstrip(b"\r\n")
-        if line and not line.isspace() and not line.startswith(b"#"):
-            yield number, line
-        if mark is not None:
-            mark.offset, mark.line = mark.offset + size, number
+    for lines, end in _blocks(stream):
+        for line in lines:
+            number += 1
+            size = len(line) + end
+            if len(line) >= LINE:
+                reading.dead.put(name, number, f"a line over {LINE >> 20} MB", f"{size} bytes")
+                line = b""
+            elif growing and not end:
+                reading.waiting += 1
+                return
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line[-1:] == b"\r":
+                line = line.rstrip(b"\r")
+            if line and (line[0] > 35 or not (line[0] == 35 or line.isspace())):  # 35 is #
+                yield number, line
+            if mark is not None:
+                mark.offset, mark.line = mark.offset + size, number
+
+
+def _blocks(stream: Any) -> Iterator[tuple[list[bytes], int]]:
+    """The lines that came together, and how many bytes end each: a newline, nothing at the end, or the rest of a line too long."""
+    rest = b""
+    while block := stream.read1(BLOCK):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        yield lines, 1
+        if len(rest) >= LINE:
+            more = 0
+            while (piece := stream.readline(LINE)) and not piece.endswith(b"\n"):
+                more += len(piece)
+            yield [rest], more + len(piece)
+            rest = b""
+    if rest:
+        yield [rest], 0
 
 
 def guess(line: bytes) -> str:
@@ -233,12 +272,12 @@ def request_of(row: dict[str, Any], source: Input | None, number: int) -> Reques
 
 
 def _request_of_log(row: dict[str, Any], source: Input, number: int) -> Request:
-    """The same for a row of `combined`, which has texts only and few of them: the common case, made short."""
-    status, size, get = row["status"], row["bytes"], row.get
-    return Request(
-        id=f"{source.prefix()}:{number}", method=row["method"] or "GET", url=row["url"], version=get("version"), headers=row["headers"] or None,
-        ts=_text_millis(row["ts"]), ip=row["ip"] if row["ip"] != "-" else None, account=get("account"), status=int(status) if status != "-" else None,
-        bytes=int(size) if size != "-" else None, where=f"{source.name}:{number}",
+    """The request of a row of `combined`, which has texts only and few of them."""
+    status, size, ip, get = row["status"], row["bytes"], row["ip"], row.get
+    return Request.logged(
+        f"{source.prefix()}:{number}", row["method"] or "GET", row["url"], get("version"), row["headers"], _text_millis(row["ts"]),
+        ip if ip != "-" else None, get("account"), int(status) if status != "-" else None, int(size) if size != "-" else None,
+        f"{source.name}:{number}",
     )  # fmt: skip
 
 

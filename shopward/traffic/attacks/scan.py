@@ -159,6 +159,7 @@ class Scanner:
         self.threshold = threshold
         self._calm: set[tuple[str, str]] = set()  # (header, value), and ("", URL)
         self._shapes: set[tuple[str, str]] = set()  # (header, shape of its value), and (method, shape of the URL)
+        self._known: set[tuple[str, str]] = set()  # the same with values and URLs that had such a shape
 
     def scan(self, request: Request) -> Verdict:
         """The verdict on one request. Never raises, whatever the request is; takes time in proportion to its length."""
@@ -252,6 +253,7 @@ class Scanner:
     def _remember_shapes(self, request: Request) -> None:
         if len(self._shapes) > CALM:
             self._shapes.clear()
+            self._known.clear()
         if len(request.url) < 512 and not any(is_session(name) for name, _ in request.query):
             self._shapes.add((request.method, shape(request.url)))
         for name, value in request.headers.items() if request.raw_headers else ():
@@ -260,16 +262,27 @@ class Scanner:
 
     def _is_known(self, request: Request) -> bool:
         """Was a request of this shape harmless: a plain URL and headers that differ from earlier ones in short numbers only?"""
-        url, given, known, calm = request.url, request.raw_headers, self._shapes, self._calm
-        if request.raw_body or len(url) >= 512 or (request.method, shape(url)) not in known:
+        given, known = request.raw_headers, self._known
+        if request.raw_body:
+            return False
+        if (request.method, request.url) not in known and not self._has_shape(request.method, request.url):
             return False
         if not given:
             return True
         if not isinstance(given, dict) or len(given) > 2:
             return False
         for item in given.items():
-            if type(item[1]) is not str or (item not in calm and (item[0], shape(item[1])) not in known):
+            if type(item[1]) is not str or not (item in known or item in self._calm or self._has_shape(*item)):
                 return False
+        return True
+
+    def _has_shape(self, name: str, value: str) -> bool:
+        """Is the shape of a URL or a header's value known? Then the value is from now on."""
+        if len(value) >= 512 or (name, shape(value)) not in self._shapes:
+            return False
+        if len(self._known) > CALM:
+            self._known.clear()
+        self._known.add((name, value))
         return True
 
     def _verdict(self, request: Request, hits: list[Hit], broken: tuple[str, ...]) -> Verdict:
