@@ -90,8 +90,12 @@ class Facts:
                 self.first = ts
             if self.last is None or ts > self.last:
                 self.last = ts
-        ways = auth_of(request)
-        for way in ways or ("none",):
+        query = request.target[2]
+        if request.plain and not query:  # what most lines are
+            ways = _SESSION_ONLY if request.account else ()
+        else:
+            ways = auth_of(request)
+        for way in ways or _NONE:
             self.auth[way] += 1
         if status is not None:
             self.statuses[status] += 1
@@ -108,7 +112,7 @@ class Facts:
         self.kinds[kind(request)] += 1
         if request.raw_response_headers and not self.deprecated:
             self.deprecated = "deprecation" in request.response_headers or "sunset" in request.response_headers
-        if (calls <= 2000 or not calls % 10) and (request.target[2] or request.raw_body):
+        if (calls <= 2000 or not calls % 10) and (query or request.raw_body):
             self._params(request)
         if calls <= SAMPLE_FIRST or not calls % SAMPLE_EVERY:
             self._look(request)
@@ -254,6 +258,9 @@ def auth_of(request: Request) -> tuple[str, ...]:
     if not ways and request.account:
         ways.append("session")  # the log knew who it was
     return tuple(dict.fromkeys(ways))
+
+
+_NONE, _SESSION_ONLY = ("none",), ("session",)
 
 
 @lru_cache(10_000)

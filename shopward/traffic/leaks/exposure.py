@@ -46,7 +46,11 @@ _MAY_TELL = re.compile(
     re.IGNORECASE,
 )
 # Names whose values are judged by their length and randomness, so that one of a shape speaks for no other.
-_TOLD = re.compile(r"secret|key|token|cred|auth|session|pass|pwd|pin|cvv|[^\x00-\x7f]|%[89a-f]", re.IGNORECASE)
+_TOLD = re.compile(
+    r"passw|pwd|secret|token|key|credential|session[^&=]{0,40}(?:id|pass|auth)|(?:id|pass|auth)[^&=]{0,40}session|bearer |basic |[^\x00-\x7f]"
+    r"|%[89a-f]",
+    re.IGNORECASE,
+)
 
 
 class Walk(msgspec.Struct, gc=False):
@@ -121,8 +125,7 @@ class Exposure:
 
     def add(self, request: Request) -> None:
         """Count a request."""
-        found = self._places.get(request.place)
-        interface, value = found if found is not None else self._interface(request)
+        interface, value = self._places.get(request.place) or self._interface(request)
         key, walks, ts = (caller(request), interface), self.walks, request.ts
         walk = walks.get(key)
         if walk is None:
