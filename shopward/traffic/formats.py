@@ -21,7 +21,7 @@ Row = dict[str, Any]
 LineReader = Callable[[bytes], Row]
 
 QUOTED = r'(?:[^"\\]++|\\.)*+'
-COMBINED = re.compile(
+_COMBINED = re.compile(
     rf'(?P<ip>\S+) \S+ (?P<account>\S+) \[(?P<ts>[^\]]{{1,64}})\] "(?P<request>{QUOTED})" (?P<status>\d{{3}}|-) (?P<bytes>\d+|-)'
     rf'(?: "(?P<referer>{QUOTED})" "(?P<agent>{QUOTED})")?(?P<rest> .*)?$',
     re.DOTALL,
@@ -55,7 +55,7 @@ def line_reader(format: str) -> LineReader:
 
 def combined(line: bytes) -> Row:
     """A line in the combined or common format, also with more fields behind; a request line that is no HTTP is kept as the url."""
-    found = COMBINED.match(text_of(line))
+    found = _COMBINED.match(text_of(line))
     if found is None:
         raise ValueError("no access log line in combined format")
     ip, account, ts, request, status, size, referer, agent, _ = found.groups()

@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 import msgspec
 
 from shopward.errors import BadData, UsageError
-from shopward.ingest.blocks import STDIN, Input, open_input
+from shopward.ingest.blocks import BOM, STDIN, Input, open_input
 from shopward.ingest.dead import DeadLetters, mask_text
 from shopward.traffic.decode import text_of
-from shopward.traffic.formats import COMBINED, combined, line_reader
+from shopward.traffic.formats import LineReader, combined, json_line, line_reader
 from shopward.traffic.positions import Mark, Positions, Unpacked, first_line_id
 from shopward.traffic.positions import skip as skip_bytes
 from shopward.traffic.requests import LowerCase, Request
@@ -165,62 +165,89 @@ def _lines(
 ) -> Iterator[Request]:
     """One request a line. The format is settled by the first line that is not empty."""
     read = line_reader(format) if format else None
-    for number, line in _split(stream, source.name, reading, mark):
-        if read is None:
-            read = line_reader(guess(line))
-        try:
-            request = _plain(line, source, number) if read is combined else request_of(read(line), source, number)
-        except ValueError as wrong:
-            reading.dead.put(source.name, number, str(wrong), mask_text(line))
-            continue
-        reading.position = (source.name, number)
-        yield request
-
-
-def _plain(line: bytes, source: Input, number: int) -> Request:
-    """`request_of(combined(line), ...)` for the lines that most logs are made of, made short; other lines go the long way."""
-    text = text_of(line)
-    found = COMBINED.match(text)
-    if found is None or "\\" in text:
-        return _request_of_log(combined(line), source, number)
-    ip, account, ts, asked, status, size, referer, agent, _ = found.groups()
-    words = asked.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/") or not words[1]:
-        return _request_of_log(combined(line), source, number)
-    headers = LowerCase()
-    if referer and referer != "-":
-        headers["referer"] = referer
-    if agent and agent != "-":
-        headers["user-agent"] = agent
-    return Request.logged(
-        f"{source.prefix()}:{number}", words[0] or "GET", words[1], words[2], headers, _text_millis(ts), ip if ip != "-" else None,
-        account if account != "-" else None, int(status) if status != "-" else None, int(size) if size != "-" else None,
-        f"{source.name}:{number}",
-    )  # fmt: skip
-
-
-def _split(stream: Any, name: str, reading: Reading, mark: Mark | None = None) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers. With a mark a last line without its end is left, for it is still being written."""
-    number = mark.line if mark else 0
-    growing = mark is not None and not name.endswith(PACKED)
+    at = mark or Mark("")
     for lines, end in _blocks(stream):
-        for line in lines:
-            number += 1
+        if at.offset == 0 and lines and lines[0].startswith(BOM):
+            lines[0], at.offset = lines[0][len(BOM) :], len(BOM)
+        if read is None and (one := next(filter(None, map(_usable, lines)), b"")):
+            read = line_reader(guess(one))
+        if read is combined and end == 1:
+            yield from _of_log(lines, source, reading, at)
+        else:
+            yield from _of_lines(lines, end, read or json_line, source, reading, at, mark is not None)
+
+
+def _of_lines(
+    lines: list[bytes], end: int, read: LineReader, source: Input, reading: Reading, at: Mark, growing: bool
+) -> Iterator[Request]:
+    """The requests of lines that `end` bytes end each. A last line without its end is left when the log is still being written."""
+    for line in lines:
+        if len(line) >= LINE:
             size = len(line) + end
-            if len(line) >= LINE:
-                reading.dead.put(name, number, f"a line over {LINE >> 20} MB", f"{size} bytes")
-                line = b""
-            elif growing and not end:
-                reading.waiting += 1
-                return
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line[-1:] == b"\r":
-                line = line.rstrip(b"\r")
-            if line and (line[0] > 35 or not (line[0] == 35 or line.isspace())):  # 35 is #
-                yield number, line
-            if mark is not None:
-                mark.offset, mark.line = mark.offset + size, number
+            reading.dead.put(source.name, at.line + 1, f"a line over {LINE >> 20} MB", f"{size} bytes")
+        elif not end and growing and not source.name.endswith(PACKED):
+            reading.waiting += 1
+            return
+        elif usable := _usable(line):
+            request = _read(usable, read, source, at.line + 1, reading)
+            if request is not None:
+                yield request
+        at.offset, at.line = at.offset + len(line) + end, at.line + 1
+
+
+def _usable(line: bytes) -> bytes:
+    """The line without the end that Windows writes; nothing for blank lines and comments."""
+    if line[-1:] == b"\r":
+        line = line.rstrip(b"\r")
+    return b"" if not line or line[0] == 35 or (line[0] < 33 and line.isspace()) else line  # 35 is #
+
+
+def _read(line: bytes, read: LineReader, source: Input, number: int, reading: Reading) -> Request | None:
+    """The request of a line; a line that is none is a dead letter."""
+    try:
+        row = read(line)
+        request = _request_of_log(row, source, number) if read is combined else request_of(row, source, number)
+    except ValueError as wrong:
+        reading.dead.put(source.name, number, str(wrong), mask_text(line))
+        return None
+    reading.position = (source.name, number)
+    return request
+
+
+# The lines that most logs are made of: nothing escaped, a whole request line, referer and agent. Any other is the last group.
+_PLAIN = re.compile(
+    r'^(?:([^\s"\\]++) [^\s"\\]++ ([^\s"\\]++) \[([^\]\n"\\]{1,64}+)\] "([^\s"\\]++) ([^ "\\\n]++) (HTTP/[^ "\\\n]*+)" '
+    r'([0-9]{3}) ([0-9]{1,18}+|-) "([^"\\\n]*+)" "([^"\\\n]*+)"|(.*+))$',
+    re.MULTILINE,
+)
+
+
+def _of_log(lines: list[bytes], source: Input, reading: Reading, at: Mark) -> Iterator[Request]:
+    """The requests of whole lines of a log in the combined format: read in one pass, and those that are not plain once more."""
+    try:
+        found = _PLAIN.findall(b"\n".join(lines).decode()) if lines else []
+    except UnicodeDecodeError:
+        yield from _of_lines(lines, 1, combined, source, reading, at, False)
+        return
+    name, prefix, millis_of, logged = source.name, source.prefix(), _text_millis, Request.logged
+    for line, (ip, account, ts, method, url, version, status, size, referer, agent, _) in zip(lines, found, strict=True):
+        number = at.line + 1
+        if ip:
+            headers = LowerCase()
+            if referer and referer != "-":
+                headers["referer"] = referer
+            if agent and agent != "-":
+                headers["user-agent"] = agent
+            reading.position = (name, number)
+            yield logged(
+                f"{prefix}:{number}", method, url, version, headers, millis_of(ts), ip if ip != "-" else None,
+                account if account != "-" else None, int(status), int(size) if size != "-" else None, f"{name}:{number}",
+            )  # fmt: skip
+        elif usable := _usable(line):
+            request = _read(usable, combined, source, number, reading)
+            if request is not None:
+                yield request
+        at.offset, at.line = at.offset + len(line) + 1, number
 
 
 def _blocks(stream: Any) -> Iterator[tuple[list[bytes], int]]:
@@ -229,7 +256,8 @@ def _blocks(stream: Any) -> Iterator[tuple[list[bytes], int]]:
     while block := stream.read1(BLOCK):
         lines = (rest + block).split(b"\n")
         rest = lines.pop()
-        yield lines, 1
+        if lines:
+            yield lines, 1
         if len(rest) >= LINE:
             more = 0
             while (piece := stream.readline(LINE)) and not piece.endswith(b"\n"):
