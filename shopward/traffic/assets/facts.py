@@ -90,7 +90,7 @@ class Facts:
                 self.first = ts
             if self.last is None or ts > self.last:
                 self.last = ts
-        query = request.target[2]
+        _, path, query = request.target
         if request.plain and not query:  # what most lines are
             ways = _SESSION_ONLY if request.account else ()
         else:
@@ -109,7 +109,7 @@ class Facts:
             self.people.add(who)
         if len(self.ips) < PEOPLE and request.ip:
             self.ips.add(request.ip)
-        self.kinds[kind(request)] += 1
+        self.kinds[kind(request) if not request.plain or status == 101 else _kind_of_path(path)] += 1
         if request.raw_response_headers and not self.deprecated:
             self.deprecated = "deprecation" in request.response_headers or "sunset" in request.response_headers
         if (calls <= 2000 or not calls % 10) and (query or request.raw_body):
@@ -253,13 +253,14 @@ def auth_of(request: Request) -> tuple[str, ...]:
             ways.append("session")
         if any(name in request.headers for name in ("x-client-cert", "x-ssl-client-cert", "x-forwarded-client-cert")):
             ways.append("mtls")
-    if request.query_string:
+    if request.target[2] and _MAY_NAME.search(request.target[2]):
         ways += [w for name, value in request.query[:30] if value for w in _named(name)]
     if not ways and request.account:
         ways.append("session")  # the log knew who it was
     return tuple(dict.fromkeys(ways))
 
 
+_MAY_NAME = re.compile(r"(?:sign|signature|hmac|key|token|secret|id)(?:[=&\s]|$)|%", re.IGNORECASE)  # a credential's name ends so
 _NONE, _SESSION_ONLY = ("none",), ("session",)
 
 

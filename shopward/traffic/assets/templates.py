@@ -354,7 +354,7 @@ def _merged(nodes: list[Node]) -> Node:
         out.calls += node.calls
         out.ends.update(node.ends)
         out.keys = out.keys or node.keys
-        out.values |= set(list(node.values)[: VALUES - len(out.values)])
+        out.values |= set(sorted(node.values - out.values)[: VALUES - len(out.values)])
     tokens = {token for node in nodes for token in node.children}
     for token in sorted(tokens):
         out.children[token] = _merged([node.children[token] for node in nodes if token in node.children])

@@ -27,11 +27,13 @@ from shopward.traffic.requests import Field, Request
 THRESHOLD = 0.5
 SHOWN = 160  # characters of a match that are shown
 CALM = 50_000  # URLs and header values remembered as harmless
+TOLD = 5_000  # URLs remembered with what was found in them
 
 KIND = {
     "query": "value", "form": "value", "json": "value", "xml": "value", "part": "body", "body": "body", "path": "path", "cookie": "cookie",
     "filename": "file", "query_name": "name", "form_name": "name", "json_name": "name", "cookie_name": "name", "header": "header",
 }  # fmt: skip
+_OF_URL = frozenset(("path", "query", "query_name"))
 # Headers that name a file being sent are file names; those that every client fills with free text are agents.
 HEADER_KIND = {
     "user-agent": "agent", "referer": "agent", "x-filename": "file", "x_filename": "file", "x.filename": "file", "x-file-name": "file",
@@ -159,6 +161,7 @@ class Scanner:
         self.threshold = threshold
         self._calm: set[tuple[str, str]] = set()  # (header, value), and ("", URL)
         self._shapes: set[tuple[str, str]] = set()  # (header, shape of its value), and (method, shape of the URL)
+        self._told: dict[tuple[str, str], tuple[Hit, ...]] = {}  # (host, URL) -> what was found in the URL alone
         self._known: set[tuple[str, str]] = set()  # the same with values and URLs that had such a shape
 
     def scan(self, request: Request) -> Verdict:
@@ -166,6 +169,33 @@ class Scanner:
         if self.profile is None and self._is_known(request):
             return _calm(request.id)
         fields = self._fields(request)
+        hits = self._hits(request, fields)
+        broken, attacks = breaks(request)
+        if not hits and not attacks:
+            self._remember(request, broken)
+        if self.profile is not None:
+            hits = self.profile.weigh(request, fields, hits)
+        hits.extend(
+            Hit(rule=a.rule, cls=a.cls, title=a.title, score=a.score, place=a.place, how="", matched=shown(a.matched))
+            for a in attacks
+        )
+        return self._verdict(request, hits, broken)
+
+    def _hits(self, request: Request, fields: list[Field]) -> list[Hit]:
+        """The signs in fields. Scanners send one address from many places: what was found in it alone is remembered."""
+        url = request.url
+        alone = self.profile is None and len(url) < 512 and not request.raw_body and all(f[0] in _OF_URL for f in fields)
+        key = (request.host, url)
+        if alone and (known := self._told.get(key)) is not None:
+            return list(known)
+        hits = self._looked(request, fields)
+        if alone and hits:
+            if len(self._told) >= TOLD:
+                self._told.clear()
+            self._told[key] = tuple(hits)
+        return hits
+
+    def _looked(self, request: Request, fields: list[Field]) -> list[Hit]:
         texts = _texts(fields)
         hits: list[Hit] = []
         fired: Collection[int] = ()
@@ -180,17 +210,7 @@ class Scanner:
                 self._try_rule(self._all[number], texts, hits)
             else:
                 self._try_grammar(grammar, self._all[number], texts, hits)
-        hits += named_sinks(request, fields)
-        broken, attacks = breaks(request)
-        if not hits and not attacks:
-            self._remember(request, broken)
-        if self.profile is not None:
-            hits = self.profile.weigh(request, fields, hits)
-        hits.extend(
-            Hit(rule=a.rule, cls=a.cls, title=a.title, score=a.score, place=a.place, how="", matched=shown(a.matched))
-            for a in attacks
-        )
-        return self._verdict(request, hits, broken)
+        return hits + named_sinks(request, fields)
 
     def _try_rule(self, rule: Rule, texts: list[Text], hits: list[Hit]) -> None:
         for text in texts:

@@ -45,6 +45,7 @@ _MAY_TELL = re.compile(
     r"\d{6}|[@:\u0080-\uffff]|%(?:40|3a|e)|[\w/.+-]{16}|pass|pw|secret|token|key|auth|cred|sig|id_?card|plate|phone|mail|mobile|tel",
     re.IGNORECASE,
 )
+_MAY_NAME_ID = re.compile(r"(?:id|no)(?:[=&\s]|$)|%", re.IGNORECASE)  # an id's name ends so
 # Names whose values are judged by their length and randomness, so that one of a shape speaks for no other.
 _TOLD = re.compile(
     r"passw|pwd|secret|token|key|credential|session[^&=]{0,40}(?:id|pass|auth)|(?:id|pass|auth)[^&=]{0,40}session|bearer |basic |[^\x00-\x7f]"
@@ -126,7 +127,8 @@ class Exposure:
     def add(self, request: Request) -> None:
         """Count a request."""
         interface, value = self._places.get(request.place) or self._interface(request)
-        key, walks, ts = (caller(request), interface), self.walks, request.ts
+        who = f"ip:{request.ip}" if request.plain and request.ip and not request.account else caller(request)
+        key, walks, ts = (who, interface), self.walks, request.ts
         walk = walks.get(key)
         if walk is None:
             walk = self._new_walk(key, request.id)
@@ -303,6 +305,8 @@ def _id_in_path(path: str, tokens: tuple[Token, ...]) -> str | None:
 
 def _id_in_query(request: Request) -> str | None:
     """The first value in the query that looks like an id by its name."""
+    if not _MAY_NAME_ID.search(request.target[2]):
+        return None
     for name, value in request.query[:20]:
         low = name.lower()
         if (
