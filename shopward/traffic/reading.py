@@ -26,7 +26,7 @@ from shopward.traffic.positions import skip as skip_bytes
 from shopward.traffic.requests import LowerCase, Request
 
 LINE = 8 << 20  # bytes of one line
-BLOCK = 1 << 18  # bytes read at once
+BLOCK = 1 << 16  # bytes read at once
 HAR = 256 << 20  # bytes of one HAR document, which has to be held
 TABLE_ROWS = 2048
 PACKED = (".gz", ".zst")
@@ -230,7 +230,9 @@ def _of_log(lines: list[bytes], source: Input, reading: Reading, at: Mark) -> It
         yield from _of_lines(lines, 1, combined, source, reading, at, False)
         return
     name, prefix, millis_of, logged = source.name, source.prefix(), _text_millis, Request.logged
-    for line, (ip, account, ts, method, url, version, status, size, referer, agent, _) in zip(lines, found, strict=True):
+    for line, (ip, account, ts, method, url, version, status, size, referer, agent, _) in zip(
+        lines, found, strict=True
+    ):
         number = at.line + 1
         if ip:
             headers = LowerCase()

@@ -343,6 +343,7 @@ def _split_target(url: str) -> tuple[str, str, str]:
 
 _target = lru_cache(16_384)(_split_target)
 
+
 def _pairs(text: str) -> list[tuple[str, str]]:
     if not text:
         return []

@@ -91,6 +91,7 @@ class Facts:
             if self.last is None or ts > self.last:
                 self.last = ts
         _, path, query = request.target
+        ways: tuple[str, ...]
         if request.plain and not query:  # what most lines are
             ways = _SESSION_ONLY if request.account else ()
         else:
@@ -260,7 +261,9 @@ def auth_of(request: Request) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ways))
 
 
-_MAY_NAME = re.compile(r"(?:sign|signature|hmac|key|token|secret|id)(?:[=&\s]|$)|%", re.IGNORECASE)  # a credential's name ends so
+_MAY_NAME = re.compile(
+    r"(?:sign|signature|hmac|key|token|secret|id)(?:[=&\s]|$)|%", re.IGNORECASE
+)  # a credential's name ends so
 _NONE, _SESSION_ONLY = ("none",), ("session",)
 
 
@@ -274,7 +277,11 @@ def _named(name: str) -> tuple[str, ...]:
 def kind(request: Request) -> str:
     """What kind of interface answers: graphql grpc soap websocket static page rpc rest."""
     by_path = _kind_of_path(request.target[1])
-    if request.plain or by_path == "static" or (LOGGED.issuperset(request.headers) and not request.raw_response_headers):
+    if (
+        request.plain
+        or by_path == "static"
+        or (LOGGED.issuperset(request.headers) and not request.raw_response_headers)
+    ):
         return "websocket" if request.status == 101 else by_path
     headers = request.headers
     sent = headers.get("content-type", "")

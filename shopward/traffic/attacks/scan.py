@@ -184,7 +184,9 @@ class Scanner:
     def _hits(self, request: Request, fields: list[Field]) -> list[Hit]:
         """The signs in fields. Scanners send one address from many places: what was found in it alone is remembered."""
         url = request.url
-        alone = self.profile is None and len(url) < 512 and not request.raw_body and all(f[0] in _OF_URL for f in fields)
+        alone = (
+            self.profile is None and len(url) < 512 and not request.raw_body and all(f[0] in _OF_URL for f in fields)
+        )
         key = (request.host, url)
         if alone and (known := self._told.get(key)) is not None:
             return list(known)
