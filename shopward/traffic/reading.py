@@ -17,15 +17,16 @@ from typing import Any, BinaryIO
 import msgspec
 
 from shopward.errors import BadData, UsageError
-from shopward.ingest.blocks import STDIN, Input, open_input
+from shopward.ingest.blocks import BOM, STDIN, Input, open_input
 from shopward.ingest.dead import DeadLetters, mask_text
 from shopward.traffic.decode import text_of
-from shopward.traffic.formats import combined, line_reader
+from shopward.traffic.formats import LineReader, combined, json_line, line_reader
 from shopward.traffic.positions import Mark, Positions, Unpacked, first_line_id
 from shopward.traffic.positions import skip as skip_bytes
-from shopward.traffic.requests import Request
+from shopward.traffic.requests import LowerCase, Request
 
 LINE = 8 << 20  # bytes of one line
+BLOCK = 1 << 16  # bytes read at once
 HAR = 256 << 20  # bytes of one HAR document, which has to be held
 TABLE_ROWS = 2048
 PACKED = (".gz", ".zst")
@@ -164,41 +165,109 @@ def _lines(
 ) -> Iterator[Request]:
     """One request a line. The format is settled by the first line that is not empty."""
     read = line_reader(format) if format else None
-    for number, line in _split(stream, source.name, reading, mark):
-        if read is None:
-            read = line_reader(guess(line))
-        try:
-            row = read(line)
-        except ValueError as wrong:
-            reading.dead.put(source.name, number, str(wrong), mask_text(line))
-            continue
-        reading.position = (source.name, number)
-        yield request_of(row, source, number) if read is not combined else _request_of_log(row, source, number)
+    at = mark or Mark("")
+    for lines, end in _blocks(stream):
+        if at.offset == 0 and lines and lines[0].startswith(BOM):
+            lines[0], at.offset = lines[0][len(BOM) :], len(BOM)
+        if read is None and (one := next(filter(None, map(_usable, lines)), b"")):
+            read = line_reader(guess(one))
+        if read is combined and end == 1:
+            yield from _of_log(lines, source, reading, at)
+        else:
+            yield from _of_lines(lines, end, read or json_line, source, reading, at, mark is not None)
 
 
-def _split(stream: BinaryIO, name: str, reading: Reading, mark: Mark | None = None) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers. With a mark a last line without its end is left, for it is still being written."""
-    number = mark.line if mark else 0
-    growing = mark is not None and not name.endswith(PACKED)
-    while line := stream.readline(LINE):
-        number += 1
-        size = len(line)
-        if size == LINE and not line.endswith(b"\n"):
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(LINE)
-                size += len(line)
-            reading.dead.put(name, number, f"a line over {LINE >> 20} MB", f"{size} bytes")
-            line = b""
-        elif growing and not line.endswith(b"\n"):
+def _of_lines(
+    lines: list[bytes], end: int, read: LineReader, source: Input, reading: Reading, at: Mark, growing: bool
+) -> Iterator[Request]:
+    """The requests of lines that `end` bytes end each. A last line without its end is left when the log is still being written."""
+    for line in lines:
+        if len(line) >= LINE:
+            size = len(line) + end
+            reading.dead.put(source.name, at.line + 1, f"a line over {LINE >> 20} MB", f"{size} bytes")
+        elif not end and growing and not source.name.endswith(PACKED):
             reading.waiting += 1
             return
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        line = line.rstrip(b"\r\n")
-        if line and not line.isspace() and not line.startswith(b"#"):
-            yield number, line
-        if mark is not None:
-            mark.offset, mark.line = mark.offset + size, number
+        elif usable := _usable(line):
+            request = _read(usable, read, source, at.line + 1, reading)
+            if request is not None:
+                yield request
+        at.offset, at.line = at.offset + len(line) + end, at.line + 1
+
+
+def _usable(line: bytes) -> bytes:
+    """The line without the end that Windows writes; nothing for blank lines and comments."""
+    if line[-1:] == b"\r":
+        line = line.rstrip(b"\r")
+    return b"" if not line or line[0] == 35 or (line[0] < 33 and line.isspace()) else line  # 35 is #
+
+
+def _read(line: bytes, read: LineReader, source: Input, number: int, reading: Reading) -> Request | None:
+    """The request of a line; a line that is none is a dead letter."""
+    try:
+        row = read(line)
+        request = _request_of_log(row, source, number) if read is combined else request_of(row, source, number)
+    except ValueError as wrong:
+        reading.dead.put(source.name, number, str(wrong), mask_text(line))
+        return None
+    reading.position = (source.name, number)
+    return request
+
+
+# The lines that most logs are made of: nothing escaped, a whole request line, referer and agent. Any other is the last group.
+_PLAIN = re.compile(
+    r'^(?:([^\s"\\]++) [^\s"\\]++ ([^\s"\\]++) \[([^\]\n"\\]{1,64}+)\] "([^\s"\\]++) ([^ "\\\n]++) (HTTP/[^ "\\\n]*+)" '
+    r'([0-9]{3}) ([0-9]{1,18}+|-) "([^"\\\n]*+)" "([^"\\\n]*+)"|(.*+))$',
+    re.MULTILINE,
+)
+
+
+def _of_log(lines: list[bytes], source: Input, reading: Reading, at: Mark) -> Iterator[Request]:
+    """The requests of whole lines of a log in the combined format: read in one pass, and those that are not plain once more."""
+    try:
+        found = _PLAIN.findall(b"\n".join(lines).decode()) if lines else []
+    except UnicodeDecodeError:
+        yield from _of_lines(lines, 1, combined, source, reading, at, False)
+        return
+    name, prefix, millis_of, logged = source.name, source.prefix(), _text_millis, Request.logged
+    for line, (ip, account, ts, method, url, version, status, size, referer, agent, _) in zip(
+        lines, found, strict=True
+    ):
+        number = at.line + 1
+        if ip:
+            headers = LowerCase()
+            if referer and referer != "-":
+                headers["referer"] = referer
+            if agent and agent != "-":
+                headers["user-agent"] = agent
+            reading.position = (name, number)
+            yield logged(
+                f"{prefix}:{number}", method, url, version, headers, millis_of(ts), ip if ip != "-" else None,
+                account if account != "-" else None, int(status), int(size) if size != "-" else None, f"{name}:{number}",
+            )  # fmt: skip
+        elif usable := _usable(line):
+            request = _read(usable, combined, source, number, reading)
+            if request is not None:
+                yield request
+        at.offset, at.line = at.offset + len(line) + 1, number
+
+
+def _blocks(stream: Any) -> Iterator[tuple[list[bytes], int]]:
+    """The lines that came together, and how many bytes end each: a newline, nothing at the end, or the rest of a line too long."""
+    rest = b""
+    while block := stream.read1(BLOCK):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        if lines:
+            yield lines, 1
+        if len(rest) >= LINE:
+            more = 0
+            while (piece := stream.readline(LINE)) and not piece.endswith(b"\n"):
+                more += len(piece)
+            yield [rest], more + len(piece)
+            rest = b""
+    if rest:
+        yield [rest], 0
 
 
 def guess(line: bytes) -> str:
@@ -233,12 +302,12 @@ def request_of(row: dict[str, Any], source: Input | None, number: int) -> Reques
 
 
 def _request_of_log(row: dict[str, Any], source: Input, number: int) -> Request:
-    """The same for a row of `combined`, which has texts only and few of them: the common case, made short."""
-    status, size, get = row["status"], row["bytes"], row.get
-    return Request(
-        id=f"{source.prefix()}:{number}", method=row["method"] or "GET", url=row["url"], version=get("version"), headers=row["headers"] or None,
-        ts=_text_millis(row["ts"]), ip=row["ip"] if row["ip"] != "-" else None, account=get("account"), status=int(status) if status != "-" else None,
-        bytes=int(size) if size != "-" else None, where=f"{source.name}:{number}",
+    """The request of a row of `combined`, which has texts only and few of them."""
+    status, size, ip, get = row["status"], row["bytes"], row["ip"], row.get
+    return Request.logged(
+        f"{source.prefix()}:{number}", row["method"] or "GET", row["url"], get("version"), row["headers"], _text_millis(row["ts"]),
+        ip if ip != "-" else None, get("account"), int(status) if status != "-" else None, int(size) if size != "-" else None,
+        f"{source.name}:{number}",
     )  # fmt: skip
 
 

@@ -83,35 +83,42 @@ class Facts:
 
     def add(self, request: Request) -> None:
         """Take a request."""
-        self.calls += 1
-        ts = request.ts
+        self.calls = calls = self.calls + 1
+        ts, status, size = request.ts, request.status, request.bytes
         if ts is not None:
             if self.first is None or ts < self.first:
                 self.first = ts
             if self.last is None or ts > self.last:
                 self.last = ts
-        ways = auth_of(request)
-        for way in ways or ("none",):
+        _, path, query = request.target
+        ways: tuple[str, ...]
+        if request.plain and not query:  # what most lines are
+            ways = _SESSION_ONLY if request.account else ()
+        else:
+            ways = auth_of(request)
+        for way in ways or _NONE:
             self.auth[way] += 1
-        if request.status is not None:
-            self.statuses[request.status] += 1
-            self.open_ok += not ways and 200 <= request.status < 300
-        if request.bytes:
-            self.bytes += request.bytes
-            self.largest = max(self.largest, request.bytes)
-        _remember(self.people, request.account or request.session)
-        _remember(self.ips, request.ip)
-        self.kinds[kind(request)] += 1
-        self.deprecated |= bool(request.raw_response_headers) and (
-            "deprecation" in request.response_headers or "sunset" in request.response_headers
-        )
-        self._params(request)
-        if self.calls <= SAMPLE_FIRST or self.calls % SAMPLE_EVERY == 0:
+        if status is not None:
+            self.statuses[status] += 1
+            if not ways and 200 <= status < 300:
+                self.open_ok += 1
+        if size:
+            self.bytes += size
+            if size > self.largest:
+                self.largest = size
+        if len(self.people) < PEOPLE and (who := request.account or request.session):
+            self.people.add(who)
+        if len(self.ips) < PEOPLE and request.ip:
+            self.ips.add(request.ip)
+        self.kinds[kind(request) if not request.plain or status == 101 else _kind_of_path(path)] += 1
+        if request.raw_response_headers and not self.deprecated:
+            self.deprecated = "deprecation" in request.response_headers or "sunset" in request.response_headers
+        if (calls <= 2000 or not calls % 10) and (query or request.raw_body):
+            self._params(request)
+        if calls <= SAMPLE_FIRST or not calls % SAMPLE_EVERY:
             self._look(request)
 
     def _params(self, request: Request) -> None:
-        if (self.calls > 2000 and self.calls % 10) or not (request.query_string or request.raw_body):
-            return
         for name, value in request.query[:50]:
             self._param("query", name, value)
         if request.raw_body:
@@ -182,11 +189,6 @@ class Facts:
         mine.values |= set(list(other.values)[: max(0, VALUES - len(mine.values))])
 
 
-def _remember(held: set[str], value: str | None) -> None:
-    if value and len(held) < PEOPLE:
-        held.add(value)
-
-
 def sensitive_in(text: str) -> dict[str, str]:
     """Types of personal data and secrets in a text, each with one masked example.
 
@@ -231,7 +233,7 @@ def keys_of(body: str | None) -> frozenset[str] | None:
 
 def auth_of(request: Request) -> tuple[str, ...]:
     """The credentials a request carried: basic bearer jwt digest aws_signature api_key signature session mtls."""
-    logged = not request.raw_headers or LOGGED.issuperset(request.headers)
+    logged = request.plain or not request.raw_headers or LOGGED.issuperset(request.headers)
     if logged and not request.query_string:
         return ("session",) if request.account else ()
     ways = []
@@ -252,11 +254,17 @@ def auth_of(request: Request) -> tuple[str, ...]:
             ways.append("session")
         if any(name in request.headers for name in ("x-client-cert", "x-ssl-client-cert", "x-forwarded-client-cert")):
             ways.append("mtls")
-    if request.query_string:
+    if request.target[2] and _MAY_NAME.search(request.target[2]):
         ways += [w for name, value in request.query[:30] if value for w in _named(name)]
     if not ways and request.account:
         ways.append("session")  # the log knew who it was
     return tuple(dict.fromkeys(ways))
+
+
+_MAY_NAME = re.compile(
+    r"(?:sign|signature|hmac|key|token|secret|id)(?:[=&\s]|$)|%", re.IGNORECASE
+)  # a credential's name ends so
+_NONE, _SESSION_ONLY = ("none",), ("session",)
 
 
 @lru_cache(10_000)
@@ -268,8 +276,12 @@ def _named(name: str) -> tuple[str, ...]:
 
 def kind(request: Request) -> str:
     """What kind of interface answers: graphql grpc soap websocket static page rpc rest."""
-    by_path = _kind_of_path(request.raw_path)
-    if by_path == "static" or (LOGGED.issuperset(request.headers) and not request.raw_response_headers):
+    by_path = _kind_of_path(request.target[1])
+    if (
+        request.plain
+        or by_path == "static"
+        or (LOGGED.issuperset(request.headers) and not request.raw_response_headers)
+    ):
         return "websocket" if request.status == 101 else by_path
     headers = request.headers
     sent = headers.get("content-type", "")
@@ -321,7 +333,7 @@ def kind_of(value: str) -> str:
         return "number"
     if _DATE.fullmatch(value):
         return "date"
-    if len(value) > 64:
+    if len(value) > 64 or not ("@" in value or 31 < len(value) < 37):  # of that length are UUIDs
         return "string"
     found = shape(value)
     return found if found in ("uuid", "email") else "string"

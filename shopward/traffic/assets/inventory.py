@@ -12,7 +12,7 @@ from typing import Any
 from shopward.evidence import Evidence
 from shopward.traffic.assets.facts import Facts, keys_of
 from shopward.traffic.assets.judge import Verdict, evidence, judge, newest_versions
-from shopward.traffic.assets.templates import Template, Templates, Token
+from shopward.traffic.assets.templates import LONG, Template, Templates, Token
 from shopward.traffic.requests import Request
 
 HOSTS = 1_000  # different hosts kept apart; attackers make hosts up
@@ -85,35 +85,50 @@ class Inventory:
 
     def add(self, request: Request) -> int:
         """Count a request; returns the number that `name_of` turns into its asset."""
-        host = request.host
-        if host not in self.templates:
-            if len(self.templates) >= HOSTS:
-                host = "(other hosts)"
-            self.templates.setdefault(host, Templates(self.given))
-        if request.ts is not None:
-            self.start = request.ts if self.start is None else min(self.start, request.ts)
-            self.end = request.ts if self.end is None else max(self.end, request.ts)
-        there = request.status not in NOT_THERE
-        known = self.templates[host]
-        if there:
-            keys = (
-                keys_of(request.response_body) if request.response_body and request.status in (None, 200, 201) else None
-            )
-            tokens = known.add(request.method, request.raw_path, keys)
-        else:
+        ts = request.ts
+        if ts is not None:
+            if self.start is None or ts < self.start:
+                self.start = ts
+            if self.end is None or ts > self.end:
+                self.end = ts
+        method, host, path = request.place
+        known = self.templates.get(host)
+        if known is None:
+            host, known = self._new_host(host)
+        if request.status in NOT_THERE:
             self.refused[host] = self.refused.get(host, 0) + 1
-            tokens = known.tokens(request.raw_path)
-        key = (request.method, host, tokens)
+            return self._numbered((method, host, known.tokens(path)))
+        body = request.response_body
+        way = known.way(path, keys_of(body) if body and request.status in (None, 200, 201) else None)
+        place = way.places.get(method)
+        if place is None:
+            place = way.place(method)
+            place.held = self._interface((method, host, way.tokens))
+        place.calls += 1
+        if len(path) >= LONG:
+            way.settle()
+        number, facts = place.held
+        facts.add(request)
+        return number
+
+    def _new_host(self, host: str) -> tuple[str, Templates]:
+        if len(self.templates) >= HOSTS:
+            host = "(other hosts)"
+        return host, self.templates.setdefault(host, Templates(self.given))
+
+    def _numbered(self, key: Key) -> int:
         number = self._number.get(key)
         if number is None:
             number = self._number[key] = len(self.keys)
             self.keys.append(key)
-        if there:
-            facts = self.facts.get(key)
-            if facts is None:
-                facts = self.facts[key] = Facts()
-            facts.add(request)
         return number
+
+    def _interface(self, key: Key) -> tuple[int, Facts]:
+        """The number and the facts of a key that is there."""
+        facts = self.facts.get(key)
+        if facts is None:
+            facts = self.facts[key] = Facts()
+        return self._numbered(key), facts
 
     def assets(self) -> list[Asset]:
         """Every interface, the most dangerous first."""

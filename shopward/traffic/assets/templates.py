@@ -12,15 +12,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from shopward.traffic.assets.shapes import WORD, is_locale, is_name, shape, split_path
-from shopward.traffic.assets.words import ACTIONS, KINDS, NOUNS, STATIC, WAYS, is_plural, singular
+from shopward.traffic.assets.words import ACTIONS, DOCUMENTS, KINDS, NOUNS, STATIC, WAYS, is_plural, singular
 
 _PREFIXED = re.compile(r"([A-Za-z]{2,20}[-_])\d+((?:[-_]\d+)*)")
 Token = tuple[str, str, str]  # shape, word ("" for ids), ending
 CAP = 4_000  # different words kept under one parent; what comes later is taken for a text
 VALUES = 64  # different ids remembered under one parent, to tell one from many
 AGAIN = 50_000  # paths remembered with their places
+LONG = 400  # characters; longer paths do not come again
 SUFFIXES = 40
 DEPTH = 3
 FEW, SOME, MANY = (
@@ -45,6 +47,52 @@ class Node:
     why: str = ""
     confidence: float = 1.0
     route: dict[Token, Node] = field(default_factory=dict)  # after `resolve`
+
+
+class Place:
+    """One method's calls of a way that its nodes do not know of yet, and what a finder keeps about it."""
+
+    __slots__ = ("calls", "held")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.held: Any = None
+
+
+class Way:
+    """A path through the tree. Paths that differ in whole numbers only have one way; its calls are added up at `settle`."""
+
+    __slots__ = ("ids", "nodes", "places", "tokens")
+
+    def __init__(self, tokens: tuple[Token, ...], nodes: tuple[Node, ...]):
+        self.tokens, self.nodes = tokens, nodes
+        self.ids = [node for node, token in zip(nodes[1:], tokens, strict=False) if token[0] != WORD]
+        self.places: dict[str, Place] = {}
+
+    def place(self, method: str) -> Place:
+        """The place of a method."""
+        found = self.places.get(method)
+        if found is None:
+            found = self.places[method] = Place()
+        return found
+
+    def is_full(self) -> bool:
+        """Do its ids have nothing to learn from another number?"""
+        self.ids = [node for node in self.ids if len(node.values) < VALUES]
+        return not self.ids
+
+    def settle(self) -> None:
+        """Tell the nodes of the calls."""
+        for method, place in self.places.items():
+            for node in self.nodes:
+                node.calls += place.calls
+            if self.nodes and place.calls:
+                self.nodes[-1].ends[method] += place.calls
+            place.calls = 0
+
+
+# A segment that is a whole number: what stands there makes no other template.
+_WHOLE = re.compile(rf"(?<=/)[0-9]+(?=/|$|\.(?:{'|'.join(sorted(STATIC | DOCUMENTS))})$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +120,52 @@ class Templates:
         self.root = Node()
         decided = [_given(template) for template in dict.fromkeys(given)]
         self.given = sorted(decided, key=lambda item: item[1].count(None))  # a name wins over a parameter
-        self._again: dict[str, tuple[tuple[Token, ...], tuple[Node, ...]]] = {}  # paths that came lately
+        self._ways: dict[str, Way] = {}  # by path
+        self._forms: dict[str, Way] = {}  # by path with 0 for whole numbers
+        self._asked: dict[str, tuple[Token, ...]] = {}  # forms of paths that teach nothing
 
     def add(self, method: str, path: str, keys: frozenset[str] | None = None, calls: int = 1) -> tuple[Token, ...]:
         """Take a call of a raw path; `keys` are the names at the top of its JSON answer. Returns what `of` takes."""
-        again = self._again.get(path)
-        if again is not None:
-            for node in again[1]:
-                node.calls += calls
-            if again[1]:
-                again[1][-1].ends[method] += calls
-            return again[0]
+        way = self.way(path, keys)
+        way.place(method).calls += calls
+        if len(path) >= LONG:
+            way.settle()
+        return way.tokens
+
+    def way(self, path: str, keys: frozenset[str] | None = None) -> Way:
+        """The way of a path, taught by it when it is new. Its calls are counted at its places; of a path of LONG characters or
+        more, which is not remembered, the caller settles them."""
+        way = self._ways.get(path)
+        if way is not None:
+            return way
+        if len(path) >= LONG:
+            return self._learned(path, keys)
+        if len(self._ways) >= AGAIN:
+            self._settle()
+            self._ways.clear()
+            self._forms.clear()
+        form = path if self.given else _WHOLE.sub("0", path)
+        way = self._forms.get(form)
+        if way is None or not way.is_full():
+            learned = self._learned(path, keys)
+            way = self._forms.setdefault(form, learned)
+        elif keys and way.nodes[-1].keys is None:
+            way.nodes[-1].keys = keys
+        self._ways[path] = way
+        return way
+
+    def _settle(self) -> None:
+        for way in self._forms.values():
+            way.settle()
+
+    def _learned(self, path: str, keys: frozenset[str] | None) -> Way:
+        """The way of a path walked anew, which makes its nodes."""
         parts = split_path(path)[:64]  # deeper is no interface
         decided = self._by_people(parts) if self.given else None
         if decided:
-            return self._remember(path, (("!", decided, ""),), ())
+            return Way((("!", decided, ""),), ())
         node, tokens, nodes = self.root, [], [self.root]
         for segment, ending in parts:
-            node.calls += calls
             token = _token(segment, ending, node is self.root)
             child = node.children.get(token)
             if child is None:
@@ -103,20 +179,23 @@ class Templates:
             tokens.append(token)
             node = child
             nodes.append(child)
-        node.calls += calls
-        node.ends[method] += calls
         if keys and node.keys is None:
             node.keys = keys
-        return self._remember(path, tuple(tokens), tuple(nodes))
-
-    def _remember(self, path: str, tokens: tuple[Token, ...], nodes: tuple[Node, ...]) -> tuple[Token, ...]:
-        if len(self._again) >= AGAIN:
-            self._again.clear()
-        self._again[path] = tokens, nodes
-        return tokens
+        return Way(tuple(tokens), tuple(nodes))
 
     def tokens(self, path: str) -> tuple[Token, ...]:
         """What `of` takes, for a path that teaches nothing (it was answered: not found)."""
+        if self.given or len(path) >= LONG:
+            return self._tokens(path)
+        form = _WHOLE.sub("0", path)
+        found = self._asked.get(form)
+        if found is None:
+            if len(self._asked) >= AGAIN:
+                self._asked.clear()
+            found = self._asked[form] = self._tokens(form)
+        return found
+
+    def _tokens(self, path: str) -> tuple[Token, ...]:
         parts = split_path(path)
         decided = self._by_people(parts)
         if decided:
@@ -125,6 +204,7 @@ class Templates:
 
     def resolve(self) -> None:
         """Decide what is a parameter. Paths added later are matched against what was decided."""
+        self._settle()
         _resolve(self.root, ["", ""])
 
     def of(self, tokens: Sequence[Token]) -> Template:
@@ -274,7 +354,7 @@ def _merged(nodes: list[Node]) -> Node:
         out.calls += node.calls
         out.ends.update(node.ends)
         out.keys = out.keys or node.keys
-        out.values |= set(list(node.values)[: VALUES - len(out.values)])
+        out.values |= set(sorted(node.values - out.values)[: VALUES - len(out.values)])
     tokens = {token for node in nodes for token in node.children}
     for token in sorted(tokens):
         out.children[token] = _merged([node.children[token] for node in nodes if token in node.children])

@@ -27,11 +27,13 @@ from shopward.traffic.requests import Field, Request
 THRESHOLD = 0.5
 SHOWN = 160  # characters of a match that are shown
 CALM = 50_000  # URLs and header values remembered as harmless
+TOLD = 5_000  # URLs remembered with what was found in them
 
 KIND = {
     "query": "value", "form": "value", "json": "value", "xml": "value", "part": "body", "body": "body", "path": "path", "cookie": "cookie",
     "filename": "file", "query_name": "name", "form_name": "name", "json_name": "name", "cookie_name": "name", "header": "header", "document": "document",
 }  # fmt: skip
+_OF_URL = frozenset(("path", "query", "query_name"))
 # Headers that name a file being sent are file names; those that every client fills with free text are agents.
 HEADER_KIND = {
     "user-agent": "agent", "referer": "agent", "x-filename": "file", "x_filename": "file", "x.filename": "file", "x-file-name": "file",
@@ -167,12 +169,43 @@ class Scanner:
         self.threshold = threshold
         self._calm: set[tuple[str, str]] = set()  # (header, value), and ("", URL)
         self._shapes: set[tuple[str, str]] = set()  # (header, shape of its value), and (method, shape of the URL)
+        self._told: dict[tuple[str, str], tuple[Hit, ...]] = {}  # (host, URL) -> what was found in the URL alone
+        self._known: set[tuple[str, str]] = set()  # the same with values and URLs that had such a shape
 
     def scan(self, request: Request) -> Verdict:
         """The verdict on one request. Never raises, whatever the request is; takes time in proportion to its length."""
         if self.profile is None and self._is_known(request):
             return _calm(request.id)
         fields = self._fields(request)
+        hits = self._hits(request, fields)
+        broken, attacks = breaks(request)
+        if not hits and not attacks:
+            self._remember(request, broken)
+        if self.profile is not None:
+            hits = self.profile.weigh(request, fields, hits)
+        hits.extend(
+            Hit(rule=a.rule, cls=a.cls, title=a.title, score=a.score, place=a.place, how="", matched=shown(a.matched))
+            for a in attacks
+        )
+        return self._verdict(request, hits, broken)
+
+    def _hits(self, request: Request, fields: list[Field]) -> list[Hit]:
+        """The signs in fields. Scanners send one address from many places: what was found in it alone is remembered."""
+        url = request.url
+        alone = (
+            self.profile is None and len(url) < 512 and not request.raw_body and all(f[0] in _OF_URL for f in fields)
+        )
+        key = (request.host, url)
+        if alone and (known := self._told.get(key)) is not None:
+            return list(known)
+        hits = self._looked(request, fields)
+        if alone and hits:
+            if len(self._told) >= TOLD:
+                self._told.clear()
+            self._told[key] = tuple(hits)
+        return hits
+
+    def _looked(self, request: Request, fields: list[Field]) -> list[Hit]:
         texts = _texts(fields)
         hits: list[Hit] = []
         fired: Collection[int] = ()
@@ -187,17 +220,7 @@ class Scanner:
                 self._try_rule(self._all[number], texts, hits)
             else:
                 self._try_grammar(grammar, self._all[number], texts, hits)
-        hits += named_sinks(request, fields)
-        broken, attacks = breaks(request)
-        if not hits and not attacks:
-            self._remember(request, broken)
-        if self.profile is not None:
-            hits = self.profile.weigh(request, fields, hits)
-        hits.extend(
-            Hit(rule=a.rule, cls=a.cls, title=a.title, score=a.score, place=a.place, how="", matched=shown(a.matched))
-            for a in attacks
-        )
-        return self._verdict(request, hits, broken)
+        return hits + named_sinks(request, fields)
 
     def _try_rule(self, rule: Rule, texts: list[Text], hits: list[Hit]) -> None:
         for text in texts:
@@ -267,6 +290,7 @@ class Scanner:
     def _remember_shapes(self, request: Request) -> None:
         if len(self._shapes) > CALM:
             self._shapes.clear()
+            self._known.clear()
         if len(request.url) < 512 and not any(is_session(name) for name, _ in request.query):
             self._shapes.add((request.method, shape(request.url)))
         for name, value in request.headers.items() if request.raw_headers else ():
@@ -275,16 +299,27 @@ class Scanner:
 
     def _is_known(self, request: Request) -> bool:
         """Was a request of this shape harmless: a plain URL and headers that differ from earlier ones in short numbers only?"""
-        url, given, known, calm = request.url, request.raw_headers, self._shapes, self._calm
-        if request.raw_body or len(url) >= 512 or (request.method, shape(url)) not in known:
+        given, known = request.raw_headers, self._known
+        if request.raw_body:
+            return False
+        if (request.method, request.url) not in known and not self._has_shape(request.method, request.url):
             return False
         if not given:
             return True
         if not isinstance(given, dict) or len(given) > 2:
             return False
         for item in given.items():
-            if type(item[1]) is not str or (item not in calm and (item[0], shape(item[1])) not in known):
+            if type(item[1]) is not str or not (item in known or item in self._calm or self._has_shape(*item)):
                 return False
+        return True
+
+    def _has_shape(self, name: str, value: str) -> bool:
+        """Is the shape of a URL or a header's value known? Then the value is from now on."""
+        if len(value) >= 512 or (name, shape(value)) not in self._shapes:
+            return False
+        if len(self._known) > CALM:
+            self._known.clear()
+        self._known.add((name, value))
         return True
 
     def _verdict(self, request: Request, hits: list[Hit], broken: tuple[str, ...]) -> Verdict:

@@ -7,7 +7,7 @@ stands before it. What a check digit does not prove needs a key or words that sa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from shopward.traffic.leaks.checks import card_issuer, cn_id, cn_id_old, ip, luhn, us_ssn
 from shopward.traffic.leaks.keys import key_before, meaning, words_before
@@ -27,17 +27,24 @@ _GROUPED = re.compile(
     r")(?!\d)"
 )
 _MOBILE = re.compile(r"1(?:3\d|4[014-9]|5[0-35-9]|6[2567]|7[0-8]|8\d|9[0-35-9])\d{8}")
-_PHONE_WORDS = (
+
+
+def _one_of(*words: str) -> Callable[[str], object]:
+    """Says whether one of the words is in a text."""
+    return re.compile("|".join(map(re.escape, words))).search
+
+
+_PHONE_WORDS = _one_of(
     "phone", "call", "tel ", "tel:", "tel.", "mobile", "cell", "fax", "sms", "text me", "whatsapp", "contact", "reach", "number", "office", "desk",
     "hotline", "answering", "message to", "messages to", "dial", "\u7535\u8bdd", "\u624b\u673a", "\u8054\u7cfb", "\u81f4\u7535", "\u62e8\u6253", "\u5fae\u4fe1",
 )  # fmt: skip
-_NOT_PHONE = (
+_NOT_PHONE = _one_of(
     "order", "sku", "ticket", "invoice", "tracking", "waybill", "account", "card", "iban", "isbn", "ssn", "social", "serial", "part", "model",
     "version", "\u8ba2\u5355", "\u5feb\u9012", "\u8fd0\u5355", "\u7f16\u53f7", "\u5355\u53f7",
 )  # fmt: skip
 _PHONE_AFTER = re.compile(r"[ \t]{0,2}[\-(]?(?:office|fax|mobile|cell|phone|desk|home|work)\b", re.IGNORECASE)
-_CARD_WORDS = ("card", "credit", "debit", "visa", " cc ", "\u5361")
-_SSN_WORDS = ("ssn", "social", "s.s.n")
+_CARD_WORDS = _one_of("card", "credit", "debit", "visa", " cc ", "\u5361")
+_SSN_WORDS = _one_of("ssn", "social", "s.s.n")
 _VERSION_WORDS = (
     "version",
     "ver",
@@ -54,10 +61,11 @@ _VERSION_WORDS = (
     "clause",
     "figure",
 )
-_ID_WORDS = ("\u8eab\u4efd\u8bc1", "id card", "id no", "identity")
+_ID_WORDS = _one_of("\u8eab\u4efd\u8bc1", "id card", "id no", "identity")
 # a fraction, a date with its hour: nobody's number
 _NOBODYS = re.compile(r"\d+\.\d+|(?:19|20)\d\d[-./]\d\d?[-./]\d\d?(?: \d\d?)?")
 _MOMENTS = (12, 13, 14)  # digits of a time in milliseconds; no card of that length begins with 0, 1, 7 or 9
+_CARDS_ONLY = (12, 14, 16, 17, 19)  # digits of what is a card or nothing
 _DOTTED = re.compile(r"\d+(?:\.\d+){3}")
 _GAPS = str.maketrans("", "", " -.()/")
 _AROUND = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
@@ -70,15 +78,19 @@ def numbers(text: str) -> list[Hit]:
         run, (start, end) = found[0], found.span()
         if run.isdigit() or (run[-1] in "Xx" and run[:-1].isdigit()):
             n = end - start
-            if not 8 < n < 21 or (n in _MOMENTS and run[0] in "0179") or (start and text[start - 1] in _AROUND):
+            if not 8 < n < 20 or (n in _MOMENTS and run[0] in "0179") or (start and text[start - 1] in _AROUND):
+                continue
+            if n in _CARDS_ONLY and not luhn(run if run[-1] not in "Xx" else run[:-1]):
                 continue
             hit = _bare(text, run, start, end)
             if hit:
                 hits.append(hit)
             continue
         inner = text[start - 1 : start] in _AROUND and text[end : end + 1] in _AROUND  # of a hexadecimal id
-        if not inner and not _NOBODYS.fullmatch(run) and meaning(key_before(text, start)) not in ("number", "version"):
-            hits += _grouped(text, run, start)
+        if not inner and not _NOBODYS.fullmatch(run):
+            means = meaning(key_before(text, start))
+            if means not in ("number", "version"):
+                hits += _grouped(text, run, start, means)
     return hits
 
 
@@ -102,7 +114,7 @@ def _bare(text: str, run: str, start: int, end: int) -> Hit | None:
     means = meaning(key_before(text, start))
     if means not in ("", "phone", "ssn", "person"):
         return None
-    if n == 9 and us_ssn(run) and (means == "ssn" or _any(_SSN_WORDS, words_before(text, start))):
+    if n == 9 and us_ssn(run) and (means == "ssn" or _SSN_WORDS(words_before(text, start))):
         return "us_ssn", start, end, 0.85
     return _phone_by_context(text, start, end, means) if n in (9, 10) else None
 
@@ -120,7 +132,7 @@ def _mobile(text: str, run: str, start: int, end: int, before: str) -> Hit | Non
         return None
     if means == "phone":
         return "cn_mobile", start, end, 0.98
-    if not means and _any(_NOT_PHONE, words_before(text, start)[-16:]):
+    if not means and _NOT_PHONE(words_before(text, start)[-16:]):
         return None
     return "cn_mobile", start - (before == "+"), end, 0.9
 
@@ -131,7 +143,7 @@ def _card(text: str, run: str, start: int, end: int) -> Hit | None:
     means = meaning(key_before(text, start))
     if means in ("number", "version", "phone", "ip"):
         return None
-    told = means in ("card", "account") or _any(_CARD_WORDS, words_before(text, start))
+    told = means in ("card", "account") or _CARD_WORDS(words_before(text, start))
     issuer = card_issuer(run)
     if run.count(run[0]) == len(run):
         return None
@@ -143,31 +155,26 @@ def _card(text: str, run: str, start: int, end: int) -> Hit | None:
 
 
 def _says_id(text: str, start: int) -> bool:
-    return meaning(key_before(text, start)) == "cn_id" or _any(_ID_WORDS, words_before(text, start))
+    return meaning(key_before(text, start)) == "cn_id" or _ID_WORDS(words_before(text, start))
 
 
 def _phone_by_context(text: str, start: int, end: int, means: str) -> Hit | None:
     """A number of phone length that only its key or its sentence makes a phone."""
-    words = "" if means else words_before(text, start)
-    told = _any(_PHONE_WORDS, words) and not _any(_NOT_PHONE, words)
-    after = bool(not told and text[start - 1 : start] != "/" and _PHONE_AFTER.match(text, end))
-    if means == "phone" or (not means and (told or after)):
+    if means:
+        return ("phone", start, end, 0.8) if means == "phone" else None
+    words, before = words_before(text, start), text[start - 1 : start]
+    if (_PHONE_WORDS(words) and not _NOT_PHONE(words)) or (before != "/" and _PHONE_AFTER.match(text, end)):
         return "phone", start, end, 0.8
-    plus = text[start - 1 : start] == "+" and not means
-    return ("phone", start - 1, end, 0.85) if plus else None
+    return ("phone", start - 1, end, 0.85) if before == "+" else None
 
 
-def _any(words: tuple[str, ...], text: str) -> bool:
-    return any(word in text for word in words)
-
-
-def _grouped(text: str, run: str, start: int) -> Iterator[Hit]:
-    """Digits in groups: each known grouping that is in the run, and bare pieces of it."""
+def _grouped(text: str, run: str, start: int, means: str) -> Iterator[Hit]:
+    """Digits in groups: each known grouping that is in the run, and bare pieces of it. `means` is what the run's key says."""
     if text[start - 1 : start] == "/" and _DOTTED.fullmatch(run) and text[max(0, start - 3) : start] != "://":
         return  # `Chrome/119.0.6045.105`
     seen = 0
     for found in _GROUPED.finditer(run):
-        hit = _judged(text, found, start)
+        hit = _judged(text, found, start, means)
         if hit:
             seen += 1
             yield hit
@@ -183,7 +190,7 @@ def _grouped(text: str, run: str, start: int) -> Iterator[Hit]:
                 yield hit
         at += len(piece)
     if not seen:
-        hit = _international(text, run, start)
+        hit = _international(text, run, start, means)
         if hit:
             yield hit
 
@@ -193,18 +200,19 @@ def _glued(run: str, start: int, end: int) -> bool:
     return run[start - 1 : start] in tuple("-./") or run[end : end + 1] in tuple("-./")
 
 
-def _judged(text: str, found: re.Match[str], offset: int) -> Hit | None:
+def _judged(text: str, found: re.Match[str], offset: int, means: str) -> Hit | None:
     kind, start, end = found.lastgroup or "", offset + found.start(), offset + found.end()
+    if start != offset:
+        means = meaning(key_before(text, start))
     if text[end : end + 1] in _AROUND and end < len(text) or start and text[start - 1] in _AROUND:
         return None
-    digits = found[0].translate(_GAPS)
-    means = meaning(key_before(text, start))
     if kind == "ip":
         return _ip(text, found[0], start, end, means)
+    digits = found[0].translate(_GAPS)
     if kind == "card":
         return _card(text, digits, start, end) if 13 <= len(digits) <= 19 else None
     if kind == "ssn":
-        told = means == "ssn" or _any(_SSN_WORDS, words_before(text, start))
+        told = means == "ssn" or _SSN_WORDS(words_before(text, start))
         good = (
             us_ssn(digits)
             if told
@@ -237,7 +245,7 @@ def _ip(text: str, address: str, start: int, end: int, means: str) -> Hit | None
     return "ip", start, end, 0.97 if means == "ip" else 0.9
 
 
-def _international(text: str, run: str, start: int) -> Hit | None:
+def _international(text: str, run: str, start: int, means: str) -> Hit | None:
     """`+33 1 23 45 67 89`, or a grouped number whose sentence says that it is a phone."""
     digits = run.translate(_GAPS)
     end = start + len(run)
@@ -246,7 +254,6 @@ def _international(text: str, run: str, start: int) -> Hit | None:
     lead = text[start - 2 : start] if start >= 2 else text[:start]
     if lead.endswith("+") or lead == "+(":
         return "phone", start - (1 if lead.endswith("+") else 2), end, 0.9
-    means = meaning(key_before(text, start))
     if _looks_like_time(run) or (run.count(".") > 3 and means != "phone"):
         return None
     opened = lead.endswith("(") and ")" in run
