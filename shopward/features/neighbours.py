@@ -83,14 +83,13 @@ class WebMemory:
         numbers = [self._numbers(columns, field, at, lo, hi) for field, at in self.carried]
         verdicts = self._verdicts(columns, lo, hi) if self.labels and LABEL in types else {}
         values = columns.out.values
-        values[self.rows, lo:hi] = nan
         for i, t in enumerate(times):
             graph.at(t)
             entity = entities[i]
-            if entity == NOBODY:
-                continue
-            if types[i] == LABEL:
-                if i in verdicts:
+            if types[i] == LABEL or entity == NOBODY:
+                for at in self.rows:
+                    values[at, lo + i] = nan
+                if i in verdicts and entity != NOBODY:
                     graph.judge(entity, *verdicts[i], t)
                 continue
             if taken[i]:
