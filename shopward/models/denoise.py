@@ -162,8 +162,10 @@ def suspects(examples: Examples, seed: int = 7) -> np.ndarray:
     """Row numbers whose label is probably wrong, the surest first.
 
     A row is suspect when the other class' out-of-fold probability reaches what that class' own rows usually get, and its own does not.
+    Models of other blocks of time say how likely fraud is; where examples have groups, they also know what was reported about the
+    same card or terminal shortly before and after (`company`).
     """
-    p = out_of_fold(examples, seed)
+    p = out_of_fold(company(examples, seed), seed)
     fraud = examples.label == 1
     if not fraud.any() or fraud.all():
         return np.empty(0, np.int64)

@@ -81,7 +81,7 @@ def _unseen(found: dict[str, Any]) -> charts.Section:
     shown = {"never saw it": [g.get("unseen", 0.0) for g in groups], "saw half of it": [g["seen"] for g in groups]}
     chart = charts.bars(f"Recall at {fpr}", [str(g[by]) for g in groups], shown, horizontal=True, format=charts.percent)
     policy = "_policy" if "policy_fpr" in found else ""
-    heads = [by, "frauds", "value", "recall, unseen", "seen", "value, unseen", "seen"]
+    heads = [by, "frauds", "value", "recall, unseen", "recall, seen", "value, unseen", "value, seen"]
     rows = [
         [str(g[by]), f"{g['frauds']:,}", f"{g['value']:,.0f}"]
         + [_share(g.get(name + policy)) for name in ("unseen", "seen", "unseen_value", "seen_value")]

@@ -79,3 +79,10 @@ def test_a_row_does_not_count_the_report_about_itself():
     after = denoise.company(e)
     assert np.array_equal(before.matrix[row], after.matrix[row])
     assert not np.array_equal(before.matrix, after.matrix)
+
+
+def test_suspects_among_cards_are_mostly_wrong_labels():
+    e, gone = cards(6)
+    found = denoise.suspects(e)
+    missed = found[e.label[found] == 0]
+    assert gone[missed].mean() > 0.7 and np.isin(np.flatnonzero(gone), missed).mean() > 0.3
