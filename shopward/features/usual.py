@@ -164,7 +164,11 @@ def _first_key(rulebook: Rulebook, name: str) -> str | None:
     feature = rulebook.features.get(name)
     if feature is None:
         return None
-    return feature.entity[0] if feature.entity else next((r for n in feature.reads if (r := _first_key(rulebook, n))), None)
+    return (
+        feature.entity[0]
+        if feature.entity
+        else next((r for n in feature.reads if (r := _first_key(rulebook, n))), None)
+    )
 
 
 def _keys(batch: Batch, role: str, rows: np.ndarray) -> np.ndarray:
