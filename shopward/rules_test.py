@@ -75,7 +75,7 @@ def _listens(rule: Rule, use: ModelUse) -> bool:
 
 
 def _reads(feature: Feature) -> tuple[str, ...]:
-    return (*(feature.of or ()), *(feature.expr.features if feature.expr else ()))
+    return feature.reads
 
 
 def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:

@@ -3,6 +3,8 @@
 Handbook transactions with the book's 15 features; teach: 40,000 payments of May (every fraud, legitimate ones sampled and weighted), test:
 the first half of July with its whole truth. A share of the frauds that teach loses its label at random; the share is the lowest of
 RATES at which the naive model loses 0.02. Means over seeds; the seed chooses which labels go. `kept` is the share of the loss that remains.
+What was reported about the same customers and terminals helps to tell which frauds of teach went unreported; the judged model has the
+book's features alone, like the others. The method was chosen on other seeds (100 to 102) and on the second half of June.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def payments() -> Examples:
 
     book = Rulebook(ROOT / "examples" / "card-payments")
     files = {k: v for k, v in book.files.items() if not k.startswith("rules/")}
-    found = read_examples(Engine(Rulebook.from_files(files), mode="compiled"), [TABLE], None, list(book.features))
+    engine = Engine(Rulebook.from_files(files), mode="compiled")
+    found = read_examples(engine, [TABLE], None, list(book.features), groups=["customer", "terminal"])
     found.label = np.asarray(pq.read_table(TABLE, columns=["TX_FRAUD"])["TX_FRAUD"]).astype(np.int8)
     found.label_ts = found.ts + 7 * DAY
     return found

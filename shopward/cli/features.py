@@ -108,6 +108,10 @@ def _meaning(feature) -> str:
     """A sentence for a feature without a doc."""
     over = "ever" if feature.over is None else f"over {feature.over / 3_600_000:g} h"
     where = f" where {feature.where.source}" if feature.where else ""
+    if feature.graph:
+        from shopward.features.sql_meaning import sentence
+
+        return sentence(feature) + where
     what = f"{feature.measure}({feature.arg})" if feature.arg else feature.measure
     return f"{what} by {', '.join(feature.entity) or 'event'} {over}{where}"
 

@@ -49,13 +49,19 @@ def model() -> None:
 @click.option(
     "--history", help="With --kind sequence: the role whose last events are read (default: the commonest one)."
 )
+@click.option(
+    "--leave-out",
+    help="A column of --labels or of the TABLE (campaign): leave each of its values out of training in turn and tell what is caught.",
+)
+@click.option("--campaigns", type=click.Path(path_type=Path, exists=True),
+              help="Rows `id` and more of each campaign, so that --leave-out may name one of these columns (kind).")  # fmt: skip
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=7, show_default=True)
 @click.option("--trials", type=int, help="Try that many settings on time folds, record every run, keep the best.")
 @click.option("--strict", is_flag=True, help="Exit code 1, and no model, when the auditor finds a leak.")
 @json_option
 def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_column, group, train_mask, until, delay, since,
-          feature_set, unlabelled, kind, history, threads, seed, trials, strict, as_json) -> None:  # fmt: skip
+          feature_set, unlabelled, kind, history, leave_out, campaigns, threads, seed, trials, strict, as_json) -> None:  # fmt: skip
     """Train a model on events and labels, on a TABLE of examples, or on --nodes and --edges."""
     from shopward.models import flows
     from shopward.models.training import Settings
@@ -67,13 +73,19 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
         raise UsageError("--label names the column of the truth")
     if history and kind != "sequence":
         raise UsageError("--history belongs to --kind sequence")
+    if leave_out and (nodes or kind == "sequence"):
+        raise UsageError("--leave-out is for events and tables, and not for --kind sequence")
+    if campaigns and not (leave_out and events):
+        raise UsageError("--campaigns belongs to --leave-out and --events")
     settings = Settings(
         kind=kind, threads=threads, seed=seed, group=group, trials=trials or 0, strict=strict, history=history
     )
     with progress("training") as step:
         tell = lambda what: step(1)  # noqa: E731
         if table:
-            done = flows.train_table(table, label, out, settings, time_column=time_column, on_step=tell)
+            done = flows.train_table(
+                table, label, out, settings, time_column=time_column, campaign=leave_out, on_step=tell
+            )
         elif nodes:
             done = flows.train_nodes(nodes, edges, label, out, settings, mask=train_mask, on_step=tell)
         else:
@@ -85,6 +97,8 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
                 _moment(since, "--since"),
                 feature_set == "generate",
                 unlabelled=unlabelled,
+                leave_out=leave_out,
+                campaigns=campaigns,
             )
             done = flows.train_events(run, load_rulebook(rulebook_dir), _engine, out, settings, on_step=tell)
     if as_json:
@@ -127,11 +141,20 @@ def _tell_training(done) -> None:
     for name in ("average_precision", "roc_auc", "recall_at_0.5%_fpr", "value_recall_at_0.5%_fpr"):
         if m.get(name) is not None:
             click.echo(f"{name:<28} {m[name]:.4f}")
+    if unseen := done.meta.get("unseen"):
+        _tell_unseen(unseen)
     for finding in done.findings:
         say(
             f"leak: {finding.column} ({finding.kind}), AUC {finding.metric_with:.3f} with it, {finding.metric_without:.3f} without: {finding.why}"
         )
     say(f"model {done.meta['name']} {done.meta['version']} is in {done.folder}; open {done.folder / 'card.html'}")
+
+
+def _tell_unseen(found) -> None:
+    share = lambda value: "-" if value is None else f"{value:.0%}"  # noqa: E731
+    for row in found["groups"]:
+        click.echo(f"{found['by']} {row[found['by']]}, {row['frauds']:,} frauds: {share(row.get('unseen'))} found without having seen it, "
+                   f"{share(row['seen'])} after half of it; of the value {share(row.get('unseen_value'))} and {share(row['seen_value'])}")  # fmt: skip
 
 
 @model.command()

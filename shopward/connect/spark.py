@@ -107,7 +107,9 @@ class Ran:
 
 
 def refuse(rulebook: Rulebook, decide: bool) -> None:
-    """Raises NotYet where the answer to one event depends on the answers to others, through a list."""
+    """Raises NotYet where the answer to one event depends on the answers to others, through a list, or on a graph that is whole nowhere."""
+    if walking := next((f.name for f in rulebook.features.values() if f.graph), None) if decide else None:
+        raise NotYet(f"feature `{walking}`: {rulebook.features[walking].why_not_portable}; use --engine native")
     written = {w.list: r.id for r in rulebook.rules.values() if r.state != "draft" for w in r.writes}
     readers: list[tuple[str, Iterable[str]]] = [
         (f"feature `{f.name}`", {f.table or ""} if f.measure == "list" else f.expr.lists if f.expr else ())

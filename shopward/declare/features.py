@@ -9,15 +9,19 @@ from typing import Any
 from shopward.declare.form import Form, named
 from shopward.declare.schema import field_of, known_fields, raw_scope, speaks_of_labels
 from shopward.declare.tree import At, Mapping, Scalar
-from shopward.declare.types import Feature, Field, ListSpec, Lookup, ModelUse, Schema
+from shopward.declare.types import Feature, Field, ListSpec, Lookup, ModelUse, Schema, Shared
 from shopward.errors import Problem
 from shopward.event import LABEL_FIELDS
 from shopward.expr import FUNCTIONS, Expr, Scope, Type, names_in
 from shopward.expr.place import suggest
 from shopward.expr.sql import why_no_sql
+from shopward.graph import HUB
 
 NO_FIELD = ("count", "since_first", "since_last", "rate")
 OVER_FIELD = ("sum", "mean", "std", "min", "max", "distinct", "first", "last")
+NEIGHBOURS = ("degree", "neighbours", "frauds", "fraud_share")
+OVER_NEIGHBOURS = ("mean", "min", "max")
+MOST_ON_A_HUB = 1000  # an event's work grows with its square
 EVER = ("first", "since_first", "count", "sum")
 _MEASURE = re.compile(r"([a-z_]+)(?:\(\s*([A-Za-z0-9_]*)\s*\))?")
 _SUMMED = ("money", "decimal", "bool")
@@ -28,7 +32,7 @@ _KINDS = {
     "expr": ("expr",),
     "list": ("list", "entity"),
     "lookup": ("lookup", "entity"),
-    "graph": ("graph", "entity", "measure", "over", "where"),
+    "graph": ("graph", "entity", "measure", "over", "where", "hub"),
     "model": ("model", "entity"),
 }
 _INSTEAD = "use `measure: since_last` with `where: label == 1`, and compare"
@@ -122,13 +126,13 @@ def _kind(form: Form) -> str:
     graph = "graph" in given
     kind = "graph" if graph else given[0] if given else ""
     if not kind:
-        form.wrong(form.node, f"{form.what} needs one of: measure, sequence, ratio, expr, list, lookup")
+        form.wrong(form.node, f"{form.what} needs one of: measure, sequence, ratio, expr, list, lookup, graph")
         return ""
     if len(given) > 1 and not graph:
         form.wrong(form.node.keys[given[1]], f"{form.what} has both `{given[0]}` and `{given[1]}`", "one of them")
         return ""
     form.only((*_KINDS[kind], "doc"))
-    if kind in ("graph", "model"):
+    if kind == "model":
         form.wrong(form.node.keys[kind], f"{kind} features are not available yet")
         return ""
     return kind
@@ -151,6 +155,10 @@ def _first_pass(d: Draft, tables: Tables, drafts: dict[str, Draft]) -> None:
         d.reads = d.form.known_words("ratio", "feature", drafts)
         if d.form.has("ratio") and len(d.reads) != 2:
             d.form.wrong("ratio", "`ratio` takes two features", "[part, whole]")
+    elif d.kind == "graph":
+        node = d.form.get("measure")
+        asked = _MEASURE.fullmatch(node.text) if isinstance(node, Scalar) else None
+        d.reads = (asked[2],) if asked and asked[2] in drafts else ()
     elif d.kind == "expr":
         node = d.form.get("expr")
         found = names_in(node.text) if isinstance(node, Scalar) else set()
@@ -401,7 +409,7 @@ def _in_order(drafts: dict[str, Draft], problems: list[Problem]) -> list[str]:
                 _circle(names[names.index(other) :], drafts, problems)
             elif other in drafts and other not in done:
                 path.append((other, iter(drafts[other].reads)))
-    return [n for n in out if drafts[n].kind in ("ratio", "expr")]
+    return [n for n in out if drafts[n].kind in ("ratio", "expr", "graph")]
 
 
 def _circle(names: list[str], drafts: dict[str, Draft], problems: list[Problem]) -> None:
@@ -414,6 +422,8 @@ def _second_pass(d: Draft, tables: Tables, types: Types, drafts: dict[str, Draft
     base = Feature(d.key.text, (), d.kind, doc=d.form.text("doc"), file=d.key.source.file, line=d.key.line)
     if d.kind == "ratio":
         return _ratio(d, base, types, drafts)
+    if d.kind == "graph":
+        return _neighbourly(d, base, tables.schema, drafts)
     expr = d.form.expr("expr", tables.scope(types), ("number", "bool"))
     if expr is None:
         d.form.required("expr")
@@ -432,6 +442,57 @@ def _ratio(d: Draft, base: Feature, types: Types, drafts: dict[str, Draft]) -> F
             return d.form.wrong(word, f"`{word.text}` is a {types[word.text]}, a ratio needs numbers")
     why = _inherited(d.reads, drafts)
     return replace(base, of=(d.reads[0], d.reads[1]), portable=not why, why_not_portable=why)
+
+
+def _neighbourly(d: Draft, base: Feature, schema: Schema, drafts: dict[str, Draft]) -> Feature | None:
+    """What is told of the entities that share something with this one."""
+    form, before = d.form, len(d.form.problems)
+    form.required("graph", "over")
+    entity, roles = _entity(form, schema), schema.roles
+    through = tuple(_role(form, w, roles, schema) for w in form.words("graph"))
+    if len(entity) > 1:
+        form.wrong("entity", "a graph has one entity", "name what they share in `graph`")
+    if len(set(through)) < len(through) or set(entity) & set(through):
+        form.wrong("graph", "a field stands here twice, or is the entity itself")
+    measure, name, feature = _of_neighbours(form, schema, drafts)
+    over = form.duration("over")
+    hub = form.number("hub", HUB, 2, MOST_ON_A_HUB)
+    where = form.expr("where", raw_scope(schema, drafts), "bool")
+    if where is not None and speaks_of_labels(where):
+        form.wrong("where", "ties are made of events, not of labels", "`frauds` and `fraud_share` read labels")
+    if len(form.problems) > before:
+        return None
+    graph = Shared(through, measure, int(hub), name, feature)
+    why = "it walks the graph of who shares what, which is whole in one engine only"
+    return replace(base, entity=entity, over=over, where=where, graph=graph, portable=False, why_not_portable=why)
+
+
+def _of_neighbours(form: Form, schema: Schema, drafts: dict[str, Draft]) -> tuple[str, str | None, str | None]:
+    """(measure, the field it is of, the feature it is of)"""
+    node = form.get("measure")
+    found = _MEASURE.fullmatch(node.text) if isinstance(node, Scalar) else None
+    if not isinstance(node, Scalar) or not found or found[1] not in (*NEIGHBOURS, *OVER_NEIGHBOURS):
+        every = f"one of: {', '.join(NEIGHBOURS)}, {', '.join(f'{m}(field or feature)' for m in OVER_NEIGHBOURS)}"
+        if isinstance(node, Scalar):
+            form.wrong(node, f"unknown measure `{node.text}` of a graph", every)
+        else:
+            form.wrong(form.node, f"{form.what} needs `measure`", every)
+        return "", None, None
+    measure, name = found[1], found[2]
+    if measure in NEIGHBOURS:
+        if name is not None:
+            form.wrong(node, f"`{measure}` takes no field", f"write `{measure}`")
+        return measure, None, None
+    if name in drafts:
+        other = drafts[name]
+        if other.kind != "measure" or (other.feature and other.feature.type != "number"):
+            form.wrong(node, f"`{measure}` cannot read `{name}` of neighbours", "a number field, or a windowed feature")
+        return measure, None, name
+    if not name or name not in schema.fields:
+        form.wrong(node, f"unknown field `{name or ''}`", suggest(name or "", [*schema.fields, *drafts]))
+    elif schema.fields[name].type not in ("money", "decimal", "number", "bool"):
+        form.wrong(node, f"`{measure}` needs numbers, `{name}` is a {schema.fields[name].type}")
+    return measure, name, None
 
 
 def _why_not_portable(expr: Expr, drafts: dict[str, Draft]) -> str:

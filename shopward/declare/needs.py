@@ -39,13 +39,26 @@ def feature_needs(feature: Feature, schema: Schema) -> Needs:
     """What one feature reads."""
     if feature.measure in ("list", "lookup"):
         return as_text(feature.entity, schema)
+    if feature.graph:
+        return _graph_needs(feature, schema)
     total = _hashed((*feature.entity, *feature.via), schema)
     if feature.arg:
-        total |= _argument(feature, schema)
+        total |= argument(feature.arg, schema)
     for expr in (feature.where, feature.a, feature.b, feature.expr):
         if expr:
             total |= expr_needs(expr, schema)
     return total
+
+
+def _graph_needs(feature: Feature, schema: Schema) -> Needs:
+    graph = feature.graph
+    assert graph is not None
+    total = _hashed((*feature.entity, *graph.through), schema)
+    if graph.field:
+        total |= argument(graph.field, schema)
+    if graph.measure in ("frauds", "fraud_share"):
+        total |= argument("label", schema) | Needs(hashes=frozenset({"label_event"}))
+    return total | expr_needs(feature.where, schema) if feature.where else total
 
 
 def rule_needs(rule: Rule, schema: Schema) -> Needs:
@@ -61,8 +74,8 @@ def expr_needs(expr: Expr, schema: Schema) -> Needs:
     return as_text(expr.fields, schema) if expr.rowwise else _columns(expr.fields, schema)
 
 
-def _argument(feature: Feature, schema: Schema) -> Needs:
-    name = feature.arg or ""
+def argument(name: str, schema: Schema) -> Needs:
+    """What it takes to add up a field, or to tell its values apart."""
     f = field_of(schema, name)
     if f.type in ("money", "decimal"):
         return Needs(minor=frozenset({name}))

@@ -59,8 +59,7 @@ def needed_features(rulebook: Rulebook, rules: Iterable[Rule]) -> dict[str, Feat
         name = todo.pop()
         if name not in found:
             found.add(name)
-            f = rulebook.features[name]
-            todo += [*(f.of or ()), *(f.expr.features if f.expr else ())]
+            todo += rulebook.features[name].reads
     return {name: f for name, f in rulebook.features.items() if name in found}
 
 

@@ -29,6 +29,7 @@ MEASURES = (
     "expr",
     "list",
     "lookup",
+    "graph",
 )
 
 
@@ -90,6 +91,31 @@ class Schema:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """What a graph feature says about the entities that share something with the one at hand.
+
+    through  role fields of what is shared
+    measure  degree, neighbours, frauds, fraud_share, or mean, min, max of `field` or `feature`, as each carried it last
+    hub      with more entities than this on it, what is shared ties nobody
+    """
+
+    through: tuple[str, ...]
+    measure: str
+    hub: int
+    field: str | None = None
+    feature: str | None = None
+
+    @property
+    def said(self) -> str:
+        """
+        >>> Shared(("device",), "mean", 50, "amount").said, Shared(("device",), "frauds", 50).said
+        ('mean(amount)', 'frauds')
+        """
+        arg = self.field or self.feature
+        return f"{self.measure}({arg})" if arg else self.measure
+
+
+@dataclass(frozen=True, slots=True)
 class Feature:
     """A declared feature: one number (or string) per event, as of that event.
 
@@ -103,6 +129,7 @@ class Feature:
     of       ratio: the two features; then, without: see `a`, `b`, `within`
     expr     measure `expr`: a number expression over fields and other features
     table    measure `list` / `lookup`: `blocked_devices`, or `bins.country`; key = entity
+    graph    measure `graph`: what is asked of the entity's neighbours
     type     number, bool or string
     portable False: other engines refuse it, `why_not_portable` says why
     """
@@ -129,6 +156,13 @@ class Feature:
     doc: str = ""
     file: str = ""
     line: int = 0
+    graph: Shared | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The other features it is made of."""
+        below = (self.graph.feature,) if self.graph and self.graph.feature else ()
+        return (*(self.of or ()), *(self.expr.features if self.expr else ()), *below)
 
 
 @dataclass(frozen=True, slots=True)

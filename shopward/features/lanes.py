@@ -19,6 +19,7 @@ import numpy as np
 from shopward.batch import Batch
 from shopward.features.columns import Block
 from shopward.features.live import Mode, Stage, Windows
+from shopward.features.neighbours import Neighbours
 from shopward.features.plan import Family, Plan
 from shopward.features.shards import Derived, domains_read, is_derived, is_filter
 
@@ -88,6 +89,7 @@ class Begun:
     batch: Batch
     block: Block
     texts: dict  # of string features, as the back keeps them
+    masks: dict[tuple, np.ndarray]  # which filters take which event
     parts: list[Future[Texts]]
 
 
@@ -101,8 +103,9 @@ class Lanes:
     def __init__(self, rulebook: Rulebook, seed: bytes, threads: int, mode: Mode = "compiled"):
         self.front = Windows.part(rulebook, seed, is_filter, mode=mode)
         self.back = Derived.part(rulebook, seed, is_derived, mode=mode)
-        self.front._outputs.keep = AHEAD + 3
         plan = self.front.plan
+        self.back.neighbours = Neighbours(plan) if plan.webs else None
+        self.front._outputs.keep = AHEAD + 3
         self.lanes = [Lane(rulebook, seed, plan, families, mode) for families in deal(plan, threads)]
 
     def clear(self) -> None:
@@ -115,7 +118,7 @@ class Lanes:
         block = Block(front._outputs.take(len(front.names), batch.n))
         found = front.step(batch, block, {}).found
         masks = {what: column[: batch.n].copy() for what, column in found.items() if what[0] == "mask"}
-        return Begun(batch, block, self.back.row_texts, [lane.start(batch, block, masks) for lane in self.lanes])
+        return Begun(batch, block, self.back.row_texts, masks, [lane.start(batch, block, masks) for lane in self.lanes])
 
     def finish(self, begun: Begun) -> Block:
         """Wait for the lanes, then derive. Raises what a lane raised: StoreFull."""
@@ -123,8 +126,8 @@ class Lanes:
         for part in begun.parts:
             for name, (texts, pairs) in part.result().items():
                 self.back.keep_text(name, texts, pairs)
-        if self.back.stages:
-            self.back.step(begun.batch, begun.block, {})
+        if self.back.stages or self.back.neighbours:
+            self.back.step(begun.batch, begun.block, begun.masks)
         return begun.block
 
     def close(self) -> None:

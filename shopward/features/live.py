@@ -27,6 +27,7 @@ from shopward.features.arena import address
 from shopward.features.codegen import Kernel, derived_kernel, family_kernel, filter_kernel
 from shopward.features.columns import BATCH_SLOTS, Block, Columns, Outputs, Scratch, needs_of, row_test
 from shopward.features.compile import Background, cache_folder, is_compiled, kernel_file, load
+from shopward.features.neighbours import Neighbours
 from shopward.features.plan import Plan, Value, make_plan
 from shopward.features.state import FamilyMemory, Ids, RingMemory
 from shopward.hashing import seed_words, siphash128
@@ -86,10 +87,11 @@ class Windows:
 
     @classmethod
     def part(cls, rulebook: Any, seed: bytes, runs: Callable[[Stage], bool], *, mode: Mode = "compiled") -> Self:
-        """Only the stages that `runs` says, for a stream that several processes share (see `features.shards`)."""
+        """Only the stages that `runs` says, for a stream that several processes share (see `features.shards`). Without graph features."""
         self = cls.__new__(cls)
         slack = rulebook.policy.lateness_ms + rulebook.policy.skew_ms
         self._build(rulebook.features, rulebook.schema, seed, mode, None, slack, runs)
+        self.neighbours = None
         return self
 
     def _build(
@@ -143,6 +145,7 @@ class Windows:
             self.ids[memory.family.domain].rows.append(memory.rows)
         for ids in self.ids:
             ids.measure_room()
+        self.neighbours: Neighbours | None = Neighbours(plan) if plan.webs else None
 
     def _make_stages(self) -> None:
         plan = self.plan
@@ -366,8 +369,18 @@ class Windows:
             lo = hi
 
     def rows(self, lo: int, hi: int) -> None:
-        """All stages over some rows; where one runs out of space it gets more and goes on."""
-        stage, row, tries = 0, lo, 0
+        """All stages over some rows, then the graph, then again what is derived: it may read the graph."""
+        if self.stages:
+            self._through(0, lo, hi)
+        if self.neighbours is not None:
+            assert self.placed is not None
+            self.neighbours.update(self.placed, lo, hi)
+            if self.plan.derived:
+                self._through(len(self.stages) - 1, lo, hi)
+
+    def _through(self, stage: int, lo: int, hi: int) -> None:
+        """The stages from one on; where one runs out of space it gets more and goes on."""
+        row, tries = lo, 0
         while True:
             stopped = (
                 self.drive(self.table_at, stage, row, lo, hi) if self.compiled else self._interpret(stage, row, lo, hi)
@@ -540,8 +553,9 @@ class Windows:
 
     def memory(self) -> dict[str, int]:
         """bytes: memory in use, hash tables and free lists included; keys: ids alive; live_events: slots in use, all rings together."""
-        used = sum(part.nbytes for part in snapshot.parts_of(self).values())
+        used = sum(part.nbytes for name, part in snapshot.parts_of(self).items() if not name.startswith("web."))
         used += sum(ids.table.nbytes for ids in self.ids)
+        used += self.neighbours.memory() if self.neighbours else 0
         used += sum(x.nbytes for m in self.families for r in m.rings.values() for x in r.indexes.values())
         slots = sum(int(snapshot.totals(self, memory)[0]) for memory in self.families)
         return {"bytes": used, "keys": sum(int(i.header[lib.LIVE]) for i in self.ids), "live_events": slots}

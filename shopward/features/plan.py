@@ -200,6 +200,27 @@ class Family:
 
 
 @dataclass(slots=True)
+class Web:
+    """The graph features that see the same ties: same entity, same things shared, same `where`, same limit for hubs."""
+
+    entity: str
+    through: tuple[str, ...]
+    filter: int
+    hub: int
+    features: list[Feature] = field(default_factory=list)
+
+    @property
+    def horizon(self) -> int:
+        return max(f.over or 0 for f in self.features)
+
+    @property
+    def carried(self) -> list[tuple[str | None, str | None]]:
+        """The (field, feature) numbers that are kept of an entity, for its neighbours."""
+        asked = [f.graph for f in self.features if f.graph is not None]
+        return list(dict.fromkeys((g.field, g.feature) for g in asked if g.field or g.feature))
+
+
+@dataclass(slots=True)
 class Plan:
     """Everything the engine must know about a rulebook's features."""
 
@@ -209,6 +230,7 @@ class Plan:
     domains: list[Domain] = field(default_factory=list)
     taken: dict[str, tuple[int, bool]] = field(default_factory=dict)  # feature -> what `takes` said
     families: list[Family] = field(default_factory=list)
+    webs: list[Web] = field(default_factory=list)
     derived: list[Feature] = field(
         default_factory=list
     )  # ratio and column expressions, in an order that can be computed
@@ -289,6 +311,8 @@ def make_plan(features: dict[str, Feature], schema: Schema) -> Plan:
     for feature in features.values():
         if feature.measure in WINDOWED + SEQUENCES:
             families.setdefault((feature.entity, feature.via), []).append(feature)
+        elif feature.graph is not None:
+            _add_to_web(plan, feature)
         elif feature.measure in ("list", "lookup") or (feature.expr is not None and feature.expr.rowwise):
             plan.row_features.append(feature.name)
     _after_rowwise(plan)
@@ -297,6 +321,17 @@ def make_plan(features: dict[str, Feature], schema: Schema) -> Plan:
             _add_family(plan, entity, via, portion, number)
     plan.derived = _in_order(plan)
     return plan
+
+
+def _add_to_web(plan: Plan, feature: Feature) -> None:
+    graph = feature.graph
+    assert graph is not None
+    wanted = (feature.entity[0], graph.through, plan.filter(feature.where, False), graph.hub)
+    web = next((w for w in plan.webs if (w.entity, w.through, w.filter, w.hub) == wanted), None)
+    if web is None:
+        web = Web(*wanted)
+        plan.webs.append(web)
+    web.features.append(feature)
 
 
 def _after_rowwise(plan: Plan) -> None:
@@ -495,6 +530,4 @@ def _in_order(plan: Plan) -> list[Feature]:
 
 def reads(feature: Feature) -> tuple[str, ...]:
     """The other features a ratio or expression reads."""
-    if feature.of:
-        return feature.of
-    return feature.expr.features if feature.expr else ()
+    return feature.reads

@@ -43,7 +43,7 @@ def parts_of(windows: Windows) -> dict[str, np.ndarray]:
             header[1] = 0
             parts[f"ring.{name}.{j}.header"] = header
             parts[f"ring.{name}.{j}.slots"] = ring.slots.used(int(ring.header[0]))
-    return parts
+    return parts | (windows.neighbours.parts() if windows.neighbours else {})
 
 
 def _key(windows: Windows, d: int) -> str:
@@ -76,6 +76,8 @@ def fill(windows: Windows, parts: dict[str, np.ndarray]) -> None:
     for memory in windows.families:
         _fill_rows(memory, parts)
         windows.ids[memory.family.domain].measure_room()
+    if windows.neighbours:
+        windows.neighbours.fill(parts)
 
 
 def _fill_ids(ids: Ids, key: str, parts: dict[str, np.ndarray]) -> None:

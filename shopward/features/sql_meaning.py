@@ -47,6 +47,9 @@ def sentence(feature: Feature) -> str:
         return (
             f"{feature.a.source} {feature.measure} {feature.b.source} by {' and '.join(feature.entity)} within {within}"
         )
+    if feature.graph:
+        through = " or ".join(feature.graph.through)
+        return f"{feature.graph.said} of those who share a {through} with the {feature.entity[0]} over {format_duration(feature.over or 0)}"
     what = f"{feature.measure}({feature.arg})" if feature.arg else feature.measure
     over = f" over {format_duration(feature.over)}" if feature.over else ""
     ago = f", {format_duration(feature.lag)} ago" if feature.lag else ""

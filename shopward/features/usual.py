@@ -8,7 +8,6 @@ kept. Where fewer than 20 different entities stand behind a histogram nothing is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -165,8 +164,11 @@ def _first_key(rulebook: Rulebook, name: str) -> str | None:
     feature = rulebook.features.get(name)
     if feature is None:
         return None
-    below: Iterable[str] = (*(feature.of or ()), *(feature.expr.features if feature.expr else ()))
-    return feature.entity[0] if feature.entity else next((r for n in below if (r := _first_key(rulebook, n))), None)
+    return (
+        feature.entity[0]
+        if feature.entity
+        else next((r for n in feature.reads if (r := _first_key(rulebook, n))), None)
+    )
 
 
 def _keys(batch: Batch, role: str, rows: np.ndarray) -> np.ndarray:

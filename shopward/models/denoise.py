@@ -1,7 +1,8 @@
 """Labels that are late, missing or wrong: what can be done before training.
 
 missing   frauds nobody reported stand among the legitimate rows: `reported_share` estimates how many, `with_missing` gives each
-          unreported row the weight of being a fraud (Elkan & Noto 2008), out of fold
+          unreported row the weight of being a fraud (Elkan & Noto 2008), out of fold; what was reported about the same entities
+          shortly before and after is evidence (`company`)
 wrong     `suspects` are rows whose label their own neighbours in time contradict (confident learning, Northcutt et al. 2021)
 control   `control_weights` make the few events that were let through stand for all that were stopped (inverse propensity)
 twins     `near_duplicates` keeps one row of each group of rows that are the same up to a tolerance
@@ -18,6 +19,9 @@ from shopward.models.dataset import Examples
 from shopward.models.trees import fit
 
 BLOCKS = 4
+DAY_MS = 86_400_000
+AROUND = (3, 7, 14)  # days before and after a row in which reports about its entities are counted
+APART = 10  # blocks of rows; no row counts the reports of its own
 SHARP = {
     "learning_rate": 0.1,
     "feature_fraction": 0.8,
@@ -66,20 +70,82 @@ def with_missing(examples: Examples, share: float | None = None, seed: int = 7) 
     """(examples in which every unreported row stands partly for fraud and partly not, the reported share used).
 
     A row with probability p of being *reported* is a fraud with probability (1 - c) / c * p / (1 - p), c being the reported share. It is
-    doubled: once as fraud with that weight, once as legitimate with the rest. Rows below a hundredth stay as they are.
+    doubled: once as fraud with that weight, once as legitimate with the rest. Rows below a hundredth stay as they are. Where examples
+    have groups (a card, a terminal) and times, p also knows what was reported about them around the row; the model that is trained on
+    the result does not, so nothing of it is needed, or seen, when deciding.
     """
-    p = out_of_fold(examples, seed, trees=150, settings=SMOOTH, by_time=False)  # who reports is no matter of time
+    known = company(examples, seed)
+    p = out_of_fold(known, seed, trees=150, settings=SMOOTH, by_time=False)  # who reports is no matter of time
     fraud = examples.label == 1
     c = reported_share(p, fraud) if share is None else share
-    hidden = np.clip((1 - c) / c * p / np.maximum(1 - p, 1e-9), 0.0, 1.0)
-    double = np.flatnonzero(~fraud & (hidden >= 0.01))
-    keep = replace(
-        examples, weight=np.where(fraud, examples.weight, examples.weight * np.where(hidden >= 0.01, 1 - hidden, 1.0))
-    )
-    more = examples.take(double)
-    more.label = np.ones(len(double), np.int8)
-    more.weight = examples.weight[double] * hidden[double]
-    return joined(keep, more), c
+    hidden = np.where(fraud, 0.0, np.clip((1 - c) / c * p / np.maximum(1 - p, 1e-9), 0.0, 1.0))
+    return doubled(examples, hidden), c
+
+
+def doubled(examples: Examples, hidden: np.ndarray) -> Examples:
+    """Every row that is `hidden` float64[n] to a hundredth at least twice: as fraud with that share of its weight, as legitimate with the rest."""
+    partly = (examples.label != 1) & (hidden >= 0.01)
+    keep = replace(examples, weight=np.where(partly, examples.weight * (1 - hidden), examples.weight))
+    more = examples.take(partly)
+    more.label = np.ones(len(more), np.int8)
+    more.weight = examples.weight[partly] * hidden[partly]
+    return joined(keep, more)
+
+
+def company(examples: Examples, seed: int = 7) -> Examples:
+    """Examples with further columns: per group and span of days, the frauds reported before and after each row.
+
+    Reports are counted in other blocks of rows than its own (random ones), so that a column never tells a row's own label; how many
+    rows there are is not told, since samples keep more of the frauds. Rows without a key have none.
+
+    >>> day, none = DAY_MS * np.arange(40), np.zeros(40)
+    >>> one = np.ones(40)
+    >>> ring = Examples(("x",), none[:, None], one.astype(np.int8), day, day, one, one, list("r" * 40), {"card": one.astype(np.int64)})
+    >>> found = company(ring)
+    >>> found.names[1:3], bool((found.matrix[20, 1:3] <= 4).all())
+    (('card_before_3d', 'card_after_3d'), True)
+    """
+    if not examples.groups or not np.ptp(examples.ts):
+        return examples
+    block = np.random.default_rng(seed).integers(0, APART, len(examples))
+    columns = {
+        f"{group}_{name}": column
+        for group, key in examples.groups.items()
+        for name, column in _around(examples, key, block).items()
+    }
+    matrix = np.column_stack([examples.matrix, *columns.values()])
+    return replace(examples, names=(*examples.names, *columns), matrix=matrix)
+
+
+def _around(examples: Examples, key: np.ndarray, block: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of one group."""
+    order = np.lexsort((examples.ts, key))
+    ts, mine, fraud = examples.ts[order], block[order], examples.label[order] == 1
+    number = np.unique(key[order], return_inverse=True)[1]
+    place = number * (np.ptp(ts) + 2 * AROUND[-1] * DAY_MS + 1) + (ts - ts.min())  # keys far apart, time within
+    reports = [_sums(fraud), *(_sums(fraud & (mine == b)) for b in range(APART))]
+    there, out = key != 0, {}
+    for days in AROUND:
+        start = np.searchsorted(place, place - days * DAY_MS, "left")
+        end = np.searchsorted(place, place + days * DAY_MS, "right")
+        here, now = np.searchsorted(place, place, "left"), np.searchsorted(place, place, "right")
+        sides = {"before": (start, now), "after": (here, end)}
+        counts = {name: _apart(reports, mine, lo, hi) for name, (lo, hi) in sides.items()}
+        for name, count in counts.items():
+            column = np.empty(len(order))
+            column[order] = count
+            out[f"{name}_{days}d"] = np.where(there, column, np.nan)
+    return out
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(values)])
+
+
+def _apart(reports: list[np.ndarray], mine: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+    """Reports from lo to hi, without those of each row's own block."""
+    own = np.stack(reports[1:])
+    return reports[0][hi] - reports[0][lo] - (own[mine, hi] - own[mine, lo])
 
 
 def joined(a: Examples, b: Examples) -> Examples:
@@ -96,8 +162,10 @@ def suspects(examples: Examples, seed: int = 7) -> np.ndarray:
     """Row numbers whose label is probably wrong, the surest first.
 
     A row is suspect when the other class' out-of-fold probability reaches what that class' own rows usually get, and its own does not.
+    Models of other blocks of time say how likely fraud is; where examples have groups, they also know what was reported about the
+    same card or terminal shortly before and after (`company`).
     """
-    p = out_of_fold(examples, seed)
+    p = out_of_fold(company(examples, seed), seed)
     fraud = examples.label == 1
     if not fraud.any() or fraud.all():
         return np.empty(0, np.int64)

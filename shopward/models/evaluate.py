@@ -1,4 +1,4 @@
-"""How a risk team reads a score: in money, with intervals, by segment, on first frauds, on campaigns it never saw, and as a policy.
+"""How a risk team reads a score: in money, with intervals, by segment, on first frauds, and as a policy.
 
     scores and what became true -> headline with intervals by day -> segments -> first frauds -> thresholds that cost least
 
@@ -135,6 +135,18 @@ def _share(weight: np.ndarray, of: np.ndarray, among: np.ndarray) -> float:
 
 def _number(value: float) -> float | None:
     return None if not np.isfinite(value) else round(float(value), 6)
+
+
+def disturbed(judged: Judged, found: Mapping[str, Any]) -> float | None:
+    """The share of legitimate events that the cheapest policy which `evaluate` found challenges, reviews or denies; None without one.
+
+    >>> j = Judged(np.arange(4), np.array([True, False, False, False]), np.array([0.9, 0.8, 0.2, 0.1]), np.ones(4), np.ones(4))
+    >>> disturbed(j, {"policy": {"thresholds": {"review": 0.5, "deny": 0.85}}})
+    0.3333333333333333
+    """
+    steps = [at for at in found["policy"]["thresholds"].values() if at is not None]
+    legit = ~judged.fraud
+    return _share(judged.weight, legit & (judged.score >= min(steps)), legit) if steps and legit.any() else None
 
 
 # --- parts of the business
@@ -281,40 +293,3 @@ def _saved(judged: Judged, bounds: Mapping[str, float], policy: Policy) -> dict[
         "capture_by_value": round(float((value * stops).sum() / max(value.sum(), 1e-300)), 4), "insults": round(float(w[disturbed].sum()), 1),
         "insult_rate": round(float(w[disturbed].sum() / max(w[~judged.fraud].sum(), 1e-300)), 6), "reviews": round(float(w[step == 2].sum()), 1),
     }  # fmt: skip
-
-
-# --- campaigns the model never saw
-
-
-def unseen_campaigns(
-    examples: Examples,
-    campaign: np.ndarray,
-    fit: Callable[[Examples], Callable[[np.ndarray], np.ndarray]],
-    most: int = 12,
-) -> list[dict[str, Any]]:
-    """Leave one campaign out: for the campaigns worth most, recall at 0.5 % FPR by a model that saw all but this one, and by one that saw it.
-
-    campaign   int64[n], 0 none; fit: examples -> raw scores of a matrix. Half of the legitimate rows (every other one) teach, the others set
-    the threshold, and half of a campaign's rows teach the model that saw it; only the other half is judged, by both.
-    """
-    fraud = examples.label == 1
-    numbers, counts = np.unique(campaign[fraud & (campaign != 0)], return_counts=True)
-    worth = [examples.amount[(campaign == c) & fraud].sum() for c in numbers]
-    turn = np.zeros(len(examples), bool)
-    turn[np.flatnonzero(~fraud)[::2]] = True  # legitimate rows that teach
-    judge = ~fraud & ~turn
-    found = []
-    for c in [numbers[i] for i in np.argsort(-np.array(worth), kind="stable") if counts[i] >= 2][:most]:
-        mine = np.flatnonzero(fraud & (campaign == c))
-        others = turn | (fraud & (campaign != c))
-        known = others.copy()
-        known[mine[::2]] = True
-        row: dict[str, Any] = {"campaign": int(c), "frauds": len(mine), "value": float(examples.amount[mine].sum())}
-        for name, teach in (("unseen", others), ("seen", known)):
-            raw = fit(examples.take(teach))
-            at = threshold_at(
-                np.zeros(int(judge.sum()), bool), raw(examples.matrix[judge]), examples.weight[judge], FPR
-            )
-            row[name] = float((raw(examples.matrix[mine[1::2]]) >= at).mean())
-        found.append(row)
-    return found

@@ -19,15 +19,16 @@ from shopward.errors import BadData, UsageError
 from shopward.event import format_time
 from shopward.models import audit, folder, monitor
 from shopward.models.dataset import Census, Examples, census, choose, read_examples, stream_examples
-from shopward.models.evaluate import Judged, evaluate
+from shopward.models.evaluate import Judged, disturbed, evaluate
 from shopward.models.generate import candidates, closure, to_yaml
 from shopward.models.history import Past
 from shopward.models.meaning import differences, meanings
 from shopward.models.network import adjacency, neighbourhood
 from shopward.models.report import card_page
 from shopward.models.table import Recipe, column, examples_of, labels, read_table
-from shopward.models.training import Settings, Trained, train
+from shopward.models.training import Settings, Trained, grown, tidied, train
 from shopward.models.trials import search
+from shopward.models.unseen import groups_of, unseen_campaigns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +58,7 @@ class Result:
             "model": str(self.folder), "name": m["name"], "version": m["version"], "kind": m["kind"], "features": len(m["features"]),
             "metrics": m["metrics"], "training": m["training"], "notes": m["notes"],
             "audit": [f.as_dict() for f in self.findings], "seconds": round(self.seconds, 2),
+            **({"unseen": m["unseen"]} if "unseen" in m else {}),
         }  # fmt: skip
 
 
@@ -75,6 +77,10 @@ class EventRun:
     generate: bool = True
     most_rows: int = MOST_ROWS
     unlabelled: str = "auto"
+    leave_out: str | None = (
+        None  # a column of the labels (or of `campaigns`): each of its values is left out of training in turn
+    )
+    campaigns: Path | None = None
 
 
 def train_events(
@@ -87,6 +93,8 @@ def train_events(
 ) -> Result:
     """Train on events as they were decided on: features as of each event, labels as they arrived. Raises BadData without usable labels."""
     started = time.perf_counter()
+    if run.leave_out and run.labels is None:
+        raise UsageError(f"--leave-out {run.leave_out}: it is a column of --labels")
     plain = without_rules(rulebook)
     known_by = None if run.until is None else run.until + run.delay
     on_step("reading labels")
@@ -121,7 +129,11 @@ def train_events(
     trained.files["features.yaml"] = (
         to_yaml(kept, f"What the model {out.name} reads: copy it into the rulebook's features folder.") if kept else ""
     )
-    return _finish(out, trained, findings, started, settings.strict, rulebook.policy)
+    unseen = None
+    if run.leave_out and run.labels is not None:
+        campaign = groups_of(examples.ids, run.labels, run.leave_out, run.campaigns)
+        unseen = _Unseen(examples, campaign, run.leave_out, settings, on_step)
+    return _finish(out, trained, findings, started, settings.strict, rulebook.policy, unseen)
 
 
 def _past(plain: Rulebook, found: Census, rows: np.ndarray, settings: Settings, commonest: list[str]) -> Past:
@@ -341,14 +353,17 @@ def train_table(
     *,
     time_column: str | None = None,
     leave_out: tuple[str, ...] = (),
+    campaign: str | None = None,
     on_step: Step = _quiet,
 ) -> Result:
-    """Train on a table, one row an example. Raises UsageError for a column that is not there, BadData when nothing can be learnt."""
+    """Train on a table, one row an example; `leave_out` are columns not to learn from, `campaign` one whose values are left out in turn. Raises UsageError for a column that is not there, BadData when nothing can be learnt."""
     started = time.perf_counter()
     table = read_table(path)
-    examples, recipe, rows = examples_of(
-        table.drop_columns([c for c in leave_out if c in table.column_names]), label, time_column, settings.group
+    named = (
+        [None if v is None else str(v) for v in column(table, campaign, "--leave-out").to_pylist()] if campaign else []
     )
+    dropped = [c for c in (*leave_out, campaign) if c in table.column_names]
+    examples, recipe, rows = examples_of(table.drop_columns(dropped), label, time_column, settings.group)
     findings = audit.audit_table(rows, label, time_column, recipe=recipe, examples=examples)
     trained = _trained(examples, out, settings, on_step)
     trained.meta["input"] = {
@@ -356,7 +371,11 @@ def train_table(
         "label": label,
         "columns": {n: recipe.columns[n] for n in trained.features},
     }
-    return _finish(out, trained, findings, started, settings.strict)
+    unseen = None
+    if campaign:
+        mine = [named[int(i)] for i in examples.ids]
+        unseen = _Unseen(examples, mine, campaign, settings, on_step)
+    return _finish(out, trained, findings, started, settings.strict, unseen=unseen)
 
 
 def score_table(path: Path, model: Path) -> pa.Table:
@@ -452,6 +471,22 @@ def no_scores() -> pa.Table:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Unseen:
+    """Campaigns to leave out of training, one after the other."""
+
+    examples: Examples
+    campaign: list[str | None]
+    by: str
+    settings: Settings
+    on_step: Step
+
+    def found(self, trained: Trained, policy_fpr: float | None) -> dict[str, Any]:
+        part, size = tidied(self.examples).columns(trained.features), trained.meta["training"]["size"]
+        fit = lambda rows: grown(rows, self.settings, size)  # noqa: E731
+        return unseen_campaigns(part, self.campaign, fit, by=self.by, policy_fpr=policy_fpr, on_step=self.on_step)
+
+
 # --- shared -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -474,14 +509,19 @@ def _finish(
     started: float,
     strict: bool,
     policy: Policy | None = None,
+    unseen: _Unseen | None = None,
 ) -> Result:
     if strict and findings:
         raise BadData(
             "the auditor refused this model:\n" + "\n".join(f"`{f.column}` ({f.kind}): {f.why}" for f in findings)
         )
-    trained.meta["audit"] = [f.as_dict() for f in findings]
+    trained.meta["audit"], rate = [f.as_dict() for f in findings], None
     if trained.later is not None and trained.later_score is not None:
-        trained.meta["evaluation"] = evaluate(Judged.of(trained.later, trained.later_score), policy)
+        judged = Judged.of(trained.later, trained.later_score)
+        trained.meta["evaluation"] = evaluate(judged, policy)
+        rate = disturbed(judged, trained.meta["evaluation"])
+    if unseen is not None:
+        trained.meta["unseen"] = unseen.found(trained, rate)
     trained.meta["trained"] = format_time(int(time.time() * 1000))
     files = {**trained.files, "card.html": card_page(trained)}
     version = folder.save(out, trained.meta, files)

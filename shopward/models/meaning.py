@@ -24,8 +24,7 @@ def meanings(book: Rulebook, names: Iterable[str]) -> dict[str, str]:
             continue
         feature = book.features[name]
         out[name] = meaning(feature)
-        reads = list(feature.of or ()) + list(feature.expr.features if feature.expr else ())
-        todo += [r for r in reads if r in book.features]
+        todo += [r for r in feature.reads if r in book.features]
     return out
 
 
@@ -39,6 +38,10 @@ def meaning(f: Feature) -> str:
         return f"{f.measure} {f.table} by {', '.join(f.entity)}"
     if f.a is not None and f.b is not None:
         return f"{f.a.source} {f.measure} {f.b.source} within {f.within} ms by {', '.join(f.entity)}"
+    if f.graph is not None:
+        where = f" where {f.where.source}" if f.where else ""
+        through = f"through {', '.join(f.graph.through)}, hubs above {f.graph.hub}"
+        return f"{f.graph.said} of the neighbours of {f.entity[0]} {through} over {f.over} ms{where}"
     parts = [f"{f.measure}({f.arg})" if f.arg else f.measure, f"by {', '.join(f.entity)}"]
     parts += [f"via {', '.join(f.via)}"] if f.via else []
     parts.append("over ever" if f.over is None else f"over {f.over} ms")

@@ -26,6 +26,8 @@ def card_page(trained: Trained) -> str:
     if trained.later is not None and trained.later_score is not None:
         sections += _plots(trained)
         sections += evaluation(trained.meta["evaluation"]) if "evaluation" in trained.meta else []
+    if "unseen" in meta:
+        sections.append(_unseen(meta["unseen"]))
     sections.append(charts.Section("What it leans on", "Share of the gain in training.", _gains(meta)))
     sections.append(charts.Section("What the auditor found", *_audit(meta)))
     sections.append(
@@ -55,8 +57,6 @@ def evaluation(found: dict[str, Any]) -> list[charts.Section]:
     if (first := found.get("first_frauds")) and first["entities"]:
         said = f"Of {first['entities']:,} entities with fraud, {_share(first['first'])} were stopped at their first one, {_share(first['later'])} of the frauds that followed were."
         out.append(charts.Section("First frauds", "Before anything bad is known of somebody, memory is no help.", said))
-    if found.get("campaigns"):
-        out.append(_campaigns(found["campaigns"]))
     for name, parts in found["segments"].items():
         judged = [p for p in parts if p.get("recall") is not None]
         if len(judged) > 1:
@@ -75,12 +75,22 @@ def _policy(found: dict[str, Any]) -> charts.Section:
                           charts.tiles(figures), chart)  # fmt: skip
 
 
-def _campaigns(found: list[dict[str, Any]]) -> charts.Section:
-    names = [str(c["campaign"]) for c in found]
-    shown = {"never saw it": [c["unseen"] for c in found], "saw half of it": [c["seen"] for c in found]}
-    chart = charts.bars("Recall at 0.5 % FPR", names, shown, horizontal=True, format=charts.percent)
+def _unseen(found: dict[str, Any]) -> charts.Section:
+    """What a new attack would meet, as a chart and a table."""
+    by, groups, fpr = found["by"], found["groups"], f"{100 * found['fpr']:g} % FPR"
+    shown = {"never saw it": [g.get("unseen", 0.0) for g in groups], "saw half of it": [g["seen"] for g in groups]}
+    chart = charts.bars(f"Recall at {fpr}", [str(g[by]) for g in groups], shown, horizontal=True, format=charts.percent)
+    policy = "_policy" if "policy_fpr" in found else ""
+    heads = [by, "frauds", "value", "recall, unseen", "recall, seen", "value, unseen", "value, seen"]
+    rows = [
+        [str(g[by]), f"{g['frauds']:,}", f"{g['value']:,.0f}"]
+        + [_share(g.get(name + policy)) for name in ("unseen", "seen", "unseen_value", "seen_value")]
+        for g in groups
+    ]
+    at = f"the policy's own {100 * found['policy_fpr']:.2g} % FPR" if policy else fpr
+    said = f"Each {by} left out of training in turn ({found['left_out']} of {found['of']}, those worth most): what a new attack of this kind would meet."
     return charts.Section(
-        "Campaigns it never saw", "Each left out of training in turn: what a new attack of this kind would meet.", chart
+        "Attacks it never saw", said, chart, f"Recall and share of value at {at}.", charts.table(heads, rows)
     )
 
 

@@ -118,6 +118,19 @@ def train(
     return Trained(meta, model.files, model.raw, tuple(names), later, scores)
 
 
+def grown(examples: Examples, settings: Settings, size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Raw scores of a matrix, by a model of these settings fitted on all of these `tidied` examples and nothing else."""
+    if settings.kind == "sequence":
+        raise UsageError("--leave-out is for models of features, not for --kind sequence")
+    return _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10)).raw
+
+
+def tidied(examples: Examples) -> Examples:
+    """Infinities as missing, rare texts as others; all columns stay."""
+    examples = usual_texts(examples) if examples.categories else examples
+    return replace(examples, matrix=np.where(np.isinf(examples.matrix), np.nan, examples.matrix))
+
+
 # --- steps --------------------------------------------------------------------------------------------------------------------------
 
 

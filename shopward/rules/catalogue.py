@@ -48,6 +48,15 @@ _WHAT = {
     "since_first": "Seconds since the first event",
     "since_last": "Seconds since the latest earlier event",
 }
+_NEAR = {
+    "degree": "Through how many things others are reached {who}",
+    "neighbours": "How many others {who}",
+    "frauds": "How many with a fraud known by now, of the others {who}",
+    "fraud_share": "The share with a fraud known by now, of the others {who}",
+    "mean": "The mean of what others last had as `{arg}`, of those {who}",
+    "min": "The smallest that others last had as `{arg}`, of those {who}",
+    "max": "The largest that others last had as `{arg}`, of those {who}",
+}
 
 
 def catalogue(rulebook: Rulebook) -> str:
@@ -83,11 +92,14 @@ def _measured(f: Feature) -> str:
         return f"`{f.expr.source}`"
     if f.table:
         return f"What `{f.table}` says about the {' and '.join(f.entity)}"
+    where = f", where `{' '.join(f.where.source.split())}`" if f.where else ""
+    if f.graph:
+        who = f"who had the same {' or '.join(f.graph.through)} as the {f.entity[0]}"
+        return f"{_NEAR[f.graph.measure].format(arg=f.graph.field or f.graph.feature, who=who)}{_window(f)}{where}"
     key = f" with the same {' and '.join(f.entity)}{_via(f)}"
     if f.a and f.b:
         within = format_duration(f.within or 0)
         return f"`{f.a.source}` {f.measure} `{f.b.source}` within {within}{key}"
-    where = f", where `{' '.join(f.where.source.split())}`" if f.where else ""
     return f"{_WHAT[f.measure].format(arg=f.arg)}{key}{_window(f)}{where}{', this one excluded' if f.before else ''}"
 
 
@@ -110,6 +122,8 @@ def feature_sql(feature: Feature, rulebook: Rulebook) -> str:
         table, column = (feature.table or "").split(".")
         when = "t >= valid_from AND (valid_until IS NULL OR t < valid_until)"
         return f"SELECT {column} FROM {table} WHERE key = {feature.entity[0]} AND {when}"
+    if feature.graph:
+        return f"-- none: {feature.why_not_portable}"
     if feature.measure == "list":
         return f"({', '.join(feature.entity)}) IN (SELECT key FROM {feature.table})"
     return " ".join(measured(feature, rulebook.schema).split())
@@ -149,8 +163,7 @@ def _readers(rulebook: Rulebook) -> dict[str, list[str]]:
             if name not in seen:
                 seen.add(name)
                 out.setdefault(name, []).append(rule.id)
-                f = rulebook.features[name]
-                todo += [*(f.of or ()), *(f.expr.features if f.expr else ())]
+                todo += rulebook.features[name].reads
     return out
 
 

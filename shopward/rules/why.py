@@ -331,8 +331,7 @@ def _keys(rulebook: Rulebook, feature: str) -> Iterable[str]:
     f = rulebook.features.get(feature)
     if f is None:
         return ()
-    below = (*(f.of or ()), *(f.expr.features if f.expr else ()))
-    return f.entity or [r for name in below for r in _keys(rulebook, name)]
+    return f.entity or [r for name in f.reads for r in _keys(rulebook, name)]
 
 
 def entity_source(rulebook: Rulebook, roles: tuple[Role, ...]) -> str:

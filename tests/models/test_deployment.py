@@ -28,6 +28,9 @@ device_accounts_7d: {entity: device, measure: distinct(account), over: 7d}
 device_count_1h: {entity: device, measure: count, over: 1h}
 account_since_first: {entity: account, measure: since_first, over: 90d}
 ip_accounts_1d: {entity: ip, measure: distinct(account), over: 1d}
+account_near_7d: {graph: [device, ip], entity: account, measure: neighbours, over: 7d}
+account_near_payments_7d: {graph: device, entity: account, measure: mean(account_payments_7d), over: 7d}
+account_near_fraud_share_7d: {graph: [device, ip], entity: account, measure: fraud_share, over: 7d, hub: 10}
 """
 RISKY = """
 id: risky

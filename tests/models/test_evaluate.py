@@ -7,6 +7,7 @@ import pytest
 
 from shopward.declare.types import Policy
 from shopward.models import evaluate as ev
+from shopward.models.unseen import unseen_campaigns
 
 DAY = ev.DAY_MS
 
@@ -95,9 +96,12 @@ def test_a_campaign_with_a_method_of_its_own_is_missed_until_it_was_seen():
     label, one = (campaign > 0).astype(np.int8), np.ones(n)
     e = Examples(("a", "b", "c"), x, label, np.arange(n), np.arange(n), one, one.copy(), [str(i) for i in range(n)])
     fit = lambda part: logistic.fit(part.matrix, part.label == 1, weight=part.weight).raw  # noqa: E731
-    found = ev.unseen_campaigns(e, campaign, fit)
-    assert [f["campaign"] for f in found] == [1, 2] or [f["campaign"] for f in found] == [2, 1]
-    assert all(f["unseen"] < 0.1 < 0.7 < f["seen"] for f in found)
+    found = unseen_campaigns(e, [[None, "left", "up"][c] for c in campaign], fit, policy_fpr=0.02)
+    assert sorted(f["campaign"] for f in found["groups"]) == ["left", "up"]
+    assert all(f["unseen"] < 0.1 < 0.7 < f["seen"] for f in found["groups"])
+    assert all(f["unseen_value"] < 0.1 < 0.7 < f["seen_value"] for f in found["groups"])
+    assert all(f["unseen_policy"] >= f["unseen"] and f["seen_policy"] >= f["seen"] for f in found["groups"])
+    assert found["all"]["unseen"] == np.mean([f["unseen"] for f in found["groups"]]).round(6)
 
 
 def test_nothing_can_be_said_without_frauds():
