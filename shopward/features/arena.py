@@ -15,7 +15,12 @@ from shopward.errors import StoreFull
 
 RESERVE = 16 << 30  # bytes of address space per area
 SMALL = 1 << 20  # where reserving is refused: the first size
-HUGE_FROM = 4 << 20  # areas that outgrow this use large pages from here on (fewer cache misses in the page tables)
+PAGE = (
+    2 << 20
+)  # of large pages, which spare the processor most of its walks through page tables; areas begin at such an address
+WORTH = 1 << 20  # an area that uses this much of its first large page may have it whole
+HUGE = getattr(mmap, "MADV_HUGEPAGE", 14)  # Linux: large pages, please
+COLLAPSE = 25  # Linux 6.1: make one large page of what is there now
 NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # the Linux value
 
 
@@ -24,8 +29,9 @@ class Area:
 
     def __init__(self, name: str, item: int, dtype: type = np.int64, reserve: int = RESERVE):
         self.name, self.item, self.dtype = name, item, dtype
-        reserved = _mapped(reserve, dtype)
-        self.array: np.ndarray = np.zeros(SMALL // np.dtype(dtype).itemsize, dtype) if reserved is None else reserved
+        self._small = _mapped(reserve)  # until its first page is a large one
+        size = np.dtype(dtype).itemsize
+        self.array: np.ndarray = np.zeros(SMALL // size, dtype) if self._small is None else self._small.array(dtype)
 
     @property
     def room(self) -> int:
@@ -44,24 +50,59 @@ class Area:
         larger[: len(self.array)] = self.array
         self.array = larger
 
+    def settle(self, items: int) -> None:
+        """Asks for a large page in place of the small ones at the beginning once `items` items are worth it."""
+        if self._small is not None and items * self.item >= WORTH:
+            self._small.collapse()
+            self._small = None
+
     def used(self, items: int) -> np.ndarray:
         """The first `items` items."""
         return self.array[: items * self.item // self.array.itemsize]
 
 
-def _mapped(size: int, dtype: type) -> np.ndarray | None:
-    """Private, lazily filled memory; None where it is refused."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE if hasattr(mmap, "MAP_PRIVATE") else None
-    if flags is None:
+class Mapping:
+    """Private, lazily filled memory of `size` bytes that begins at a large page; all pages but the first may be large ones.
+
+    Raises OSError, ValueError or OverflowError where that much address space is refused.
+    """
+
+    def __init__(self, size: int, flags: int):
+        self.size, self.area = size, mmap.mmap(-1, size + PAGE, flags=flags)
+        self.start = -address(np.frombuffer(self.area, np.uint8)) % PAGE
+        self._advise(HUGE, self.start + PAGE, size - PAGE)
+
+    def array(self, dtype: type) -> np.ndarray:
+        return np.frombuffer(self.area, dtype, self.size // np.dtype(dtype).itemsize, self.start)
+
+    def collapse(self) -> None:
+        """Make the first page a large one with what it holds, where the system can."""
+        self._advise(HUGE, self.start, PAGE)
+        self._advise(COLLAPSE, self.start, PAGE)
+
+    def _advise(self, advice: int, start: int, length: int) -> None:
+        if length > 0 and hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
+            with contextlib.suppress(OSError):
+                self.area.madvise(advice, start, length)
+
+
+def _mapped(size: int) -> Mapping | None:
+    """None where the system refuses."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
         return None
     try:
-        area = mmap.mmap(-1, size, flags=flags)
+        return Mapping(size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
     except (OSError, ValueError, OverflowError):
         return None
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            area.madvise(mmap.MADV_HUGEPAGE, HUGE_FROM, size - HUGE_FROM)
-    return np.frombuffer(area, dtype)
+
+
+def zeros(size: int) -> np.ndarray:
+    """An int64 array of zeros; a large one lies in large pages."""
+    mapped = _mapped(8 * size) if 8 * size >= WORTH else None
+    if mapped is None:
+        return np.zeros(size, np.int64)
+    mapped.collapse()
+    return mapped.array(np.int64)
 
 
 class Cell:

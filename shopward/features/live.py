@@ -456,8 +456,9 @@ class Windows:
     # --- recycling
 
     def sweep(self, epoch: int) -> None:
-        """Give back what keys hold that cannot matter any more."""
+        """Give back what keys hold that cannot matter any more, and have large pages for what has grown."""
         self.swept = epoch
+        self._settle()
         for d, ids in enumerate(self.ids):
             steps = self._steps(ids)
             if not steps:
@@ -473,6 +474,13 @@ class Windows:
                 sweep_at(address(stage.block.words), address(block.words), len(families), ids.horizon, steps)
             else:
                 lib.sweep(stage.block.cells, block.cells, len(families), ids.horizon, steps)
+
+    def _settle(self) -> None:
+        for ids in self.ids:
+            ids.settle()
+        for memory in self.families:
+            for ring in memory.rings.values():
+                ring.settle()
 
     def _steps(self, ids: Ids) -> int:
         """How many ids to look at now: ROUNDS full rounds while the longest window passes, or what arriving keys call for."""

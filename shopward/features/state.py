@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shopward.features import lib
-from shopward.features.arena import Area, Block
+from shopward.features.arena import Area, Block, zeros
 from shopward.features.codegen import Kernel, RingNames
 from shopward.features.plan import Family
 
@@ -34,7 +34,7 @@ class Ids:
         self.texts: dict[tuple[int, int], str] = {}
 
     def new_table(self, size: int) -> np.ndarray:
-        self.table = np.zeros(size, np.int64)
+        self.table = zeros(size)
         self.header[lib.MASK] = size - 1
         self.header[lib.LIMIT] = size * 5 // 8
         return self.table
@@ -42,6 +42,11 @@ class Ids:
     def measure_room(self) -> None:
         areas = [self.known, self.free, *self.rows]
         self.header[lib.ROOM] = min(min(a.room for a in areas), lib.VALUE)
+
+    def settle(self) -> None:
+        """Large pages for what has grown."""
+        for area in (self.known, self.free, *self.rows):
+            area.settle(self.count)
 
     @property
     def count(self) -> int:
@@ -64,8 +69,12 @@ class RingMemory:
         self.measure_room()
 
     def new_index(self, name: str, size: int) -> None:
-        self.indexes[name] = np.zeros(2 * size, np.int64)
+        self.indexes[name] = zeros(2 * size)
         self.index_headers[name][:3] = (0, size - 1, size * 5 // 8)
+
+    def settle(self) -> None:
+        """Large pages for what has grown."""
+        self.slots.settle(int(self.header[0]))
 
     def measure_room(self) -> None:
         self.header[1] = min(self.slots.room, lib.M32)

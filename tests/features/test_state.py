@@ -125,12 +125,28 @@ def test_areas_that_cannot_be_reserved_grow_by_copying(folder, monkeypatch):
     events = stream(300, 40)
     expected = windows(folder, rulebook=WINDOWED)
     values = run(expected, events, WINDOWED.schema, 100)
-    monkeypatch.setattr(arena, "_mapped", lambda size, dtype: None)
+    monkeypatch.setattr(arena, "_mapped", lambda size: None)
     monkeypatch.setattr(arena, "SMALL", 64)
     for mode in ("interpreted", "compiled"):
         cramped = windows(folder, mode, WINDOWED)
         assert run(cramped, events, WINDOWED.schema, 100) == values
         assert cramped.state_hash() == expected.state_hash()
+
+
+def test_an_area_keeps_what_it_holds_when_its_first_page_becomes_a_large_one():
+    area = arena.Area("some numbers", 8)
+    items = arena.WORTH // 8 + 1
+    where = arena.address(area.array)
+    area.array[:items] = np.arange(items)
+    area.settle(items)
+    area.array[items] = 7
+    assert area.array[: items + 2].tolist() == [*range(items), 7, 0]
+    assert arena.address(area.array) == where and where % arena.PAGE == 0
+
+
+def test_a_large_table_begins_with_zeros():
+    table = arena.zeros(arena.WORTH // 8)
+    assert len(table) == arena.WORTH // 8 and not table.any() and table.flags.writeable
 
 
 def test_decisions_run_interpreted_until_the_kernels_are_compiled(tmp_path):
