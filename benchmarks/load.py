@@ -62,7 +62,10 @@ def request(path: str, body: bytes, kind: str = "application/json") -> bytes:
 def ready(seed: int, each: int, lines: bool) -> Iterator[Callable[[], bytes]]:
     """Requests without end; `each` events in one (NDJSON or a JSON list), a single event where it is 1."""
     events = Events(seed)
-    made = [_prepared(events, each, lines) for _ in range(KNOWN // each)]
+    return _again(seed, each, [_prepared(events, each, lines) for _ in range(KNOWN // each)])
+
+
+def _again(seed: int, each: int, made: list[list[bytes]]) -> Iterator[Callable[[], bytes]]:
     n = 0
     while True:
         for parts in made:
@@ -157,8 +160,8 @@ class Run:
         await self.done.wait()
         return time.perf_counter() - began
 
-    async def pace(self, rate: float, seconds: float) -> float:
-        """Send at a rate; returns how long it took until the last answer."""
+    async def pace(self, rate: float, seconds: float, stop: Path | None = None) -> float:
+        """Send at a rate, until `stop` exists; returns how long it took until the last answer."""
         self.left = total = int(rate * seconds)
         began, i = time.perf_counter(), 0
         while i < total:
@@ -168,9 +171,13 @@ class Run:
                 self.due.append(now)
                 i += 1
             self._spread()
+            if stop is not None and i % 64 == 0 and stop.exists():
+                self.left, total = self.left - (total - i), i
+                break
             await asyncio.sleep(max(0.0, began + i / rate - time.perf_counter()))
         try:
-            await asyncio.wait_for(self.done.wait(), STOP_S)
+            if self.left:
+                await asyncio.wait_for(self.done.wait(), STOP_S)
         except TimeoutError:
             self.statuses[-1] = self.left
         return time.perf_counter() - began
@@ -219,7 +226,7 @@ async def load(asked: dict) -> dict:
     run = Run(asked["seed"], asked.get("each", 1), asked.get("lines", True))
     await run.connect(asked["port"], asked["connections"])
     if "rate" in asked:
-        seconds = await run.pace(asked["rate"], asked["seconds"])
+        seconds = await run.pace(asked["rate"], asked["seconds"], Path(asked["stop"]) if "stop" in asked else None)
     else:
         seconds = await run.saturate(asked["requests"])
     if "moments" in asked:  # a file for every answer's moment and latency

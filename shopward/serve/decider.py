@@ -70,6 +70,7 @@ class Decider:
         self._judged: list[tuple[Waiting, Any]] = []  # not on disk yet
         self._planned = self._flushing = False
         self._expected = 0  # events that are worth a moment's waiting
+        self._done: set[tuple[int, Callable]] = set()  # what was judged before, and how: all of it is compiled
         self._loop: asyncio.AbstractEventLoop | None = None
         self._busy = 0  # what the thread has to do for the engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decide")
@@ -201,6 +202,9 @@ class Decider:
     def _judge_here(self, taken: list[Waiting]) -> None:
         again: list[Waiting] = []
         for judge, part in self._parts(taken):
+            if (id(self.engine.windows), judge) not in self._done:
+                again += part
+                continue
             try:
                 self._write(judge(part, False))
             except ShopwardError as error:
@@ -275,6 +279,7 @@ class Decider:
         for judge, part in self._parts(taken):
             try:
                 found += judge(part, True)
+                self._done.add((id(self.engine.windows), judge))
             except Exception as error:  # noqa: BLE001 whatever it was, those who wait hear of it, and the next batch is judged
                 found += [(one, error) for one in part]
         return found
