@@ -279,6 +279,8 @@ class Journal:
         """The stored decision on an event, or None when there is none."""
         seq = int(self.dedup.find(hash_strings([event_id], self.seed))[0])
         with suppress(KeyError):  # its segment was dropped
+            if seq >= self.log.durable_seq:
+                self.log.sync()  # it may not be told before
             if seq >= 0:
                 return self.log.decision(seq)
         if self.log.first_seq == 0:

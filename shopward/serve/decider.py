@@ -151,8 +151,10 @@ class Decider:
         return await self.submit(events)
 
     async def call(self, function: Callable, *args) -> Any:
-        """Run something else on the deciding thread, between two micro-batches."""
+        """Run something else on the deciding thread, after what came before it and between two micro-batches."""
         self._loop = asyncio.get_running_loop()
+        while self._waiting:
+            self._judge_on_thread(self._take()[0])
         return await asyncio.wrap_future(self._on_thread(function, *args))
 
     # --- whose turn it is
@@ -177,15 +179,20 @@ class Decider:
     def _pump(self) -> None:
         self._planned, self._expected = False, 0
         while self._waiting and not self._busy and not (self._flushing and self._too_early()):
-            taken, n, size = [], 0, 0
-            while self._waiting and n < BATCH:
-                taken.append(self._waiting.popleft())
-                n += taken[-1].n
-                size += taken[-1].size
+            taken, n, size = self._take()
             if n <= HERE and size <= HERE_BYTES and self._can_be_judged_here(taken):
                 self._judge_here(taken)
             else:
                 self._judge_on_thread(taken)
+
+    def _take(self) -> tuple[list[Waiting], int, int]:
+        """What is judged together next; how many events and bytes that is."""
+        taken, n, size = [], 0, 0
+        while self._waiting and n < BATCH:
+            taken.append(self._waiting.popleft())
+            n += taken[-1].n
+            size += taken[-1].size
+        return taken, n, size
 
     def _too_early(self) -> bool:
         """Would the next group only wait for the disk behind the one that is being written?"""

@@ -24,12 +24,12 @@ from tests.serve.test_http import LOGIN, TOKEN
 
 
 @contextmanager
-def serving(engine: Engine):
+def serving(engine: Engine, **settings):
     """(App, port) of a server in this process, on a free port."""
     app = App(engine, TOKEN)
     config = uvicorn.Config(
         app, port=0, http=Patient, ws="none", log_level="warning", access_log=False, lifespan="on", server_header=False,
-        date_header=False, proxy_headers=False,
+        date_header=False, proxy_headers=False, **settings,
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -229,27 +229,126 @@ def test_many_at_once_are_judged_together_like_one_by_one(tmp_path, monkeypatch)
     assert kept[0] == kept[1] and len(kept[0]) == 61
 
 
+def ask_all(connections: list[socket.socket], name: str) -> list[bytes]:
+    """An event on every connection at once."""
+    for i, raw in enumerate(connections):
+        raw.sendall(short(json.dumps(LOGIN | {"event_id": f"{name}{i}"}).encode()))
+    return [whole(raw) for raw in connections]
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_an_engine_that_fails_under_load_loses_and_doubles_nothing(tmp_path, monkeypatch, compiled):
     """Judged on the event loop (compiled) or on the thread: memory is built again, everyone is answered."""
     engine = Engine(
         book(rule("big", "amount > 100")), data=tmp_path, mode="compiled" if compiled else "interpreted", clock="server"
     )
-    judge, failing = engine.judge, [True]
+    judge, threads = engine.judge, []
 
     def fail_once(batch):
-        if failing.pop() if failing else False:
+        threads.append(threading.current_thread().name)
+        if len(threads) == 1:
             raise ZeroDivisionError
         return judge(batch)
 
     with serving(engine) as (_, port):
-        monkeypatch.setattr(engine, "judge", fail_once)
         connections = [connect(port) for _ in range(40)]
-        for i, raw in enumerate(connections):
-            raw.sendall(short(json.dumps(LOGIN | {"event_id": f"f{i}"}).encode()))
-        answers = [whole(raw) for raw in connections]
+        for name in "abc":
+            ask_all(connections, name)
+        monkeypatch.setattr(engine, "judge", fail_once)
+        answers, names = [], ["a", "b", "c"]
+        while not threads and len(names) < 30:  # until enough of them came together
+            names.append(f"f{len(names)}-")
+            answers += ask_all(connections, names[-1])
         for raw in connections:
             raw.close()
+        assert engine.journal.rebuilt >= 1
+    assert threads[0].startswith("decide") == (not compiled)
     assert {answer[9:12] for answer in answers} == {b"200"}
     ids = [id for frame in read(tmp_path / "log") for id in frame.event_ids()]
-    assert sorted(ids) == sorted(f"f{i}" for i in range(40))
+    assert sorted(ids) == sorted(f"{name}{i}" for name in names for i in range(40))
+
+
+def test_a_body_that_dribbles_in_is_given_up_and_a_busy_connection_is_not(tmp_path, monkeypatch):
+    from shopward.serve import server
+
+    for name, value in (("HEAD_S", 0.3), ("BODY_S", 0.3), ("MIN_RATE", 1 << 20)):
+        monkeypatch.setattr(server, name, value)
+    request = short(bodies()[0])
+    with serving(opened(tmp_path)) as (_, port), connect(port) as slow, connect(port) as busy:
+        slow.sendall(request)
+        assert whole(slow)[9:12] == b"200"  # its head is known now
+        for byte in request[:-1]:
+            try:
+                slow.sendall(bytes([byte]))
+            except OSError:
+                break
+            time.sleep(0.01)
+            busy.sendall(request)
+            assert whole(busy)[9:12] == b"200"
+        else:
+            pytest.fail("it was let dribble")
+
+
+def test_a_connection_that_says_nothing_is_let_go_and_one_that_speaks_is_kept(tmp_path):
+    request = short(bodies()[0])
+    with serving(opened(tmp_path), timeout_keep_alive=1) as (_, port), connect(port) as quiet, connect(port) as busy:
+        for raw in (quiet, busy):
+            raw.sendall(request)
+            assert whole(raw)[9:12] == b"200"
+        for way in (short, long, short, short, long, short):  # longer than a second in all
+            time.sleep(0.3)
+            busy.sendall(way(bodies()[0]))
+            assert whole(busy)[9:12] == b"200"
+        assert quiet.recv(1) == b""
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_full_disk_is_503_on_the_same_connection_until_there_is_room(tmp_path, compiled):
+    """Also for many at once, and what was refused is decided once when it comes again."""
+    from tests.store.forgetful import ForgetfulDisk
+
+    disk = ForgetfulDisk()
+    engine = Engine(
+        book(rule("big", "amount > 100")), data=tmp_path, mode="compiled" if compiled else "interpreted", disk=disk
+    )
+    with serving(engine) as (_, port):
+        connections = [connect(port) for _ in range(40)]
+        for name in "ab":
+            ask_all(connections, name)
+        room, disk.capacity = disk.capacity, disk.capacity - disk.room()
+        for _ in range(2):
+            full = ask_all(connections, "d")
+            assert {answer[9:12] for answer in full} == {b"503"} and all(b"retry-after: 5" in answer for answer in full)
+        disk.capacity = room
+        assert {answer[9:12] for answer in ask_all(connections, "d")} == {b"200"}
+        for raw in connections:
+            raw.close()
+    ids = [id for frame in read(tmp_path / "log", disk) for id in frame.event_ids()]
+    assert sorted(ids) == sorted(f"{name}{i}" for name in "abd" for i in range(40))
+
+
+def test_what_is_asked_after_an_event_knows_of_it(tmp_path, monkeypatch):
+    """A decision is looked up in the order in which requests came, also while the disk is busy with those before."""
+
+    async def story() -> list:
+        engine = opened(tmp_path)
+        app = App(engine, TOKEN)
+        app.decider.start()
+        sync, flushed = engine.journal.log.sync, []
+
+        def slowly() -> None:
+            time.sleep(0.02)
+            sync()
+            flushed.append(engine.journal.log.durable_seq)
+
+        monkeypatch.setattr(engine.journal.log, "sync", slowly)
+        found = []
+        for i in range(5):
+            answer = app.decider.submit([LOGIN | {"event_id": f"k{i}"}])
+            kept = await app.decider.call(engine.find, f"k{i}")
+            found.append((kept["event_id"], engine.journal.log.durable_seq > i))
+            answer.add_done_callback(lambda done: done.result())
+        await app.decider.stop()
+        return found
+
+    assert asyncio.run(story()) == [(f"k{i}", True) for i in range(5)]
