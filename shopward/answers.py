@@ -28,6 +28,7 @@ class Answers:
 
     wrong     row -> why the record was refused
     text      bytes of all answers, one line each; offsets[i] to offsets[i + 1] is that to row i, empty where it was refused
+    seen      rows of events that are only observed
     loud      the decisions that say more than `allow`; quiet: how many say just that; observed: how many events are not decided on
     """
 
@@ -36,6 +37,7 @@ class Answers:
         self.rows, self.chunk, self.rules = arrived.rows, chunk, rules
         self.loud: list[Decision] = []
         self.quiet = self.observed = 0
+        self.seen: set[int] = set()
         self._own: dict[int, bytes] = {}  # by row of the chunk
         self._written: tuple[bytes, np.ndarray] | None = None
 
@@ -83,6 +85,7 @@ class Answers:
         if decision is None:
             assert self.chunk is not None
             self.observed += 1
+            self.seen.add(int(self.rows[i]))
             kind = self.rules.schema.types[self.chunk.types[i]]
             self._own[i] = _json({"event_id": self.id_of(i), "type": kind, "decision": None})
         else:

@@ -108,6 +108,29 @@ class Journal:
 
     def decide(self, engine: Engine, events: list[dict[str, Any]]) -> list[Decision | BadEvent | None]:
         """Answers to events that are on disk when this returns. Raises StoreFull when they cannot be put there."""
+        answers = self.judge(engine, events)
+        self.settle(engine)
+        return answers
+
+    def decide_lines(self, engine: Engine, block: bytes) -> Answers:
+        """Answers to the events of a block of NDJSON (at most `arrivals.MOST` lines), on disk when this returns."""
+        answers = self.judge_lines(engine, block)
+        self.settle(engine)
+        return answers
+
+    @property
+    def at_once(self) -> bool:
+        """Can events be judged just now without something long before or after it: a rebuilt memory, a full disk, a snapshot?"""
+        whole = self._failure is None and self._half_way is None and not self.log.full
+        return whole and not self.snapshot_is_due
+
+    def judge(
+        self, engine: Engine, events: list[dict[str, Any]], mend: bool = True
+    ) -> list[Decision | BadEvent | None]:
+        """Answers that nobody may see before `settle` (or the log's `sync`) has returned.
+
+        With `mend` False what the engine fails with is raised, and nothing of these events is in the log: judge them again.
+        """
         self._check(engine)
         answers: list[Any] = [None] * len(events)
         usable, lines, at = [], [], []
@@ -120,20 +143,15 @@ class Journal:
             else:
                 usable.append(found)
                 at.append(i)
-        for i, answer in zip(at, self._survive(engine, usable, lines), strict=True):
+        accept = self._survive if mend else self._accept
+        for i, answer in zip(at, accept(engine, usable, lines), strict=True):
             answers[i] = answer
-        self.log.sync()
-        self._snapshot_when_due(engine)
         return answers
 
-    def decide_lines(self, engine: Engine, block: bytes) -> Answers:
-        """Answers to the events of a block of NDJSON (at most `arrivals.MOST` lines), on disk when this returns."""
+    def judge_lines(self, engine: Engine, block: bytes, mend: bool = True) -> Answers:
+        """The same for a block of NDJSON."""
         self._check(engine)
-        arrived = self._arrivals(engine).take(block)
-        answers = self._answered(engine, arrived)
-        self.log.sync()
-        self._snapshot_when_due(engine)
-        return answers
+        return self._answered(engine, self._arrivals(engine).take(block), mend)
 
     def _arrivals(self, engine: Engine) -> Arrivals:
         """The reader of blocks for the rulebook in force."""
@@ -146,18 +164,21 @@ class Journal:
             self._arriving = Arrivals(engine.normaliser, engine.needs, self.seed, slow, self._covers)
         return self._arriving
 
-    def _answered(self, engine: Engine, arrived: Arrived) -> Answers:
+    def _answered(self, engine: Engine, arrived: Arrived, mend: bool) -> Answers:
         chunk = arrived.chunk
         if chunk is None:
             return Answers.of_each(arrived, [], engine.rules)
         if chunk.n < FEW or engine.row_features.one_by_one:
             lines = [line.encode() for line in cast("list[str]", arrived.lines.to_list())]
-            return Answers.of_each(arrived, self._survive(engine, *_read_back(lines)), engine.rules)
+            accept = self._survive if mend else self._accept
+            return Answers.of_each(arrived, accept(engine, *_read_back(lines)), engine.rules)
         try:
             return self._accept_columns(engine, arrived, chunk)
         except ShopwardError:
             raise
-        except Exception as error:  # noqa: BLE001 memory is built again and the events are decided one by one
+        except Exception as error:  # memory is built again and the events are decided one by one
+            if not mend:
+                raise
             logger.warning("a batch failed half-way; deciding it again, one event at a time", exc_info=error)
         self._mend(engine)
         lines = [line.encode() for line in cast("list[str]", arrived.lines.to_list())]
@@ -221,7 +242,7 @@ class Journal:
     def settle(self, engine: Engine) -> None:
         """Return when all that was taken is on disk."""
         self.log.sync()
-        self._snapshot_when_due(engine)
+        self.snapshot_when_due(engine)
 
     def label(self, engine: Engine, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Labels of events in the log, as events of the stream; returns how many were taken, repeated and unknown, and the refused."""
@@ -237,7 +258,7 @@ class Journal:
         before = self.log.next_seq
         self._survive(engine, events, [_line(event) for event in events])
         self.log.sync()
-        self._snapshot_when_due(engine)
+        self.snapshot_when_due(engine)
         taken = self.log.next_seq - before
         unknown = len(labels) - len(events)
         return {"taken": taken, "repeated": len(events) - taken, "unknown": unknown, "refused": refused}
@@ -258,6 +279,8 @@ class Journal:
         """The stored decision on an event, or None when there is none."""
         seq = int(self.dedup.find(hash_strings([event_id], self.seed))[0])
         with suppress(KeyError):  # its segment was dropped
+            if seq >= self.log.durable_seq:
+                self.log.sync()  # it may not be told before
             if seq >= 0:
                 return self.log.decision(seq)
         if self.log.first_seq == 0:
@@ -512,9 +535,13 @@ class Journal:
         snapshot.save(self.data / "state", arrays, meta, self.disk)
         self.snapshot_due = self.log.next_seq + SNAPSHOT_EVERY
 
-    def _snapshot_when_due(self, engine: Engine) -> None:
+    @property
+    def snapshot_is_due(self) -> bool:
+        return self.log.next_seq >= self.snapshot_due
+
+    def snapshot_when_due(self, engine: Engine) -> None:
         """A snapshot every so often; without room for it the answers, which are on disk already, are still given."""
-        if self.log.next_seq < self.snapshot_due:
+        if not self.snapshot_is_due:
             return
         try:
             self.snapshot(engine)
@@ -543,7 +570,7 @@ class Journal:
         engine.seq = self.log.next_seq
         engine.usual.publish()
         self.switch(engine)
-        self._snapshot_when_due(engine)  # after a long replay, so that the next one is short
+        self.snapshot_when_due(engine)  # after a long replay, so that the next one is short
 
     # --- which rulebook
 

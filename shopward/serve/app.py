@@ -36,6 +36,7 @@ from shopward.event import parse_time
 from shopward.evidence import Evidence
 from shopward.serve.auth import AGAIN_S, Grant, Tokens
 from shopward.serve.decider import Decider, unjudged
+from shopward.serve.direct import Direct
 from shopward.serve.http import (
     JSON,
     MAX_EVENT,
@@ -94,6 +95,7 @@ class App:
         self.traffic = Traffic(self.decider, partial(Watch, traffic_rulebook))
         self.metrics.more.append(self.traffic)
         self.tokens = Tokens(_tables(engine), token)
+        self.direct = Direct(self.decider, self.tokens, self.metrics, self.refused)
         self.webhook, self.following = webhook, following
         self.outbox: Outbox | None = None
         self._tasks: list[asyncio.Task] = []
@@ -128,13 +130,8 @@ class App:
                 return self.metrics.answered(route, status, time.perf_counter() - began)
             route, handler = self._route(scope)
             status, body, kind = await handler(scope, receive)
-        except HttpError as error:
-            status, body, kind = error.status, encode({"error": error.message} | error.more), JSON
-            headers = error.headers
-        except StoreFull as error:
-            status, body, kind, headers = 503, encode({"error": str(error)}), JSON, ((b"retry-after", b"5"),)
         except Exception as error:  # noqa: BLE001 whoever asked gets an answer; a bug is logged with its place
-            status, body, kind = self._failed(error), encode({"error": self._trouble(error)}), JSON
+            (status, body, headers), kind = self.refused(error), JSON
         await send(
             {"type": "http.response.start", "status": status,
              "headers": [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers]}
@@ -142,6 +139,16 @@ class App:
         await send({"type": "http.response.body", "body": body})
         self.metrics.answered(route, status, time.perf_counter() - began)
         return None
+
+    def refused(self, error: Exception) -> tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]:
+        """Status, body and headers of the answer to a request that cannot be met."""
+        if isinstance(error, HttpError):
+            return error.status, encode({"error": error.message} | error.more), error.headers
+        if isinstance(error, BadEvent):
+            return 422, encode({"error": str(error)}), ()
+        if isinstance(error, StoreFull):
+            return 503, encode({"error": str(error)}), ((b"retry-after", b"5"),)
+        return self._failed(error), encode({"error": self._trouble(error)}), ()
 
     def _failed(self, error: Exception) -> int:
         if not isinstance(error, ShopwardError):
@@ -197,7 +204,7 @@ class App:
             return 200, encode(self._fallback(event, budget)), JSON
         answer = (await future)[0]
         if isinstance(answer, BadEvent):
-            raise HttpError(422, str(answer))
+            raise answer
         return 200, encode(unjudged(event) if answer is None else answer), JSON
 
     def _fallback(self, event: dict[str, Any], budget: int) -> Decision | dict[str, Any]:

@@ -57,7 +57,7 @@ class Tokens:
 
     def __init__(self, tables: Tables | None, first: str | None = None):
         self.tables = tables
-        self._first = {} if not first else {_digest(first.encode()): Grant("start", frozenset(SCOPES))}
+        self._first = {} if not first else {digest_of(first.encode()): Grant("start", frozenset(SCOPES))}
         self._grants: dict[str, Grant] = dict(self._first)
         self._asked = 0.0
         self.refresh()
@@ -65,6 +65,13 @@ class Tokens:
     @property
     def any(self) -> bool:
         return bool(self._grants)
+
+    def known(self, digest: str, scope: str) -> Grant | None:
+        """The grant of a token that is good for something just now, by its digest; None: let `check` say why not."""
+        grant = self._grants.get(digest)
+        if grant is None or scope not in grant.scopes or (grant.expires is not None and grant.expires <= now_ms()):
+            return None
+        return grant
 
     def check(self, given: bytes, scope: str) -> Grant:
         """The grant of an Authorization header. Raises HttpError 401 or 403."""
@@ -76,7 +83,7 @@ class Tokens:
         return grant
 
     def _find(self, token: bytes) -> Grant | None:
-        digest = _digest(token)
+        digest = digest_of(token)
         found = self._grants.get(digest)
         if found is None and time.monotonic() - self._asked > UNKNOWN_S:
             self.refresh()
@@ -116,7 +123,7 @@ def create(tables: Tables, name: str, scopes: Sequence[str], expires: int | None
         raise UsageError(f"there is a token `{name}` already; revoke it first")
     text = f"sw_{secrets.token_urlsafe(32)}"
     row = {
-        "name": name, "hash": _digest(text.encode()), "scopes": " ".join(scopes), "created": now_ms(), "expires": expires, "rate": rate,
+        "name": name, "hash": digest_of(text.encode()), "scopes": " ".join(scopes), "created": now_ms(), "expires": expires, "rate": rate,
     }  # fmt: skip
     with tables.writing() as connection:
         connection.execute(sa.insert(tokens).values(row))
@@ -140,5 +147,5 @@ def listed(tables: Tables) -> list[dict[str, Any]]:
     return tables.rows(sa.select(*columns).order_by(tokens.c.id))
 
 
-def _digest(token: bytes) -> str:
+def digest_of(token: bytes) -> str:
     return sha256(token).hexdigest()

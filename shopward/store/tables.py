@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from shopward.errors import MissingExtra, StoreFull, UsageError
 from shopward.lists import Entry, key_of, key_text
@@ -197,12 +198,33 @@ class Tables:
     def _room(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            if "is full" in str(error.orig) or "No space left" in str(error.orig):
+        except (DBAPIError, sqlite3.OperationalError) as error:
+            if "is full" in str(error) or "No space left" in str(error):
                 raise StoreFull(
                     f"{self.engine.url.render_as_string()}: {_first_line(error)}; free some space"
                 ) from error
             raise
+
+    def append(self, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows, durable when this returns; in SQLite without the machinery between, since the vault does this for every flush.
+
+        Raises StoreFull when the disk is full, sqlalchemy's IntegrityError when a row is there already.
+        """
+        if not self.is_sqlite:
+            with self.writing() as connection:
+                connection.execute(sa.insert(table), [*rows])
+            return
+        names = [column.name for column in table.columns]
+        statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+        raw = self.engine.raw_connection()
+        try:
+            with self._room():
+                raw.cursor().executemany(statement, [tuple(row[name] for name in names) for row in rows])
+                raw.commit()
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(statement, None, error) from error
+        finally:
+            raw.close()
 
     def rows(self, query: sa.Executable) -> list[dict[str, Any]]:
         with self.engine.connect() as connection:
@@ -321,5 +343,5 @@ def _tune_sqlite(connection: Any, patience_ms: int) -> None:
         connection.execute(f"PRAGMA {setting}")
 
 
-def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0]
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().splitlines()[0]

@@ -29,7 +29,6 @@ from shopward.store.tables import Tables, now_ms, vault
 KEYS_FILE = "keys.json"
 CACHE = 100_000  # values remembered; at most twice as many are in memory
 CHUNK = 500  # values asked for in one query
-FEW = 8  # so few are asked for one by one
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -111,6 +110,9 @@ class Vault:
         self._old: dict[str, str] = {}
         self._pending: dict[bytes, dict[str, Any]] = {}  # given out, not yet in the table
         self._turn = threading.RLock()
+        self._writing = (
+            threading.Lock()
+        )  # taken before `_turn`: names are given out while others are on their way to disk
         self.erasures = 0  # so often values were erased: what others remember of them is void then
 
     @classmethod
@@ -161,17 +163,20 @@ class Vault:
 
     def commit(self) -> None:
         """Return when every pseudonym given out so far can be resolved from disk. Raises StoreFull when there is no room."""
-        with self._turn:
-            if not self._pending:
+        with self._writing:
+            with self._turn:
+                given = list(self._pending.values())
+            if not given:
                 return
             try:
-                with self.tables.writing() as connection:
-                    connection.execute(sa.insert(vault), list(self._pending.values()))
+                self.tables.append(vault, given)
             except IntegrityError as error:
                 raise UsageError(
                     "two processes write to one vault; give each data folder its own --db, or stop one"
                 ) from error
-            self._pending.clear()
+            with self._turn:
+                for row in given:
+                    self._pending.pop(row["tag"], None)
 
     def reveal(self, pseudonym: str) -> str | None:
         """The value behind a pseudonym, or None when it was erased or never was one."""
@@ -192,7 +197,7 @@ class Vault:
         What log and lake hold about them stays, under pseudonyms that nobody can resolve any more. Raises UsageError when another
         process keeps old pages of the database in use; run it again then.
         """
-        with self._turn:
+        with self._writing, self._turn:
             self.erasures += 1
             tags = {self._tag(value): value for value in values}
             names = self._stored(list(tags)) | {t: row["pseudonym"] for t, row in self._pending.items() if t in tags}
@@ -247,8 +252,8 @@ class Vault:
         return name
 
     def _stored(self, tags: list[bytes]) -> dict[bytes, str]:
-        if self.tables.is_sqlite and 0 < len(tags) <= FEW:
-            return self._looked_up(tags)
+        if self.tables.is_sqlite:
+            return self._looked_up(tags) if tags else {}
         found: dict[bytes, str] = {}
         for part in _chunks(tags):
             query = sa.select(vault.c.tag, vault.c.pseudonym).where(vault.c.tag.in_(part))
@@ -256,12 +261,16 @@ class Vault:
         return found
 
     def _looked_up(self, tags: list[bytes]) -> dict[bytes, str]:
-        """A few rows, asked for without the machinery between: this is on the path of every value not seen lately."""
+        """The same without the machinery between: this is on the path of every value not seen lately."""
         connection = self.tables.engine.raw_connection()
+        found: dict[bytes, str] = {}
         try:
-            ask = connection.cursor().execute
-            found = ((tag, ask("SELECT pseudonym FROM vault WHERE tag = ?", (tag,)).fetchone()) for tag in tags)
-            return {tag: row[0] for tag, row in found if row}
+            cursor = connection.cursor()
+            for part in _chunks(tags):
+                marks = ",".join("?" * len(part))
+                cursor.execute(f"SELECT tag, pseudonym FROM vault WHERE tag IN ({marks})", part)
+                found |= cursor.fetchall()
+            return found
         finally:
             connection.close()
 

@@ -281,7 +281,7 @@ def test_no_room_for_a_snapshot_is_no_reason_to_refuse_answers(tmp_path, stream,
     monkeypatch.setattr(durable, "SNAPSHOT_AGAIN", 10)
     disk, twin = ForgetfulDisk(), ForgetfulDisk()
     with monkeypatch.context() as patch:  # how much room the events take, without a snapshot
-        patch.setattr(durable.Journal, "_snapshot_when_due", lambda journal, engine: None)
+        patch.setattr(durable.Journal, "snapshot_when_due", lambda journal, engine: None)
         other = opened(tmp_path / "twin", twin)
         empty = twin.capacity - twin.room()
         other.decide_events(stream[:30])

@@ -115,3 +115,9 @@ def test_spans_of_a_buffer_hash_like_their_text():
     out = np.empty((3, 2), np.int64)
     hash_slices(buf, np.array([0, 3, -1]), np.array([3, 6, 0]), *seed_words(SEED), out)
     assert out.tolist() == hash_strings(["ann", "bob", None], SEED).tolist()
+
+
+def test_a_few_texts_have_the_hashes_they_have_in_a_column():
+    for few in (["a"], ["", "x" * 300], [f"t{i}" for i in range(8)], ["naïve", "☕"]):
+        assert hash_strings(few, SEED).tolist() == hash_strings(pa.array(few), SEED).tolist()
+    assert hash_strings([], SEED).shape == (0, 2)
