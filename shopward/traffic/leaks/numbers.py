@@ -155,7 +155,7 @@ def _card(text: str, run: str, start: int, end: int) -> Hit | None:
 
 
 def _says_id(text: str, start: int) -> bool:
-    return meaning(key_before(text, start)) == "cn_id" or _ID_WORDS(words_before(text, start))
+    return meaning(key_before(text, start)) == "cn_id" or bool(_ID_WORDS(words_before(text, start)))
 
 
 def _phone_by_context(text: str, start: int, end: int, means: str) -> Hit | None:
