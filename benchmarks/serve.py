@@ -226,12 +226,14 @@ def paced(quick: bool, folder: Path) -> dict:
     return {f"paced_500_{key}": found[key] for key in keys}
 
 
-def soak(minutes: float, folder: Path) -> dict:
-    """Half of what one worker can, for so long; memory is looked at a hundred times."""
+def soak(minutes: float, rate: float, folder: Path) -> dict:
+    """Half of what one worker can (at most `rate`), for so long; memory is looked at a hundred times. It grows with the events that
+    windows still hold, so what counts is how many bytes an event costs.
+    """
     rules = sixty_rules(folder / "rules60s")
     with shopward(folder / "soak", "--rulebook", rules) as server:
         most = load(server, 1, 64, requests=20_000)
-        rate = max(100.0, most["sent"] / most["seconds"] / 2)
+        rate = max(100.0, min(rate, most["sent"] / most["seconds"] / 2))
         sizes, over = [], threading.Event()
 
         def watch() -> None:
@@ -250,7 +252,7 @@ def soak(minutes: float, folder: Path) -> dict:
     return {
         "soak_minutes": minutes, "soak_rate": rate, "soak_sent": found["sent"], "soak_errors": found["errors"], "soak_p50_ms": found["p50_ms"],
         "soak_p99_ms": found["p99_ms"], "soak_max_ms": found["max_ms"], "soak_mb": [round(mb) for mb in sizes[:: max(1, len(sizes) // 20)]],
-        "soak_mb_a_minute_after_the_first_quarter": slope,
+        "soak_mb_a_minute_after_the_first_quarter": slope, "soak_bytes_an_event": slope * 2**20 / (rate * 60),
     }  # fmt: skip
 
 
@@ -385,9 +387,9 @@ PARTS: dict[str, Callable[[bool, Path], dict]] = {
 }  # fmt: skip
 
 
-def run(quick: bool, only: str | None, minutes: float) -> dict:
+def run(quick: bool, only: str | None, minutes: float, rate: float) -> dict:
     result: dict = {}
-    parts = PARTS | {"soak": lambda quick, folder: soak(minutes, folder)}
+    parts = PARTS | {"soak": lambda quick, folder: soak(minutes, rate, folder)}
     wanted = [only] if only else [*parts][: 3 if quick else None]
     for name in wanted:
         with tempfile.TemporaryDirectory() as folder:
@@ -403,10 +405,11 @@ def asked() -> argparse.Namespace:
     )
     parser.add_argument("--only", choices=[*PARTS, "soak"])
     parser.add_argument("--minutes", type=float, help="of the soak (40; 2 with --quick)")
+    parser.add_argument("--rate", type=float, default=1_000, help="of the soak, events a second at most")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     args = asked()
-    finish("serve", run(args.quick, args.only, args.minutes or (2 if args.quick else 40)), args.json)
+    finish("serve", run(args.quick, args.only, args.minutes or (2 if args.quick else 40), args.rate), args.json)
