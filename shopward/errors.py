@@ -13,6 +13,7 @@ ShopwardError                exit code
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,18 @@ class MissingExtra(ShopwardError):
     def __init__(self, extra: str, package: str):
         super().__init__(f"this needs {package}: pip install 'shopward[{extra}]'")
         self.extra = extra
+
+
+_CELLS = re.compile(r"(got \d+|invalid value|invalid UTF8[^:]*):? .*", re.DOTALL)
+
+
+def table_reason(wrong: Exception) -> str:
+    """Why a reader of tables refused a file, in one line and without the cells it quotes: they may be personal.
+
+    >>> table_reason(ValueError("CSV parse error: Expected 1 columns, got 2: ann@example.com,5"))
+    'CSV parse error: Expected 1 columns, got 2'
+    """
+    return _CELLS.sub(r"\1", str(wrong)).splitlines()[0].rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from shopward.errors import BadData, BadEvent, UsageError
+from shopward.errors import BadData, BadEvent, UsageError, table_reason
 from shopward.event import name_of, parse_time
 
 if TYPE_CHECKING:
@@ -152,11 +152,48 @@ def read_labels(path: str | Path) -> Iterator[Label]:
 
 
 def label_columns(path: str | Path) -> LabelColumns:
-    """Read a label file (.parquet, .csv, .ndjson). Raises BadData naming the row when a label cannot be used."""
+    """Read a label file (.parquet, .csv, .ndjson), or all of a folder. Raises BadData naming the row when a label cannot be used."""
+    parts = [_columns_of(file) for file in _label_files(Path(path))]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _label_files(path: Path) -> list[Path]:
+    """The files to read, in order of their names."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix in ENDINGS and not p.name.startswith((".", "_")))
+    if not found:
+        raise UsageError(f"--labels {path}: no {', '.join(ENDINGS)} file in this folder")
+    return found
+
+
+def _joined(parts: list[LabelColumns]) -> LabelColumns:
+    """One table of several, in the order they became known; of one moment those of the later file count later."""
+    import pyarrow as pa
+
+    ts = np.concatenate([part.ts for part in parts])
+    order = np.argsort(ts, kind="stable")
+    nulls = [pa.nulls(len(part.ts), pa.large_string()) if part.sources is None else part.sources for part in parts]
+    amounts = [np.full(len(part.ts), np.nan) if part.amounts is None else part.amounts for part in parts]
+    return LabelColumns(
+        pa.concat_arrays([part.event_ids for part in parts]).take(order),
+        np.concatenate([part.labels for part in parts])[order],
+        ts[order],
+        pa.concat_arrays(nulls).take(order) if any(part.sources is not None for part in parts) else None,
+        np.concatenate(amounts)[order] if any(part.amounts is not None for part in parts) else None,
+    )
+
+
+def _columns_of(path: Path) -> LabelColumns:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = _label_table(Path(path))
+    try:
+        table = _label_table(path)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as wrong:
+        if isinstance(wrong, OSError) and wrong.errno is not None:
+            raise
+        raise BadData(f"{path}: not a readable label file: {table_reason(wrong)}") from None
     missing = [name for name in ("event_id", "label", "label_ts") if name not in table.column_names]
     if missing:
         raise BadData(f"{path}: a label file has the columns event_id, label, label_ts; missing: {', '.join(missing)}")

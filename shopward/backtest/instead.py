@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shopward.words import count
+
 if TYPE_CHECKING:
     from shopward.backtest.judged import Story
     from shopward.declare.rulebook import Rulebook
@@ -109,12 +111,12 @@ def _unseen(mine: dict[str, Any], rulebook: Rulebook) -> str:
     if blind:
         return f"no live rule looks for {blind[0]} ({techniques.get(blind[0]).name}): a blind spot"
     per = len(mine["events"]) / max(1, mine["devices"])
-    shape = f"{len(mine['events'])} steps on {mine['devices']} devices and {mine['ips']} addresses"
+    shape = f"{count(len(mine['events']), 'step')} on {count(mine['devices'], 'device')} and {count(mine['ips'], 'address', 'addresses')}"
     if per <= 6:
         return f"{shape}: no counter reaches that low; a model, or links between its accounts, could"
     acts = [techniques.get(t) for t in mine["techniques"]]
     act = next((t for t in acts if t.chain_role in ("execute", "cash-out")), acts[0])
-    return f"{shape}, and no rule fired: a count of {act.name.lower()} ({act.id}) per device or address"
+    return f"{shape}, and no rule fired: a rule against {act.name.lower()} ({act.id}) that counts per device or address"
 
 
 def span(seconds: float | None) -> str:

@@ -12,7 +12,7 @@ from shopward.backtest import compare
 from shopward.backtest.judge import Judged, judge, label_file
 from shopward.backtest.replay import History, OnSpark, replay
 from shopward.backtest.report import plain, report
-from shopward.errors import BadData, BadEvent
+from shopward.errors import BadData, BadEvent, table_reason
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
@@ -160,4 +160,4 @@ def _list_rows(path: Path) -> list[dict[str, Any]]:
             ).to_pylist()
         return [msgspec.json.decode(line) for line in path.read_bytes().splitlines() if line.strip()]
     except (pa.ArrowInvalid, msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise BadData(f"{path}: {str(wrong).splitlines()[0]}") from None
+        raise BadData(f"{path}: {table_reason(wrong)}") from None

@@ -22,16 +22,16 @@ VERBS = {
     "features": ("features", "Exact point-in-time features of files, or what a feature means."),
     "backtest": ("backtest", "What a rulebook would have done on history, in money."),
     "init": ("init", "Write a rulebook folder to edit: protection for buyers, sellers or creators."),
-    "rules": ("rules", "Check and test a rulebook."),
+    "rules": ("rules", "Check, test, compare and describe rulebooks; let labels propose rules."),
     "model": ("model", "Train, score, audit, deploy and watch models."),
     "market": ("market", "Write a synthetic marketplace with attackers and the truth."),
     "serve": ("serve", "Answer decisions over HTTP."),
     "label": ("label", "Record what turned out to be fraud."),
     "list": ("list", "Put a key on an allow, block or watch list, or see who is on it and why."),
     "report": ("report", "How the defence did over the last days: loss, insults, reviews, rules, misses."),
-    "traffic": ("traffic", "Look at HTTP traffic: attacks, and what they did."),
+    "traffic": ("traffic", "Look at HTTP traffic: interfaces, leaks, exposure, attacks."),
     "sql": ("sql", "Query the data folder through DuckDB."),
-    "lake": ("lake", "Compact the log into Parquet tables."),
+    "lake": ("lake", "The history as Parquet tables: compact, merge, check, describe, tag, erase."),
 }
 
 
@@ -45,7 +45,7 @@ class Verbs(click.Group):
         if name not in VERBS:
             return None
         module = import_module(f"shopward.cli.{VERBS[name][0]}")
-        return getattr(module, name)
+        return told(getattr(module, name), name)
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         from difflib import get_close_matches
@@ -59,6 +59,18 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+
+def told(command: click.Command, path: str) -> click.Command:
+    """The command with examples at the foot of its help; in a list of commands its first sentence stands whole."""
+    from shopward.cli.examples import EXAMPLES
+
+    if path in EXAMPLES:
+        command.epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[path])
+    command.short_help = " ".join((command.help or "").split("\n\n")[0].split()).split(". ")[0].removesuffix(".") + "."
+    for name, part in command.commands.items() if isinstance(command, click.Group) else ():
+        told(part, f"{path} {name}")
+    return command
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -84,7 +96,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:  # a file that cannot be read or written, and which
-        click.echo(f"shopward: {error}", err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"shopward: {where}{(error.strerror or str(error)).lower()}", err=True)
         sys.exit(5 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2)
     except Exception:  # noqa: BLE001  (a bug: its exit code must not read as "findings")
         traceback.print_exc()

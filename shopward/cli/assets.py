@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from shopward.cli.talk import emit, json_option, progress, say
+from shopward.words import count
 
 
 @click.command()
@@ -52,11 +53,11 @@ def _tell(summary: dict) -> None:
     """The inventory for people: how many, the most dangerous, what does not agree with the document, what is new."""
     rows = summary["assets"]
     say(
-        f"{summary['requests']:,} requests in {summary['seconds']:.1f} s; {summary['not_there']:,} asked for what is not there"
+        f"{count(summary['requests'], 'request')} in {summary['seconds']:.1f} s; {summary['not_there']:,} asked for what is not there"
     )
     if summary["dead_letters"]:
-        say(f"{summary['dead_letters']:,} unusable lines")
-    click.echo(f"{len(rows):,} interfaces")
+        say(count(summary["dead_letters"], "unusable line"))
+    click.echo(count(len(rows), "interface"))
     for row in rows[:15]:
         click.echo(
             f"  risk {row['risk']:>3}  level {row['level']}  {row['access']:<8} {row['lifecycle']:<8} {row['calls']:>8,}  {row['asset']}"

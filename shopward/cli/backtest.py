@@ -8,9 +8,16 @@ from typing import Any
 import click
 
 from shopward.cli.decide import events_argument, labels_option, master_option, staging_option
-from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say, write_whole
 from shopward.errors import BadEvent, UsageError
+from shopward.words import count
 
+LABELS_LEFT_OUT = {
+    "labels_unknown_event": "for events that are not in this history",
+    "labels_in_the_future": "dated after today, refused",
+    "labels_after_as_of": "known only after the moment of judging, not used",
+    "labels_before_their_event": "dated before the event they judge",
+}
 folder = click.Path(path_type=Path, file_okay=False)
 
 
@@ -98,9 +105,8 @@ def _write(out: Path, answer: Any) -> None:
 
     from shopward.backtest.page import html
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_bytes(msgspec.json.encode(answer.found))
-    (out / "report.html").write_text(html(answer.found), encoding="utf-8")
+    write_whole(out / "report.json", msgspec.json.encode(answer.found))
+    write_whole(out / "report.html", html(answer.found))
     if answer.changes is not None:
         import pyarrow.parquet as pq
 
@@ -113,7 +119,7 @@ def _tell(found: dict[str, Any]) -> None:
     cash, policy, labels = money(found["currency"]), found["policy"], found["labels"]
     share = lambda v: "n/a" if v is None else percent(v)  # noqa: E731
     say(
-        f"{policy['events']:,} events in {found['seconds']:.1f} s; {policy['judged']:,} judged, {labels['unripe']:,} too young, {int(policy['fraud']):,} fraud"
+        f"{count(policy['events'], 'event')} in {found['seconds']:.1f} s; {policy['judged']:,} judged, {labels['unripe']:,} too young, {int(policy['fraud']):,} fraud"
     )
     click.echo(
         f"net saving {cash(policy['net_saving'])}  captured {share(policy['capture_by_value'])} by value  insult rate {share(policy['insult_rate'])}  precision {share(policy['precision'])}"
@@ -125,20 +131,20 @@ def _tell(found: dict[str, Any]) -> None:
             f"{r['id'][:28]:28} {r['fired']:>9,} {share(r['precision']):>10} {share(r['capture_by_value']):>9} {cash(r['net_saving'] or 0):>14} {cash(r['marginal_net_saving'] or 0):>14}  {r['status']}"
         )
     if len(fired) < len(found["rules"]):
-        click.echo(f"{len(found['rules']) - len(fired):,} of {len(found['rules']):,} rules never fired")
+        click.echo(f"{len(found['rules']) - len(fired):,} of {count(len(found['rules']), 'rule')} never fired")
     if "against" in found:
         d = found["against"]["difference"]
         click.echo(
-            f"against {found['against']['what']}: net saving {cash(d['net_saving']['before'])} -> {cash(d['net_saving']['after'])}, {found['against']['new_insults']:,} new insults, {found['against']['insults_spared']:,} spared"
+            f"against {found['against']['what']}: net saving {cash(d['net_saving']['before'])} -> {cash(d['net_saving']['after'])}, {count(found['against']['new_insults'], 'new insult')}, {found['against']['insults_spared']:,} spared"
         )
     if "sweep" in found:
         for change in found["sweep"]["best"]["changes"]:
             click.echo(
                 f"better: {change['rule']}: {change['threshold']} -> {change['to']:g} (gain {cash(change['gain'])})"
             )
-    for name in ("labels_unknown_event", "labels_in_the_future", "labels_after_as_of", "labels_before_their_event"):
+    for name, what in LABELS_LEFT_OUT.items():
         if labels.get(name):
-            say(f"{labels[name]:,} {name.replace('_', ' ')}")
+            say(f"{count(labels[name], 'label')} {what}")
     if found["dead_letters"]:
-        say(f"{found['dead_letters']:,} unusable records: {found['dead_reasons']}")
+        say(f"{count(found['dead_letters'], 'unusable record')}: {found['dead_reasons']}")
     say(found["bias"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+from shopward.words import count
 
 events_argument = click.argument("events", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 labels_option = click.option(
@@ -70,7 +71,7 @@ def decide(events, rulebook_dir, labels, out, dead_letters, data, engine, master
         )
         return
     rate = summary.events / summary.seconds if summary.seconds else 0
-    say(f"{summary.events:,} events in {summary.seconds:.1f} s ({rate:,.0f} a second)")
+    say(f"{count(summary.events, 'event')} in {summary.seconds:.1f} s ({rate:,.0f} a second)")
     click.echo("  ".join(f"{action} {n:,}" for action, n in summary.decisions.items() if n))
     for rule, n in sorted(summary.rules.items(), key=lambda item: -item[1]):
         if n:
@@ -86,8 +87,8 @@ def tell_losses(summary) -> None:
         say(f"left out: {name}: {why}")
     if summary.repeated:
         other = f" ({summary.conflicts:,} of them with other content; the first counts)" if summary.conflicts else ""
-        say(f"{summary.repeated:,} events came before{other}")
+        say(f"{count(summary.repeated, 'event')} came before{other}")
     if summary.dead_letters:
-        say(f"{summary.dead_letters:,} unusable records: {summary.reasons}")
+        say(f"{count(summary.dead_letters, 'unusable record')}: {summary.reasons}")
     for reason, n in summary.nulls.items():
         say(f"{n:,} x {reason}")

@@ -9,6 +9,7 @@ import click
 from shopward.cli.decide import dead_option, labels_option, master_option, staging_option, tell_losses
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
 from shopward.errors import UsageError
+from shopward.words import count
 
 
 @click.command()
@@ -66,10 +67,10 @@ def features(
             events, rulebook, engine=engine, out=out, labels=labels, dead_letters=dead_letters, master=master,
             staging=staging, threads=threads, on_progress=done,
         )  # fmt: skip
-    count = len(rulebook.features) - len(summary.left_out)
+    n = len(rulebook.features) - len(summary.left_out)
     report = {
         "events": summary.events,
-        "features": count,
+        "features": n,
         "left_out": summary.left_out,
         "dead_letters": summary.dead_letters,
     }
@@ -78,7 +79,7 @@ def features(
     if as_json:
         return emit({**report, "engine": engine, "threads": summary.threads, "seconds": summary.seconds})
     on = f"{engine}, {summary.threads} threads" if summary.threads > 1 else engine
-    say(f"{summary.events:,} events x {count} features in {summary.seconds:.1f} s ({on})")
+    say(f"{count(summary.events, 'event')} x {count(n, 'feature')} in {summary.seconds:.1f} s ({on})")
     tell_losses(summary)
     return None
 
@@ -90,7 +91,7 @@ def _of_data(data: Path, rulebook_dir: Path | None, out: Path | None, as_json: b
         summary = features_data(data, load_rulebook(rulebook_dir) if rulebook_dir else None, out=out, on_progress=done)
     if as_json:
         return emit({"events": summary.events, "data": str(data), "seconds": summary.seconds})
-    say(f"features of {summary.events:,} events of {data} in {summary.seconds:.1f} s")
+    say(f"features of {count(summary.events, 'event')} of {data} in {summary.seconds:.1f} s")
     return None
 
 

@@ -8,6 +8,7 @@ import click
 
 from shopward.cli.talk import emit, json_option, say
 from shopward.errors import UsageError
+from shopward.words import count
 
 PACKS = ("buyer", "seller", "creator", "all")
 
@@ -47,5 +48,5 @@ def init(folder: Path, packs: tuple[str, ...], as_json: bool) -> None:
             }
         )
     else:
-        click.echo(f"{folder}: {len(made.rules)} rules, {len(made.features)} features")
+        click.echo(f"{folder}: {count(len(made.rules), 'rule')}, {count(len(made.features), 'feature')}")
         say(f"next: read {folder / 'README.md'}, then `shopward rules test {folder}`")

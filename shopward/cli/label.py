@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
-from shopward.cli.talk import emit, json_option, load_rulebook, rulebook_option, say
+from shopward.cli.talk import emit, existing, json_option, load_rulebook, rulebook_option, say
+from shopward.words import count
 
 
 @click.command()
 @click.argument("labels", type=click.Path(path_type=Path, exists=True))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
 @rulebook_option
 @json_option
 def label(labels: Path, data: Path, rulebook_dir: Path | None, as_json: bool) -> None:
@@ -22,12 +25,12 @@ def label(labels: Path, data: Path, rulebook_dir: Path | None, as_json: bool) ->
     from shopward.decide import Engine
     from shopward.label import read_labels
 
-    with Engine(load_rulebook(rulebook_dir), data=data, clock="server", mode="interpreted") as engine:
+    with Engine(load_rulebook(rulebook_dir), data=existing(data), clock="server", mode="interpreted") as engine:
         taken = engine.label([row.as_dict() for row in read_labels(labels)])
     if as_json:
         return emit(taken)
     say(
-        f"{taken['taken']:,} labels taken, {taken['repeated']:,} known before, {taken['unknown']:,} for events not in {data}"
+        f"{count(taken['taken'], 'label')} taken, {taken['repeated']:,} known before, {taken['unknown']:,} for events not in {data}"
     )
     for wrong in taken["refused"]:
         say(f"label {wrong['row']} (in label_ts order) refused: {wrong['error']}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from shopward.cli.tag import tag
-from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+from shopward.cli.talk import emit, existing, json_option, load_rulebook, me, progress, rulebook_option, say
 from shopward.errors import UsageError
+from shopward.words import count
 
 if TYPE_CHECKING:
     from shopward.declare.rulebook import Rulebook
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def lake() -> None:
-    """Compact the log into Parquet tables."""
+    """The history as Parquet tables: compact, merge, check, describe, tag, erase."""
 
 
 @lake.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
 @click.option("--drop-log", is_flag=True, help="Then remove what the lake has and nothing else needs from the log.")
 @click.option(
     "--older-than",
@@ -39,8 +42,7 @@ def compact(data: Path, drop_log: bool, older_than: str | None, rulebook_dir: Pa
     from shopward.store import retention
     from shopward.store.lake import compact as run
 
-    if not data.exists():
-        raise UsageError(f"no data folder at {data}; name one with --data")
+    existing(data)
     keep = _kept(older_than, rulebook_dir) if drop_log else 0
     with progress("compacting") as done:
         report = run(data, on_progress=done)
@@ -48,11 +50,13 @@ def compact(data: Path, drop_log: bool, older_than: str | None, rulebook_dir: Pa
     dropped = retention.drop_log(data, keep) if drop_log else []
     if as_json:
         return emit({**asdict(report), "expired": asdict(expired), "dropped": dropped})
-    say(f"{report.events:,} events and {report.decisions:,} decisions added to {data / 'lake'}")
+    say(f"{count(report.events, 'event')} and {count(report.decisions, 'decision')} added to {data / 'lake'}")
     if expired.days:
-        say(f"{expired.events:,} events past their retention left the lake ({expired.days:,} days of a type)")
+        say(
+            f"{count(expired.events, 'event')} past their retention left the lake ({count(expired.days, 'day')} of a type)"
+        )
     if drop_log:
-        say(f"{len(dropped):,} segments of the log dropped")
+        say(f"{count(len(dropped), 'segment')} of the log dropped")
     return None
 
 
@@ -65,7 +69,9 @@ def _rulebook(data: Path, rulebook_dir: Path | None) -> Rulebook:
 
 
 @lake.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
 @json_option
 def merge(data: Path, as_json: bool) -> None:
     """Merge the small files of every day; whoever reads meanwhile sees a whole day, before or after."""
@@ -76,19 +82,21 @@ def merge(data: Path, as_json: bool) -> None:
     if as_json:
         return emit(asdict(found))
     say(
-        f"{found.files_before:,} files became {found.files_after:,} ({found.bytes_before / 1e6:,.1f} MB -> {found.bytes_after / 1e6:,.1f} MB)"
+        f"{count(found.files_before, 'file')} became {found.files_after:,} ({found.bytes_before / 1e6:,.1f} MB -> {found.bytes_after / 1e6:,.1f} MB)"
     )
     return None
 
 
 @lake.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
 @json_option
 def stats(data: Path, as_json: bool) -> None:
     """What the lake holds: rows, files, days, which days are missing and which files cannot be read (exit code 1 then)."""
     from shopward.store.lake_stats import stats as run
 
-    found = run(data / "lake" if (data / "lake").is_dir() else data)
+    found = run(_tables_in(data))
     wrong = any(table.missing_days or table.unreadable for table in found) or any(t.missing_files for t in found)
     if as_json:
         emit([asdict(table) for table in found])
@@ -110,6 +118,16 @@ def stats(data: Path, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+def _tables_in(data: Path) -> Path:
+    """The folder of tables: the lake of a data folder, or a folder of one's own tables."""
+    existing(data)
+    if (data / "lake").is_dir():
+        return data / "lake"
+    if (data / "log").is_dir():
+        raise UsageError(f"{data}: the log is not in the lake yet; run `shopward lake compact --data {data}` first")
+    return data
+
+
 def _kept(older_than: str | None, rulebook_dir: Path | None) -> int:
     """Milliseconds of log to keep."""
     from shopward.declare.durations import parse_duration
@@ -128,25 +146,35 @@ def _kept(older_than: str | None, rulebook_dir: Path | None) -> int:
 @click.option(
     "--entity", required=True, metavar="KIND:ID", help="Whose personal values to forget, for example account:42."
 )
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
 @json_option
 def erase(entity: str, data: Path, as_json: bool) -> None:
     """Forget a person: the personal values seen with an entity, and the keys to their pseudonyms, leave the vault for good."""
-    import getpass
-
     from shopward.erase import erase as run
 
-    done = run(data, entity, f"user:{getpass.getuser()}")
+    done = run(data, entity, me())
     if as_json:
         return emit(done)
-    say(f"{done.values:,} personal values forgotten; {done.events:,} events keep pseudonyms that nobody can resolve")
+    say(
+        f"{count(done.values, 'personal value')} forgotten; {count(done.events, 'event')} in the log with pseudonyms that nobody can resolve any more"
+    )
     return None
 
 
 @lake.command()
 @click.argument("tables", nargs=-1)
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
-@click.option("--dialect", type=click.Choice(["hive", "spark", "flink", "duckdb"]), default="hive", show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
+@click.option(
+    "--dialect",
+    type=click.Choice(["hive", "spark", "flink", "duckdb"]),
+    default="hive",
+    show_default=True,
+    help="Whose words.",
+)
 @click.option("--location", metavar="URL", help="Where the lake lies for that engine, when not at its path here.")
 @click.option(
     "--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A property of the tables: owner=..., retention=..."
@@ -160,7 +188,7 @@ def ddl(tables, data, dialect, location, tags, rulebook_dir, as_json) -> None:
     odd = [tag for tag in tags if "=" not in tag]
     if odd:
         raise UsageError(f"--tag {odd[0]}: expected KEY=VALUE")
-    folder = data / "lake" if (data / "lake").is_dir() else data
+    folder = _tables_in(data)
     schema = load_rulebook(rulebook_dir).schema
     text = write(
         folder, dialect, schema=schema, tags=dict(tag.split("=", 1) for tag in tags), only=tables, location=location

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from shopward.cli.talk import emit, json_option, progress, say
+from shopward.words import count
 
 
 @click.command()
@@ -29,7 +30,7 @@ def leaks(texts, out, min_confidence, as_json) -> None:
     if as_json:
         emit(summary)
         return
-    say(f"{summary['texts']:,} texts, {summary['characters']:,} characters in {summary['seconds']:.1f} s")
+    say(f"{count(summary['texts'], 'text')}, {count(summary['characters'], 'character')} in {summary['seconds']:.1f} s")
     for kind, n in Counter(summary["types"]).most_common():
         click.echo(f"{n:>9,}  {kind:<24} {', '.join(summary['examples'][kind])}")
     if not summary["types"]:
@@ -60,7 +61,7 @@ def exposure(requests, out, data, log_format, dead_letters, as_json) -> None:
     if as_json:
         emit({name: summary[name] for name in summary if name != "findings"} | {"findings": len(summary["findings"])})
         return
-    say(f"{summary['requests']:,} requests in {summary['seconds']:.1f} s")
+    say(f"{count(summary['requests'], 'request')} in {summary['seconds']:.1f} s")
     for found in summary["findings"][:20]:
         click.echo(f"  {found.confidence:.1f}  {found.entity}: {found.what}")
     if not summary["findings"]:

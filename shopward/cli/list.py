@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from shopward.cli.talk import emit, json_option, load_rulebook, rulebook_option, say
+from shopward.cli.talk import emit, existing, json_option, load_rulebook, rulebook_option, say
+from shopward.words import count
 
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
@@ -57,24 +58,28 @@ def remove(name: str, key: tuple[str, ...], reason: str, **options: Any) -> None
 @json_option
 def show(name: str, key: tuple[str, ...], data: Path, as_json: bool) -> None:
     """What was written to LIST (about KEY), oldest first: from when, until when, by whom. Personal values show as pseudonyms."""
-    rows = [row for row in _written(data, name) if not key or row["key"] == "|".join(key)]
+    rows = [row for row in _written(existing(data), name) if not key or row["key"] == "|".join(key)]
     if as_json:
         return emit({"list": name, "entries": rows})
     for row in rows:
         end = "for good" if row["expires"] is None else f"until {row['expires']}"
         what = "removed" if row["remove"] else end
         click.echo(f"{row['key']}  from {row['valid_from']}  {what}  {row['provenance']}")
-    say(f"{len(rows):,} entries")
+    say(count(len(rows), "entry", "entries"))
     return None
 
 
 def _write(row: dict[str, Any], reason: str, done: str, data: Path, rulebook_dir: Path | None, as_json: bool) -> None:
     from shopward.decide import Engine
+    from shopward.errors import BadEvent, UsageError
     from shopward.store.entries import read_entry
 
     provenance = f"by hand: {reason}" if reason else "by hand"
     with Engine(load_rulebook(rulebook_dir), data=data, clock="server", mode="interpreted") as engine:
-        taken = engine.write_lists([read_entry(row | {"provenance": provenance}, engine.clock.now())])
+        try:
+            taken = engine.write_lists([read_entry(row | {"provenance": provenance}, engine.clock.now())])
+        except BadEvent as wrong:
+            raise UsageError(str(wrong).removeprefix("entry 1: ")) from None
     if as_json:
         return emit({"taken": taken})
     say(done)

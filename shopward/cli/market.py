@@ -7,14 +7,23 @@ from pathlib import Path
 import click
 
 from shopward.cli.talk import emit, json_option, progress, say
+from shopward.words import count
 
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
-@click.option("--days", default=14, show_default=True, type=click.IntRange(1, 3650))
-@click.option("--accounts", default=10_000, show_default=True, type=click.IntRange(100))
-@click.option("--adversary", default="normal", show_default=True, type=click.Choice(["normal", "hard"]))
+@click.option(
+    "--seed", default=1, show_default=True, type=click.IntRange(0), help="The same seed gives the same bytes."
+)
+@click.option("--days", default=14, show_default=True, type=click.IntRange(1, 3650), help="How long it lives.")
+@click.option("--accounts", default=10_000, show_default=True, type=click.IntRange(100), help="How many buyers.")
+@click.option(
+    "--adversary",
+    default="normal",
+    show_default=True,
+    type=click.Choice(["normal", "hard"]),
+    help="How careful the attackers are.",
+)
 @click.option("--access-log/--no-access-log", default=True, help="Write access.ndjson too.")
 @click.option("--events", type=click.IntRange(1), help="About how many events (default: what the accounts do).")
 @json_option
@@ -35,5 +44,7 @@ def market(directory, seed, days, accounts, adversary, access_log, events, as_js
         )
     if as_json:
         return emit(summary)
-    say(f"{summary.events:,} events, {summary.campaigns} campaigns, {summary.seconds:.1f} s; in {directory}")
+    say(
+        f"{count(summary.events, 'event')}, {count(summary.campaigns, 'campaign')}, {summary.seconds:.1f} s; in {directory}"
+    )
     return None

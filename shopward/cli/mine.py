@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from shopward.cli.decide import events_argument, labels_option
-from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say, write_whole
+from shopward.words import count
 
 
 @click.command()
@@ -44,8 +45,7 @@ def mine(events, labels, rulebook_dir, then, most, seconds, out, as_json) -> Non
         result = search(events, rulebook, labels=labels, then=then, most=most, seconds=seconds, on_progress=done)
         texts = drafts(result, events, rulebook, labels=labels, on_progress=done)
     for name, text in texts.items() if out else ():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text(text, encoding="utf-8")
+        write_whole(out / name, text)
     if as_json:
         return emit({"rules": [m | {"file": f"rules/{m['id']}.yaml", "yaml": texts[f"rules/{m['id']}.yaml"]} for m in summary(result)],
                      "seconds": result.seconds, "stopped": result.stopped})  # fmt: skip
@@ -55,7 +55,7 @@ def mine(events, labels, rulebook_dir, then, most, seconds, out, as_json) -> Non
         click.echo(
             f"    since {m['held_out_from']}: fired {late['fired']:,}, precision {late['precision']:.0%}, adds {late['net_saving']:,.0f}"
         )
-    say(f"{len(result.found)} rules in {result.seconds:.0f} s: {result.stopped}")
+    say(f"{count(len(result.found), 'rule')} in {result.seconds:.0f} s: {result.stopped}")
     if out and texts:
         say(f"drafts are in {out / 'rules'}; move them into a rulebook and run `shopward rules test`")
     return None

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+from shopward.cli.talk import emit, existing, json_option, load_rulebook, progress, rulebook_option, say, write_whole
 from shopward.errors import UsageError
+from shopward.words import count
 
 paths = click.Path(path_type=Path)
 events_option = click.option(
@@ -55,8 +56,8 @@ def model() -> None:
 )
 @click.option("--campaigns", type=click.Path(path_type=Path, exists=True),
               help="Rows `id` and more of each campaign, so that --leave-out may name one of these columns (kind).")  # fmt: skip
-@click.option("--threads", default=1, show_default=True)
-@click.option("--seed", default=7, show_default=True)
+@click.option("--threads", default=1, show_default=True, help="How many threads train.")
+@click.option("--seed", default=7, show_default=True, help="The same seed and threads give the same model.")
 @click.option("--trials", type=int, help="Try that many settings on time folds, record every run, keep the best.")
 @click.option("--strict", is_flag=True, help="Exit code 1, and no model, when the auditor finds a leak.")
 @json_option
@@ -134,7 +135,7 @@ def _duration(text: str) -> int:
 def _tell_training(done) -> None:
     m, t = done.meta["metrics"], done.meta["training"]
     say(
-        f"{t['rows']:,} rows, {t['frauds']:,} frauds, {len(done.meta['features'])} features in {done.seconds:.1f} s; {t['split']}"
+        f"{count(t['rows'], 'row')}, {count(t['frauds'], 'fraud')}, {count(len(done.meta['features']), 'feature')} in {done.seconds:.1f} s; {t['split']}"
     )
     for note in done.meta["notes"]:
         say(f"note: {note}")
@@ -191,7 +192,7 @@ def score(table, events, labels, nodes, edges, rulebook_dir, folder, since, out,
     except BaseException:
         rows.abandon()
         raise
-    emit({"rows": n, "out": str(out)}) if as_json else say(f"{n:,} scores are in {out}")
+    emit({"rows": n, "out": str(out)}) if as_json else say(f"{count(n, 'score')} in {out}")
 
 
 @model.command()
@@ -213,7 +214,7 @@ def audit(table, label, time_column, as_json) -> None:
             click.echo(
                 f"{f.column}  {f.kind}  AUC {f.metric_with:.3f} with, {f.metric_without:.3f} without\n    {f.why}"
             )
-        say(f"{len(found)} leak{'s' if len(found) != 1 else ''}")
+        say(count(len(found), "leak"))
     raise SystemExit(1 if found else 0)
 
 
@@ -287,7 +288,7 @@ def list_models(data, as_json) -> None:
     """The models in the registry and what was done with them."""
     from shopward.models.registry import history, models
 
-    found = models(data)
+    found = models(existing(data))
     if as_json:
         told = [
             {"at": d.at, "what": d.what, "name": d.name, "version": d.version, "state": d.state, "percent": d.percent}
@@ -359,7 +360,7 @@ def evaluate(scores, events, labels, rulebook_dir, by, entity, out, as_json) -> 
             scores, events, labels, load_rulebook(rulebook_dir), _engine, by=by, entity=entity
         )
     if out is not None:
-        out.write_text(evaluation_page(scores.name, found, judged), encoding="utf-8")
+        write_whole(out, evaluation_page(scores.name, found, judged))
     if as_json:
         return emit(found)
     for name, one in found["headline"].items():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shopward.cli.talk import emit, json_option, load_rulebook, rulebook_option, say
+from shopward.cli.talk import emit, existing, json_option, load_rulebook, rulebook_option, say, write_whole
 from shopward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
 @click.option(
     "--since",
     default="7d",
@@ -32,8 +34,7 @@ def report(data: Path, since: str, out: Path | None, rulebook_dir: Path | None, 
     from shopward.declare.durations import parse_duration
     from shopward.report import report as judged
 
-    if not data.exists():
-        raise UsageError(f"no data folder at {data}; name one with --data")
+    existing(data)
     if out is not None and out.suffix != ".html":
         raise UsageError(f"--out {out}: the page must end in .html")
     rulebook = load_rulebook(rulebook_dir)
@@ -43,7 +44,7 @@ def report(data: Path, since: str, out: Path | None, rulebook_dir: Path | None, 
         raise UsageError(f"--since: {error}; write for example 24h or 30d") from None
     found = judged(data, rulebook.policy, since_ms, money=rulebook.schema.money)
     if out is not None:
-        out.write_text(html(found, rulebook.policy.base_currency), encoding="utf-8")
+        write_whole(out, html(found, rulebook.policy.base_currency))
         say(f"written: {out}")
     if as_json:
         emit(asdict(found))

@@ -10,6 +10,7 @@ import click
 from shopward.cli.mine import mine
 from shopward.cli.talk import emit, json_option, load_rulebook, progress, say
 from shopward.errors import RulebookError, UsageError
+from shopward.words import count
 
 directory = click.argument("rulebook_dir", required=False, type=click.Path(path_type=Path))
 
@@ -33,7 +34,7 @@ def check(rulebook_dir: Path | None, as_json: bool) -> None:
             for problem in error.problems:
                 click.echo(problem.render())
             n = len(error.problems)
-            say(f"{n} problem{'s' if n != 1 else ''}")
+            say(count(n, "problem"))
         raise SystemExit(1) from None
     report = {
         "ok": True,
@@ -47,7 +48,7 @@ def check(rulebook_dir: Path | None, as_json: bool) -> None:
         emit(report)
     else:
         click.echo(
-            f"ok: {report['rules']} rules, {report['features']} features, {report['tests']} tests, "
+            f"ok: {count(report['rules'], 'rule')}, {count(report['features'], 'feature')}, {count(report['tests'], 'test')}, "
             f"version {rulebook.version}"
         )
         for warning in rulebook.warnings:
@@ -96,7 +97,7 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
     else:
         for change in found:
             click.echo(change.render())
-        say(f"{len(found)} difference{'' if len(found) == 1 else 's'}")
+        say(count(len(found), "difference"))
     if found:
         raise SystemExit(1)
 

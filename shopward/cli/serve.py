@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from shopward.cli.talk import emit, json_option, load_rulebook, progress, rulebook_option, say
+from shopward.cli.talk import emit, existing, json_option, load_rulebook, me, progress, rulebook_option, say
 from shopward.errors import UsageError
 
 data_option = click.option(
@@ -18,8 +17,8 @@ data_option = click.option(
 
 
 @click.group(invoke_without_command=True)
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @data_option
 @click.option(
     "--token", envvar="SHOPWARD_TOKEN", metavar="TEXT", help="A bearer token with every scope (better: SHOPWARD_TOKEN)."
@@ -41,24 +40,31 @@ data_option = click.option(
 @click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM file: answer HTTPS.")
 @click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM file with the certificate's key.")
 @click.option("--webhook", metavar="URL", help="Tell this address of decisions; signed with SHOPWARD_WEBHOOK_SECRET.")
-@click.option("--webhook-on", default="deny,hold,review", show_default=True, metavar="ACTIONS")
+@click.option(
+    "--webhook-on", default="deny,hold,review", show_default=True, metavar="ACTIONS", help="Of which decisions."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout once it listens.")
 @click.pass_context
 def serve(ctx: click.Context, **options: Any) -> None:
-    """Answer POST /v1/decide, /v1/decide/batch and /v1/labels; every answer is on disk before it leaves."""
+    """Answer decisions over HTTP (POST /v1/decide and more); every answer is on disk before it leaves."""
     if ctx.invoked_subcommand is None:
         _serve(**options)
 
 
 def _serve(host: str, port: int, tls_cert: Path | None, tls_key: Path | None, as_json: bool, **options: Any) -> None:
-    from shopward.serve.server import run
+    from shopward.serve.server import BACKLOG, listen, run
 
     if bool(tls_cert) != bool(tls_key):
         raise UsageError("--tls-cert and --tls-key go together")
+    if tls_cert:
+        _check_tls(tls_cert, tls_key)
+    sockets = listen(host, port)
     app = _app(**options)
     os.environ.pop("SHOPWARD_TOKEN", None)
     os.environ.pop("SHOPWARD_WEBHOOK_SECRET", None)
-    where = f"http{'s' if tls_cert else ''}://{host}:{port}"
+    where = f"http{'s' if tls_cert else ''}://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
+    for sock in sockets:
+        sock.listen(BACKLOG)  # who calls from now on is answered as soon as the server runs
     if app.decider.has_engine:
         engine = app.decider.engine
         told = {"url": where, "rulebook_version": engine.rulebook.version, "events": engine.seq}
@@ -70,7 +76,16 @@ def _serve(host: str, port: int, tls_cert: Path | None, tls_key: Path | None, as
         say(f"shopward serve on {where} follows {options['follow']}")
     if as_json:
         emit(told)
-    run(app, host, port, str(tls_cert) if tls_cert else None, str(tls_key) if tls_key else None)
+    run(app, sockets, str(tls_cert) if tls_cert else None, str(tls_key) if tls_key else None)
+
+
+def _check_tls(cert: Path, key: Path | None) -> None:
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except ssl.SSLError:
+        raise UsageError(f"--tls-cert {cert} --tls-key {key}: not a certificate and its key as PEM") from None
 
 
 def _app(
@@ -163,7 +178,7 @@ def create(
     except ValueError as error:
         raise UsageError(f"--expires: {error}") from None
     with _tables(data) as tables:
-        text = make(tables, name, scopes, end, rate, _me())
+        text = make(tables, name, scopes, end, rate, me())
     if as_json:
         return emit({"name": name, "token": text, "scopes": scopes, "expires": end})
     say(f"token `{name}` for {', '.join(scopes)}; keep it, it is not shown again")
@@ -179,7 +194,7 @@ def list_(data: Path, as_json: bool) -> None:
     from shopward.event import format_time
     from shopward.serve.auth import listed
 
-    with _tables(data) as tables:
+    with _tables(existing(data)) as tables:
         rows = listed(tables)
     if as_json:
         return emit({"tokens": rows})
@@ -198,8 +213,8 @@ def revoke(name: str, data: Path, as_json: bool) -> None:
     """End the token called NAME; a running server forgets it within seconds."""
     from shopward.serve.auth import revoke as end
 
-    with _tables(data) as tables:
-        n = end(tables, name, _me())
+    with _tables(existing(data)) as tables:
+        n = end(tables, name, me())
     if not n:
         raise UsageError(f"there is no token `{name}`")
     if as_json:
@@ -215,13 +230,6 @@ def _tables(data: Path):
     return Tables.open(data / "shopward.db")
 
 
-def _me() -> str:
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return f"user:{os.getuid()}"
-
-
 @serve.command()
 @click.option("--brokers", required=True, metavar="HOST:PORT,...", help="Where to begin with the cluster.")
 @click.option("--events", default="events", show_default=True, help="The topic that events come from.")
@@ -232,7 +240,7 @@ def _me() -> str:
 @click.option(
     "--traffic", metavar="TOPIC", help="A topic of requests: NDJSON or lines of access logs, one or more a message."
 )
-@click.option("--group", default="shopward", show_default=True)
+@click.option("--group", default="shopward", show_default=True, help="The consumer group.")
 @click.option(
     "--set",
     "settings",

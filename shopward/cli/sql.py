@@ -14,9 +14,16 @@ from shopward.errors import CorruptStore, ShopwardError, UsageError
 
 @click.command()
 @click.argument("query")
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
 @click.option(
-    "--format", "style", default="table", show_default=True, type=click.Choice(["table", "csv", "parquet", "json"])
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
+@click.option(
+    "--format",
+    "style",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "csv", "parquet", "json"]),
+    help="How rows are written; json is one object a line.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A file to write instead of stdout.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave out files of the lake that cannot be read; each is named.")
@@ -65,6 +72,7 @@ def _write(table, style: str, out: Path | None) -> None:
     if out is None:
         _rows(table, style, sys.stdout.buffer)
         return
+    out.parent.mkdir(parents=True, exist_ok=True)
     temp = out.with_name(f".{out.name}.part")
     try:
         with temp.open("wb") as file:

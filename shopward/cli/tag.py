@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from shopward.cli.talk import emit, json_option, say
+from shopward.cli.talk import emit, existing, json_option, me, say
 from shopward.errors import UsageError
+from shopward.words import count
 
 TAKE_AWAY = "none"
 
@@ -27,7 +27,9 @@ TAKE_AWAY = "none"
 @click.option("--undo-id", type=int, metavar="ID", help="Take the decision with this id back.")
 @click.option("--history", "show", is_flag=True, help="Every decision (about ASSET), newest last.")
 @click.option("--note", default="", help="Why.")
-@click.option("--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True)
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
 @json_option
 def tag(asset: str | None, template: str | None, forget_template: str | None, undo: bool, undo_id: int | None, show: bool, note: str, data: Path,
         as_json: bool, **fields: Any) -> None:  # fmt: skip
@@ -37,20 +39,19 @@ def tag(asset: str | None, template: str | None, forget_template: str | None, un
     """
     from shopward.traffic.assets import tags
 
-    if not data.is_dir():
-        raise UsageError(f"no data folder at {data}; name one with --data")
+    existing(data)
     changes = {name: None if value == TAKE_AWAY else value for name, value in fields.items() if value is not None}
     if changes and asset is None:
         raise UsageError("name the asset that the tags are for")
     rows: list[dict[str, Any]] = []
     if undo or undo_id is not None:
-        rows.append(tags.undo(data, _me(), asset, undo_id))
+        rows.append(tags.undo(data, me(), asset, undo_id))
     if template is not None:
-        rows += tags.decide_template(data, template, _me(), note=note)
+        rows += tags.decide_template(data, template, me(), note=note)
     if forget_template is not None:
-        rows += tags.decide_template(data, forget_template, _me(), keep=False, note=note)
+        rows += tags.decide_template(data, forget_template, me(), keep=False, note=note)
     if changes and asset is not None:
-        rows += tags.tag(data, asset, changes, _me(), note)
+        rows += tags.tag(data, asset, changes, me(), note)
     asked = undo or undo_id is not None or template or forget_template or changes
     _tell(data, asset, rows if asked else None, show, as_json)
 
@@ -67,7 +68,7 @@ def _tell(data: Path, asset: str | None, rows: list[dict[str, Any]] | None, show
     for row in told:
         click.echo(_line(row))
     if rows is not None:
-        say(f"{len(rows):,} decisions written" if rows else "nothing new")
+        say(f"{count(len(rows), 'decision')} written" if rows else "nothing new")
         return None
     if not show:
         for name, said in standing.items():
@@ -83,10 +84,3 @@ def _line(row: dict[str, Any]) -> str:
     why = f"  {row['note']}" if row["note"] else ""
     change = f"{row['before'] or TAKE_AWAY} -> {row['after'] or TAKE_AWAY}"
     return f"{row['id']:>5}  {when}  {row['who']}  {row['asset']}  {row['field']}: {change}{back}{why}"
-
-
-def _me() -> str:
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "user:unknown"

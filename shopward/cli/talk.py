@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import click
 import msgspec
+
+from shopward.errors import UsageError
 
 rulebook_option = click.option(
     "--rulebook",
@@ -36,6 +40,32 @@ def emit(value: object) -> None:
 def say(text: str = "") -> None:
     """A line for people, on stderr."""
     click.echo(text, err=True)
+
+
+def existing(data: Path) -> Path:
+    """The data folder, which must be there: a mistyped path makes no new one."""
+    if not data.is_dir():
+        raise UsageError(f"no data folder at {data}; name one with --data")
+    return data
+
+
+def me() -> str:
+    """Who gives this command, for the audit table."""
+    try:
+        return f"user:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container without a name for its user
+        return f"user:{os.getuid()}"
+
+
+def write_whole(path: Path, body: str | bytes) -> None:
+    """Write a file that appears under its name only when it is complete; folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(body.encode() if isinstance(body, str) else body)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

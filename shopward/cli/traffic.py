@@ -8,7 +8,8 @@ import click
 
 from shopward.cli.assets import assets
 from shopward.cli.leaks import exposure, leaks
-from shopward.cli.talk import emit, json_option, progress, say
+from shopward.cli.talk import emit, json_option, progress, say, write_whole
+from shopward.words import count
 
 requests_argument = click.argument(
     "requests", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True)
@@ -93,13 +94,13 @@ def attacks(
 def _write_json(path: Path, rows: list) -> None:
     import msgspec
 
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n")
+    write_whole(path, msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n")
 
 
 def _tell(summary) -> None:
     rate = summary.requests / summary.seconds if summary.seconds else 0
-    say(f"{summary.requests:,} requests in {summary.seconds:.1f} s ({rate:,.0f} a second, {summary.engine})")
-    click.echo(f"{summary.attacks:,} attacks" + (": " if summary.classes else ""))
+    say(f"{count(summary.requests, 'request')} in {summary.seconds:.1f} s ({rate:,.0f} a second, {summary.engine})")
+    click.echo(count(summary.attacks, "attack") + (":" if summary.classes else ""))
     for name, n in summary.classes.most_common():
         click.echo(f"  {n:>9,}  {name}")
     for title, counts in (
@@ -112,10 +113,10 @@ def _tell(summary) -> None:
             click.echo(f"  {n:>9,}  {title}: {name}")
     for campaign in summary.campaigns[:5]:
         click.echo(
-            f"  campaign {campaign['id']}: {campaign['requests']} requests from {campaign['senders']} senders, {', '.join(campaign['classes'])}"
+            f"  campaign {campaign['id']}: {count(campaign['requests'], 'request')} from {count(campaign['senders'], 'sender')}, {', '.join(campaign['classes'])}"
         )
     if summary.dead_letters:
-        say(f"{summary.dead_letters:,} unusable records: {summary.reasons}")
+        say(f"{count(summary.dead_letters, 'unusable record')}: {summary.reasons}")
 
 
 @traffic.command()
@@ -167,20 +168,21 @@ def scan(requests, out, log_format, engine, resume, data, as_json) -> None:
 
 def _tell_all(summary) -> None:
     rate = summary.requests / summary.seconds if summary.seconds else 0
-    say(f"{summary.requests:,} requests in {summary.seconds:.1f} s ({rate:,.0f} a second, {summary.engine})")
-    click.echo(f"{summary.attacks:,} attacks in {len(summary.campaigns):,} campaigns")
+    say(f"{count(summary.requests, 'request')} in {summary.seconds:.1f} s ({rate:,.0f} a second, {summary.engine})")
+    click.echo(f"{count(summary.attacks, 'attack')} in {count(len(summary.campaigns), 'campaign')}")
     for name, n in summary.classes.most_common(10):
         click.echo(f"  {n:>9,}  {name}")
     click.echo(
-        f"{len(summary.assets):,} interfaces" + (f", {len(summary.appeared):,} of them new" if summary.appeared else "")
+        count(len(summary.assets), "interface")
+        + (f", {len(summary.appeared):,} of them new" if summary.appeared else "")
     )
     for row in summary.assets[:5]:
         click.echo(f"  risk {row['risk']:>3}  {row['calls']:>8,} calls  {row['asset']}")
-    click.echo(f"{len(summary.exposure):,} signs of exposure")
+    click.echo(count(len(summary.exposure), "sign of exposure", "signs of exposure"))
     for found in summary.exposure[:5]:
         click.echo(f"  {found.entity}: {found.what}")
     if summary.dead_letters:
-        say(f"{summary.dead_letters:,} unusable records: {summary.reasons}")
+        say(f"{count(summary.dead_letters, 'unusable record')}: {summary.reasons}")
     if summary.waiting:
         say(f"{summary.waiting} line still being written is left for the next run")
 
@@ -203,6 +205,6 @@ def events(requests, out, log_format, resume, dead_letters, as_json) -> None:
     if as_json:
         emit(summary)
         return
-    say(f"{summary['events']:,} events are in {out}")
+    say(f"{count(summary['events'], 'event')} in {out}")
     if summary["dead_letters"]:
-        say(f"{summary['dead_letters']:,} unusable records: {summary['reasons']}")
+        say(f"{count(summary['dead_letters'], 'unusable record')}: {summary['reasons']}")

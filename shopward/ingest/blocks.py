@@ -248,9 +248,16 @@ def load_json(raw: np.ndarray, known: Container[str]) -> dict[str, Any]:
 
 
 def _json_reason(reason: str, raw: np.ndarray) -> str:
-    words = raw.tobytes()
-    hint = "; NaN and Infinity are no JSON, write null" if b"NaN" in words or b"Infinity" in words else ""
-    return f"not JSON: {reason.removeprefix('JSON is malformed: ')}{hint}"
+    return f"not JSON: {reason.removeprefix('JSON is malformed: ')}{_json_hint(raw.tobytes())}"
+
+
+def _json_hint(words: bytes) -> str:
+    """What would be right, where a common mistake shows."""
+    if b"NaN" in words or b"Infinity" in words:
+        return "; NaN and Infinity are no JSON, write null"
+    if b"\0" in words[:64]:
+        return "; is this UTF-16, or no text at all? Expected UTF-8"
+    return "" if words.lstrip()[:1] == b"{" else "; each line holds one JSON object"
 
 
 def _pairs(value: Any) -> int:
@@ -327,7 +334,7 @@ def _header(window: _Window, name: str) -> tuple[list[str], int]:
     try:
         text = window.buf[window.at : end].tobytes().decode().rstrip("\r")
     except UnicodeDecodeError:
-        raise BadData(f"{name}: the header is not UTF-8") from None
+        raise BadData(f"{name}: the header is not UTF-8; save the file as UTF-8") from None
     window.at = min(end + 1, window.end)
     comma = max(",;\t", key=text.count)
     names = [cell.strip() for cell in next(csv.reader([text], delimiter=comma), [])]

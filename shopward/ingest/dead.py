@@ -47,9 +47,10 @@ class DeadLetters:
             self.files.append(f"{file}: {reason}")
         if reason in self.reasons or len(self.reasons) < KINDS_OF_REASON:
             self.reasons[reason] += 1
-            self._first.setdefault(reason, f"{file}:{line}")
+            self._first.setdefault(reason, f"{file}:{line}" if line else file)
         if self.path is not None:
             if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("wb")
             field = why.field if isinstance(why, BadEvent) else None
             row = {"file": file, "line": line, "reason": reason, "field": field, "record": record}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shopward.errors import BadData, BadEvent, UsageError
+from shopward.errors import BadData, BadEvent, UsageError, table_reason
 from shopward.event import parse_time
 from shopward.models.dataset import UNKNOWN, Examples
 
@@ -33,7 +33,7 @@ def read_table(path: Path) -> Any:
     try:
         table = _load(path)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as wrong:
-        raise BadData(f"{path}: {str(wrong).splitlines()[0]}") from None
+        raise BadData(f"{path}: {table_reason(wrong)}") from None
     if not table.num_rows:
         raise BadData(f"{path}: no rows")
     twice = {n for n in table.column_names if table.column_names.count(n) > 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from shopward.errors import UsageError
 from shopward.serve.direct import URL, Direct, Exchange
 
 HEAD_S = 10.0  # to send a request's head
@@ -18,6 +20,7 @@ BODY_S = 20.0  # to send a body, and a second more for each MIN_RATE bytes of it
 MIN_RATE = 16 << 10
 MAX_HEAD = 64 << 10  # bytes of a request's head
 MAX_CONNECTIONS = 12_000
+BACKLOG = 4096  # connections that wait to be taken
 GRACE_S = 20  # for requests in flight when the server is told to stop
 SWITCH_S = 0.0005  # how long one Python thread may keep another waiting
 
@@ -175,16 +178,40 @@ class Patient(HttpToolsProtocol):
             self.transport.abort()
 
 
-def run(app: Any, host: str, port: int, cert: str | None = None, key: str | None = None) -> None:
-    """Serve until told to stop; requests in flight are answered first."""
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to every address of `host`, so that a port that is taken is told before anything is built.
+
+    Port 0 takes a free one, the same for all. Raises UsageError when there is no such address or it cannot be had.
+    """
+    found: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in dict.fromkeys(
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        ):
+            sock = socket.socket(family, kind, proto)
+            found.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((address[0], found[0].getsockname()[1] if sock is not found[0] else port, *address[2:]))
+    except OSError as wrong:
+        for sock in found:
+            sock.close()
+        why = (wrong.strerror or str(wrong)).lower()
+        raise UsageError(f"cannot listen on {host} port {port}: {why}; name others with --host and --port") from None
+    return found
+
+
+def run(app: Any, sockets: list[socket.socket], cert: str | None = None, key: str | None = None) -> None:
+    """Serve on sockets of `listen` until told to stop; requests in flight are answered first."""
     _more_files()
     sys.setswitchinterval(SWITCH_S)
     config = uvicorn.Config(
-        app, host=host, port=port, http=Patient, ws="none", log_level="warning", access_log=False, lifespan="on", server_header=False,
-        date_header=False, backlog=4096, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=75,
+        app, http=Patient, ws="none", log_level="warning", access_log=False, lifespan="on", server_header=False,
+        date_header=False, backlog=BACKLOG, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S, ssl_certfile=cert, ssl_keyfile=key, proxy_headers=False,
     )  # fmt: skip
-    uvicorn.Server(config).run()
+    uvicorn.Server(config).run(sockets)
 
 
 def _more_files() -> None:

@@ -64,7 +64,7 @@ def fitted(
     """The entry with its key as events have it. Raises BadEvent for an unknown list and for a key that cannot be on it."""
     spec = lists.get(entry.list)
     if spec is None:
-        hint = suggest(entry.list, lists, "a list")
+        hint = suggest(entry.list, lists, "a list") if lists else "this rulebook declares none"
         raise BadEvent(f"there is no list `{entry.list[:80]}`" + (f"; {hint}" if hint else ""), field="list")
     parts = (entry.key,) if isinstance(entry.key, str) else entry.key
     if not spec.entity:

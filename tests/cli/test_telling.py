@@ -69,7 +69,9 @@ def test_a_spread_out_campaign_needs_more_than_counters():
 
 def test_many_steps_on_one_device_ask_for_a_count():
     mine = campaign(*[(h, 1, "allow", (), (), 900) for h in range(12)], devices=1)
-    assert "a count of brushing (SW-1020)" in instead(mine)
+    assert instead(mine) == (
+        "12 steps on 1 device and 1 address, and no rule fired: a rule against brushing (SW-1020) that counts per device or address"
+    )
 
 
 @pytest.mark.parametrize("width", [80, 120])
