@@ -146,14 +146,20 @@ _DAY = 86_400_000.0
 _TIME_STEPS = (60e3, 300e3, 900e3, 3600e3, 3 * 3600e3, 6 * 3600e3, 12 * 3600e3, _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY)
 
 
-def _time_ticks(low: float, high: float, wanted: int = 7) -> list[tuple[float, str]]:
-    step = next((s for s in _TIME_STEPS if (high - low) / s <= wanted), None)
+def _time_ticks(low: float, high: float, wanted: int = 7, least: float = 0.0) -> list[tuple[float, str]]:
+    """Round moments between two and how they are called; `least` is the smallest step, a day where the values are days.
+
+    >>> [words for _, words in _time_ticks(0.0, 2 * 86_400_000.0, least=86_400_000.0)], _time_ticks(0.0, 0.0)
+    (['1 Jan', '2 Jan', '3 Jan'], [(0.0, '00:00')])
+    """
+    step = next((s for s in _TIME_STEPS if s >= least and (high - low) / s <= wanted), None)
     if step is None:
         return _month_ticks(low, high, wanted)
     base = low - low % _DAY if step >= _DAY else 0.0
     found = np.arange(base + math.ceil((low - base) / step - 1e-9) * step, high + 1, step)
-    shape = "%d %b" if step >= _DAY else "%d %b %H:%M" if high - low > _DAY else "%H:%M"
-    return [(float(t), _moment(t).strftime(shape).lstrip("0")) for t in found]
+    shape = "%b" if step >= _DAY else "%b %H:%M" if high - low > _DAY else ""
+    moments = [(float(t), _moment(t)) for t in found]
+    return [(t, f"{m.day} {m.strftime(shape)}" if shape else m.strftime("%H:%M")) for t, m in moments]
 
 
 def _month_ticks(low: float, high: float, wanted: int) -> list[tuple[float, str]]:
@@ -256,13 +262,20 @@ def _y_axis(y: Scale, at: Sequence[float], left: float, right: float, form: Form
     return parts
 
 
+EDGE = 14.0  # pixels beside the axis that a label may take
+
+
 def _x_axis(x: Scale, at: Sequence[tuple[float, str]], bottom: float) -> list[str]:
     parts = [_rule(x.start, bottom, x.end, bottom, SOFT)]
     room = -1e9
     for value, words in at:
         place, wide = float(x(value)), 6.6 * len(words)
         if place - wide / 2 > room:
-            parts += [_rule(place, bottom, place, bottom + 4, SOFT), _text(place, bottom + 17, words, "middle")]
+            over = place + wide / 2 > x.end + EDGE  # then it ends where the picture ends
+            spot = (
+                _text(x.end + EDGE, bottom + 17, words, "end") if over else _text(place, bottom + 17, words, "middle")
+            )
+            parts += [_rule(place, bottom, place, bottom + 4, SOFT), spot]
             room = place + wide / 2 + 4
     return parts
 
@@ -348,7 +361,12 @@ def line(
     left, right, top, bottom = _margin(at_y, y_format, y_label), width - 16, 34 + lift, height - (44 if x_label else 28)
     xs = Scale(low, high if high > low else low + 1, left, right)
     ys = Scale(at_y[0], at_y[-1], bottom, top)
-    at_x = _time_ticks(low, high) if timed else [(t, x_format(t)) for t in ticks(low, high, 7) if low <= t <= high]
+    days = timed and not np.any(at % _DAY)
+    at_x = (
+        _time_ticks(low, high, least=_DAY if days else 0.0)
+        if timed
+        else [(t, x_format(t)) for t in ticks(low, high, 7) if low <= t <= high]
+    )
     parts = [*legend, *_y_axis(ys, at_y, left, right, y_format), *_x_axis(xs, at_x, bottom)]
     parts += _labels(x_label, y_label, left, right, top, bottom)
     parts += _band(at, edges, xs, ys)

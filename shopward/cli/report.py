@@ -9,6 +9,7 @@ import click
 
 from shopward.cli.talk import emit, existing, json_option, load_rulebook, rulebook_option, say, write_whole
 from shopward.errors import UsageError
+from shopward.words import count
 
 if TYPE_CHECKING:
     from shopward.report import Report
@@ -57,9 +58,9 @@ def figures(r: Report, currency: str) -> list[tuple[str, str, str]]:
     capacity = f"of {r.review_capacity_per_day} a day" if r.review_capacity_per_day else "a day"
     return [
         ("loss", _or(r.loss_bps, lambda v: f"{v:,.1f} bps"), f"{r.loss:,.0f} {currency} of {r.gross_value:,.0f} paid"),
-        ("fraud stopped", _or(r.capture_by_value, lambda v: f"{v:.0%}"), f"of {r.fraud_value:,.0f} {currency} in {r.fraud:,} events"),
-        ("chargeback ratio", _or(r.chargeback_ratio, lambda v: f"{v:.2%}"), f"{r.chargebacks:,} of {r.payments:,} payments"),
-        ("insult rate", _or(r.insult_rate, lambda v: f"{v:.3%}"), f"{r.insults:,} legitimate events denied, held or challenged"),
+        ("fraud stopped", _or(r.capture_by_value, lambda v: f"{v:.0%}"), f"of {r.fraud_value:,.0f} {currency} in {count(r.fraud, 'event')}"),
+        ("chargeback ratio", _or(r.chargeback_ratio, lambda v: f"{v:.2%}"), f"{r.chargebacks:,} of {count(r.payments, 'payment')}"),
+        ("insult rate", _or(r.insult_rate, lambda v: f"{v:.3%}"), f"{count(r.insults, 'legitimate event')} denied, held or challenged"),
         ("review load", f"{r.reviews_per_day:,.1f}", capacity),
         ("time to detect", _or(r.time_to_detect_s, span), f"median; {_or(r.detected, lambda v: f'{v:.0%}')} of entities with fraud were detected"),
         ("net saving", f"{r.net_saving:,.0f}", f"{currency}, after friction and review"),
@@ -87,7 +88,7 @@ def _print(r: Report, currency: str) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    console.print(f"[bold]{r.start} to {r.end}[/bold]: {r.events:,} events, {r.labelled:,} with a known truth\n")
+    console.print(f"[bold]{r.start} to {r.end}[/bold]: {count(r.events, 'event')}, {r.labelled:,} with a known truth\n")
     table = Table(box=None, show_header=False)
     for name, value, means in figures(r, currency):
         table.add_row(name, f"[bold]{value}[/bold]", f"[dim]{means}[/dim]")
@@ -174,7 +175,7 @@ def html(r: Report, currency: str) -> str:
         ["who", f"lost ({currency})", "events", "dearest event", "type", "answered"],
         [[m["entity"], f"{m['lost']:,.0f}", m["events"], m["event_id"], m["type"], m["action"]] for m in r.misses],
     )
-    lead = f"{r.start} to {r.end}: {r.events:,} events, the truth of {r.labelled:,} is known. What is not known counts as honest, so recent days look better than they are."
+    lead = f"{r.start} to {r.end}: {count(r.events, 'event')}, the truth of {r.labelled:,} is known. What is not known counts as honest, so recent days look better than they are."
     sections = [
         charts.Section("In short", charts.tiles(figures(r, currency))),
         charts.Section("Day by day", Markup("").join([money, bps, insult, reviews])),
