@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from shopward.cli.talk import emit, existing, json_option, load_rulebook, progress, rulebook_option, say, write_whole
-from shopward.errors import UsageError
+from shopward.errors import BadData, UsageError
 from shopward.words import count
 
 paths = click.Path(path_type=Path)
@@ -400,14 +401,7 @@ def published(name, files, as_json) -> None:
 @json_option
 def compare(files, as_json) -> None:
     """Compare recorded runs (NAME.runs.ndjson), the best first."""
-    import msgspec
-
-    found = [
-        msgspec.json.decode(line) | {"file": str(f)}
-        for f in files
-        for line in f.read_bytes().splitlines()
-        if line.strip()
-    ]
+    found = [run for file in files for run in _runs(file)]
     found.sort(key=lambda run: -run["average_precision"])
     if as_json:
         return emit(found)
@@ -415,3 +409,24 @@ def compare(files, as_json) -> None:
         params = " ".join(f"{k}={v:g}" for k, v in run["params"].items())
         click.echo(f"{run['average_precision']:.4f}  {run['seconds']:>6.1f} s  data {run['data']}  {params}")
     return None
+
+
+RUN = ("average_precision", "seconds", "data", "params")
+
+
+def _runs(file: Path) -> list[dict[str, Any]]:
+    """The runs that `model train --trials` recorded in a file."""
+    import msgspec
+
+    found = []
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            run = msgspec.json.decode(line, type=dict) if line.strip() else None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            run = {}
+        if run is not None and any(name not in run for name in RUN):
+            raise BadData(
+                f"{file}:{number}: not a recorded run; `shopward model train --trials 20` writes NAME.runs.ndjson"
+            )
+        found += [run | {"file": str(file)}] if run is not None else []
+    return found

@@ -8,8 +8,13 @@ from typing import BinaryIO
 
 import click
 
-from shopward.cli.talk import json_option, say
+from shopward.cli.talk import existing, json_option, say
 from shopward.errors import CorruptStore, ShopwardError, UsageError
+
+VIEWS = (
+    "there are events, decisions, findings, lists, labels, cases and audit, "
+    "and after `shopward traffic assets --data` also assets, api_assets and asset_tags"
+)
 
 
 @click.command()
@@ -29,13 +34,14 @@ from shopward.errors import CorruptStore, ShopwardError, UsageError
 @click.option("--skip-corrupt", is_flag=True, help="Leave out files of the lake that cannot be read; each is named.")
 @json_option
 def sql(query: str, data: Path, style: str, out: Path | None, skip_corrupt: bool, as_json: bool) -> None:
-    """Run one DuckDB QUERY over the views events, decisions, findings, lists, labels and cases of a data folder."""
+    """Run one DuckDB QUERY over the views events, decisions, findings, lists, labels, cases and audit of a data folder."""
     import duckdb
 
     from shopward.store.query import connect
 
-    if not data.exists():
-        raise UsageError(f"no data folder at {data}; name one with --data")
+    existing(data)
+    if not query.strip():
+        raise UsageError('the query is empty; for example "select * from decisions limit 10"')
     if as_json:
         style = "json"
     if style == "parquet" and out is None and sys.stdout.isatty():
@@ -61,6 +67,8 @@ def _why(error: Exception, data: Path) -> ShopwardError:
 
     from shopward.store.query import damaged
 
+    if isinstance(error, duckdb.CatalogException) and "Table with name" in str(error):
+        return UsageError(f"the query failed: {str(error).splitlines()[0]}; {VIEWS}")
     if isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException):
         return UsageError(f"the query failed: {error}")
     bad = damaged(data)

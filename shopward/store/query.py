@@ -1,4 +1,4 @@
-"""Everything a data folder holds, as SQL: the views `events`, `decisions`, `findings`, `lists`, `labels` and `cases`;
+"""Everything a data folder holds, as SQL: the views `events`, `decisions`, `findings`, `lists`, `labels`, `cases` and `audit`;
 `assets`, `api_assets` and `asset_tags` where interfaces were looked at.
 
 What is not yet in the lake is read from the log, so a query sees every event that was acknowledged. The vault is never a view.
@@ -44,6 +44,11 @@ CASES = pa.schema(
     {
         "id": pa.int64(), "entity": pa.string(), "title": pa.string(), "state": pa.string(), "severity": pa.string(),
         "owner": pa.string(), "opened": rows.TIME, "closed": rows.TIME, "evidence": pa.string(),
+    }
+)  # fmt: skip
+AUDIT = pa.schema(
+    {
+        "id": pa.int64(), "ts": rows.TIME, "who": pa.string(), "did": pa.string(), "subject": pa.string(), "detail": pa.string(),
     }
 )  # fmt: skip
 SHARED_LABELS = pa.schema(
@@ -200,25 +205,27 @@ def damaged(data: Path | str) -> list[str]:
 
 
 def _shared(connection: duckdb.DuckDBPyConnection, data: Path, db: str | None) -> None:
-    """Views of what people share: lists written by hand, labels, cases."""
-    entries, labels, cases = _read_shared(data, db)
+    """Views of what people share: lists written by hand, labels, cases, and who did what."""
+    entries, labels, cases, audit = _read_shared(data, db)
     connection.register("shared_lists", rows.lists_table([(e["seq"], e) for e in entries]))
     connection.register("shared_labels", _table(labels, SHARED_LABELS))
     connection.register("cases", _table(cases, CASES))
+    connection.register("audit", _table(audit, AUDIT))
     columns = ", ".join(rows.LISTS.names)
     connection.execute(
         f"CREATE VIEW lists AS SELECT {columns} FROM written_lists UNION ALL SELECT {columns} FROM shared_lists"
     )
 
 
-def _read_shared(data: Path, db: str | None) -> tuple[list[dict], list[dict], list[dict]]:
+def _read_shared(data: Path, db: str | None) -> tuple[list[dict], list[dict], list[dict], list[dict]]:
     path = data / "shopward.db"
     if db is None and not path.exists():
-        return [], [], []
+        return [], [], [], []
     shared = Tables.open(db or path)
     try:
         by_hand = sa.select(t.lists).where(t.lists.c.frame.is_(None)).order_by(t.lists.c.id)
-        return shared.rows(by_hand), shared.rows(sa.select(t.labels)), shared.rows(sa.select(t.cases))
+        labels, cases, audit = (shared.rows(sa.select(table)) for table in (t.labels, t.cases, t.audit))
+        return shared.rows(by_hand), labels, cases, audit
     finally:
         shared.close()
 

@@ -148,3 +148,22 @@ def test_every_address_of_a_host_is_listened_on_at_one_free_port():
     assert len({sock.getsockname()[1] for sock in found}) == 1 and found[0].getsockname()[1] > 0
     for sock in found:
         sock.close()
+
+
+def test_the_audit_is_a_view_and_a_wrong_view_is_told_with_those_there_are(book, shopward):
+    from shopward.store.tables import Tables
+
+    shopward("decide", "events.ndjson", "--rulebook", "book", "--data", "shop")
+    tables = Tables.open(book / "shop/shopward.db")
+    tables.record("user:kim", "token created", "shop")
+    tables.close()
+    code, out, _ = shopward("sql", "select who, did, subject from audit", "--data", "shop", "--json")
+    assert code == 0 and json.loads(out) == {"who": "user:kim", "did": "token created", "subject": "shop"}
+    code, _, err = shopward("sql", "select * from event", "--data", "shop")
+    assert code == 2 and "there are events, decisions, findings, lists, labels, cases and audit" in err
+    assert shopward("sql", " ", "--data", "shop")[0] == 2
+
+
+def test_a_file_that_holds_no_runs_is_told_with_what_writes_them(book, shopward):
+    code, _, err = shopward("model", "compare", "events.ndjson")
+    assert code == 3 and "events.ndjson:1: not a recorded run; `shopward model train --trials 20`" in err
