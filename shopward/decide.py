@@ -168,6 +168,12 @@ class Engine:
         None for an event of a type that is only observed (`decide: false`): it has moved features.
 
         Raises BadEvent when the event cannot be used; with a data folder, the answer is on disk when this returns.
+
+        >>> from shopward import Rulebook
+        >>> engine = Engine(Rulebook.default(), mode="interpreted")
+        >>> decision = engine.decide({"event_id": "e1", "type": "login", "ts": "2026-01-31T12:00:00Z", "account": "a1"})
+        >>> decision.action, decision.reasons, decision.ts
+        ('allow', (), 1769860800000)
         """
         if self.journal:
             answer = self.decide_events([event])[0]
@@ -349,7 +355,15 @@ class Engine:
     def label(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Take labels (event_id, label 0/1, label_ts, [source], [amount]) of events decided before; needs a data folder.
 
-        Returns how many were taken, repeated and of unknown events, and which rows were refused and why.
+        Returns how many were taken, repeated and of unknown events, and which rows were refused and why: `{"taken", "repeated",
+        "unknown", "refused": [{"row", "error"}]}`; `label_ts` is ISO 8601 or epoch ms. Raises BadEvent without a data folder.
+
+        >>> import tempfile
+        >>> from shopward import Rulebook
+        >>> with tempfile.TemporaryDirectory() as data, Engine(Rulebook.default(), data=data, mode="interpreted") as engine:
+        ...     _ = engine.decide({"event_id": "e1", "type": "login", "ts": "2026-01-31T12:00:00Z", "account": "a1"})
+        ...     engine.label([{"event_id": "e1", "label": 0, "label_ts": "2026-01-31T12:00:00Z", "source": "kim"}])
+        {'taken': 1, 'repeated': 0, 'unknown': 0, 'refused': []}
         """
         if not self.journal:
             raise BadEvent("labels need a data folder: the judged events are found in its log")

@@ -137,7 +137,18 @@ class LabelColumns:
 
 
 def read_labels(path: str | Path) -> Iterator[Label]:
-    """The labels of a file, in the order they became known."""
+    """The labels of a file, or of all files of a folder, in the order they became known.
+
+    Rows `event_id, label 0/1, label_ts, [source], [amount]`; label_ts is ISO 8601 or epoch ms. Raises BadData naming the row or file
+    that cannot be used, UsageError for a path that is no label file.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "labels.csv"
+    ...     _ = path.write_text("event_id,label,label_ts\\ne1,1,2026-01-08\\ne2,0,2026-01-02\\n")
+    ...     [(row.event_id, row.label, row.ts) for row in read_labels(path)]
+    [('e2', 0, 1767312000000), ('e1', 1, 1767830400000)]
+    """
     columns = label_columns(path)
     sources = columns.sources.to_pylist() if columns.sources is not None else None
     for i, event_id in enumerate(columns.event_ids.to_pylist()):

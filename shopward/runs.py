@@ -310,6 +310,7 @@ def features_files(
 
     The engines duckdb and spark leave out the features that are not portable; `Summary.left_out` says which, and why. The native
     engine computes on `threads` threads where the rulebook allows it; else on one, and `Summary.alone` says why. Values are the same.
+    Durations are seconds. Raises BadData when no event can be used, UsageError for a path or ending that is none of ours.
     """
     if threads < 1:
         raise UsageError(f"--threads {threads}: it takes at least one thread")

@@ -54,7 +54,11 @@ class Answer:
 
 
 def run(question: Question) -> Answer:
-    """Answer a question. Raises BadData when there is nothing to decide on or nothing to judge by."""
+    """Answer a question: history run again through the rulebook, in arrival order and from an empty start, and judged.
+
+    `found` has what `shopward backtest --json` prints: `policy`, `rules`, `days` and more, money in the policy's currency, shares
+    from 0 to 1. Raises BadData when there is nothing to decide on or nothing to judge by, UsageError for a rule or field that is not there.
+    """
     started = time.perf_counter()
     other = _other(question)
     if other is None:

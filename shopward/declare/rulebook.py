@@ -65,7 +65,12 @@ class Rulebook:
 
     @classmethod
     def from_files(cls, files: dict[str, str]) -> Rulebook:
-        """A rulebook from texts: relative path -> content."""
+        """A rulebook from texts: relative path -> content. Raises RulebookError with every problem in them.
+
+        >>> Rulebook.from_files({"schema.yaml": "{types: [login], fields: {account: {type: string, entity: account}}}"})
+        ... # doctest: +ELLIPSIS
+        <Rulebook ...: 0 features, 0 rules, version ...>
+        """
         book = cls.__new__(cls)
         book.path = None
         book._build({name: _normal(text) for name, text in files.items()}, [])

@@ -53,7 +53,14 @@ class Finding:
 def audit_table(
     table: Any, label: str, time: str | None, *, recipe: Recipe | None = None, examples: Examples | None = None
 ) -> list[Finding]:
-    """Every leak found in a table of labelled rows, the worst first. Columns left out of models (ids, texts) are read as keys."""
+    """Every leak found in a table of labelled rows, the worst first. Columns left out of models (ids, texts) are read as keys.
+
+    table   an Arrow table, one row an example
+    label   the column of the truth, 0 or 1; time: the column of the time, without which leaks of the future cannot be seen
+
+    Each Finding names column, kind and why, with the AUC (0.5 to 1) with the column and without it. Raises UsageError for a column
+    that is not there, BadData for a label that is neither 0 nor 1, MissingExtra without `shopward[ml]`.
+    """
     if examples is None or recipe is None:
         examples, recipe, table = examples_of(table, label, time, None)
     keys = {n: group_ids(table[n]) for n in _key_columns(table) if n not in (label, time)}
