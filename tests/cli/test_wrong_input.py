@@ -167,3 +167,12 @@ def test_the_audit_is_a_view_and_a_wrong_view_is_told_with_those_there_are(book,
 def test_a_file_that_holds_no_runs_is_told_with_what_writes_them(book, shopward):
     code, _, err = shopward("model", "compare", "events.ndjson")
     assert code == 3 and "events.ndjson:1: not a recorded run; `shopward model train --trials 20`" in err
+
+
+def test_a_file_that_is_no_sigma_rule_is_named(book, shopward):
+    pytest.importorskip("sigma")
+    (book / "access.log").write_text('1.2.3.4 - - [10/Oct/2026:13:55:36 +0000] "GET /a HTTP/1.1" 200 12 "-" "curl/8"\n')
+    code, _, err = shopward("traffic", "attacks", "access.log", "--sigma", "book/rules/r.yaml", "--engine", "literals")
+    assert (
+        code == 2 and "no Sigma rule for web servers or proxies: book/rules/r.yaml: " in err and "attribute" not in err
+    )

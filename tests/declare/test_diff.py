@@ -65,7 +65,7 @@ def test_the_command_says_it_and_leaves_with_one(tmp_path):
     )
     run = lambda *a: CliRunner().invoke(rules, ["diff", *map(str, a)])  # noqa: E731
     done = run(one, two)
-    assert done.exit_code == 1 and "threshold amount >: 100.0 -> 250.0" in done.stdout
+    assert done.exit_code == 1 and "threshold amount >: 100 -> 250\n" in done.stdout
     assert run(one, one).exit_code == 0
     told = json.loads(run(one, two, "--json").stdout)
     assert not told["same"] and told["changes"][0]["values"]["threshold amount >"] == [100.0, 250.0]

@@ -149,13 +149,13 @@ def from_texts(texts: Iterable[tuple[str, str]]) -> SigmaRules:
         try:
             for rule in SigmaCollection.from_yaml(text):
                 _take(rule, name, rules, skipped, literals)
-        except (SigmaError, _NotForRequests, ValueError, AttributeError, TypeError) as wrong:
+        except (SigmaError, _NotForRequests, ValueError) as wrong:
             skipped.append(f"{name}: {str(wrong)[:160]}")
+        except (AttributeError, TypeError):  # it is YAML, and something else
+            skipped.append(f"{name}: cannot be read as a Sigma rule")
     if not rules:
-        raise UsageError(
-            "no Sigma rule for web servers or proxies"
-            + (f"; the first of {len(skipped)} others: {skipped[0]}" if skipped else "")
-        )
+        more = f", and {len(skipped) - 1:,} more" if len(skipped) > 1 else ""
+        raise UsageError("no Sigma rule for web servers or proxies" + (f": {skipped[0]}{more}" if skipped else ""))
     return SigmaRules(rules, skipped, Literals([_Literal(found) for found in literals]))
 
 
