@@ -177,6 +177,16 @@ class _CsvSink:
             self._writer.close()
 
 
+def _keep_apart(paths: Iterable[Path], labels: Path | None, *outputs: Path | None) -> list[Path]:
+    """The paths, none of which (nor the labels) is written over. Raises UsageError where one would be."""
+    paths = list(paths)
+    for given in (*paths, *([labels] if labels else [])):
+        for output in outputs:
+            if output is not None and Path(output).exists() and Path(given).exists() and Path(output).samefile(given):
+                raise UsageError(f"{output} is read and would be written over: name another file")
+    return paths
+
+
 def _dead_file(wished: Path | None, out: Path | None) -> Path | None:
     """Where dead letters go: the file asked for, else beside the rows; its folder is made now, so that it can be written later."""
     path = wished or (out.with_name(f"{out.stem}.dead.ndjson") if out else None)
@@ -214,6 +224,7 @@ def decide_files(
         if data is not None:
             raise UsageError("--data is for --engine native: Spark runs from empty state")
         return _on_spark(paths, rulebook, True, out, labels, dead_letters, master, staging, on_progress)
+    paths = _keep_apart(paths, labels, out, dead_letters)
     started = time.perf_counter()
     dead = DeadLetters(_dead_file(dead_letters, out))
     rows, summary = Rows(out), Summary()
@@ -323,6 +334,7 @@ def features_files(
     from shopward.backfill import alone
     from shopward.ingest import DeadLetters
 
+    paths = _keep_apart(paths, labels, out, dead_letters)
     started = time.perf_counter()
     dead, summary = DeadLetters(_dead_file(dead_letters, out)), Summary()
     summary.alone = (alone(rulebook) or "") if threads > 1 else ""
@@ -460,7 +472,7 @@ def _on_spark(paths, rulebook, decide: bool, out, labels, dead_letters, master, 
 
     started = time.perf_counter()
     spark.refuse(rulebook, decide)
-    paths = list(paths)
+    paths = _keep_apart(paths, labels, out, dead_letters)
     to_table = spark.is_table(out)
     with ExitStack() as stack:
         if to_table or any(map(spark.is_table, paths)):

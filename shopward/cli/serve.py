@@ -10,6 +10,7 @@ import click
 
 from shopward.cli.talk import emit, existing, json_option, load_rulebook, me, progress, rulebook_option, say
 from shopward.errors import UsageError
+from shopward.words import count
 
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
@@ -276,7 +277,7 @@ def kafka(
             signal.signal(name, lambda *_: stop.set())
         say(f"shopward serve kafka  {brokers}  {events} -> {decisions}  rulebook {engine.rulebook.version}")
         counts = stream.run(stop)
-    say(f"{counts.events:,} events, {counts.decisions:,} decisions, {counts.dead:,} dead letters")
+    say(f"{count(counts.events, 'event')}, {count(counts.decisions, 'decision')}, {count(counts.dead, 'dead letter')}")
     if look is not None:
         say(
             f"{look.counts['requests']:,} requests, {look.counts['attacks']:,} attacks, {look.counts['verdicts']:,} verdicts"

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from shopward.errors import UsageError
+from shopward.errors import RulebookError, UsageError
 
 rulebook_option = click.option(
     "--rulebook",
@@ -28,7 +28,11 @@ def load_rulebook(path: Path | None):
     """The rulebook in `path`, or the shipped one."""
     from shopward.declare.rulebook import Rulebook
 
-    return Rulebook(path) if path else Rulebook.default()
+    try:
+        return Rulebook(path) if path else Rulebook.default()
+    except RulebookError:
+        say(f"the rulebook in {path} does not check:")
+        raise
 
 
 def emit(value: object) -> None:

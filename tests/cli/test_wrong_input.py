@@ -176,3 +176,19 @@ def test_a_file_that_is_no_sigma_rule_is_named(book, shopward):
     assert (
         code == 2 and "no Sigma rule for web servers or proxies: book/rules/r.yaml: " in err and "attribute" not in err
     )
+
+
+@pytest.mark.parametrize("verb", ["decide", "features"])
+@pytest.mark.parametrize("option", ["--out", "--dead-letters"])
+def test_input_is_never_written_over(book, shopward, verb, option):
+    code, _, err = shopward(verb, "events.ndjson", "--rulebook", "book", option, "./events.ndjson")
+    assert code == 2 and "events.ndjson is read and would be written over: name another file" in err
+    assert (book / "events.ndjson").read_text() == LINE
+
+
+def test_of_two_rulebooks_the_wrong_one_is_named(book, shopward):
+    (book / "other" / "rules").mkdir(parents=True)
+    (book / "other" / "schema.yaml").write_text(BOOK["schema.yaml"])
+    (book / "other" / "rules" / "r.yaml").write_text(BOOK["rules/r.yaml"])
+    code, _, err = shopward("backtest", "events.ndjson", "--rulebook", "book", "--against", "other")
+    assert code == 2 and "the rulebook in other does not check:" in err and "account_logins_1h" in err

@@ -248,4 +248,4 @@ def test_the_command_decides_until_it_is_told_to_stop(broker, tmp_path):
     process.terminate()
     _, told = process.communicate(timeout=60)
     assert json.loads(message.value())["action"] == "deny" and process.returncode == 0
-    assert "1 events, 1 decisions, 0 dead letters" in told
+    assert "1 event, 1 decision, 0 dead letters" in told
