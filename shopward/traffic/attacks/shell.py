@@ -68,17 +68,16 @@ STARTS = (CLEAR | _ONLY_COMMANDS | {pair.split(":")[0] for pair in words("shell_
         ".",
     )
 )
-_FIRST = re.compile(r"\W{0,6}([a-z][\w.-]{0,30})(?=[\s/\\\[+:,;|&'\"]|$)", re.IGNORECASE)
+_FIRST = re.compile(r"^[^\w\n]{0,6}([a-z][\w.-]{0,30})(?=[\s/\\\[+:,;|&'\"]|$)", re.IGNORECASE | re.MULTILINE)
 
 
 def starts(text: str) -> bool:
-    """Does a value begin with the name of a command?
+    """Does a line of the text begin with the name of a command?
 
-    >>> starts("'cat' /etc/passwd"), starts("category")
-    (True, False)
+    >>> starts("'cat' /etc/passwd"), starts("category"), starts("a b\\nid;")
+    (True, False, True)
     """
-    first = _FIRST.match(text)
-    return first is not None and first.group(1).lower().removesuffix(".exe") in STARTS
+    return not STARTS.isdisjoint([word.lower().removesuffix(".exe") for word in _FIRST.findall(text)])
 
 
 _OTHERS = (
