@@ -244,8 +244,8 @@ def _whole(text: str, given: str) -> Found | None:
         return Found("command, then another", 0.6, text[:200]) if word in _TELLING else None
     if not _HARD.match(rest):
         return None
-    if word in WORDS and _LONG_WORD.match(rest):
-        return None
+    if rest[0] == "$" or (word in WORDS and _LONG_WORD.match(rest)):
+        return None  # a$b is one word, and so is cat -themed
     sure = word not in WORDS or rest.lstrip()[:1] in "/|;&$>." or _OPTION.match(rest)
     return Found("command with arguments", 0.65 if sure else 0.5 if known else 0.0, text[:200])
 
