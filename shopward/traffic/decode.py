@@ -171,6 +171,7 @@ _WORDS64 = re.compile(
     re.IGNORECASE,
 )
 _RUN64 = re.compile(r"[A-Za-z0-9+/_-]{10,}")
+_CASES64 = re.compile(r"[a-z0-9+/_][A-Z][A-Za-z0-9+/_-]{0,40}[a-z0-9+/_][A-Z]")  # no words are written like this
 LONGEST64 = 1 << 16  # characters of one run that are tried
 
 
@@ -180,6 +181,8 @@ def inner64(text: str) -> str | None:
     >>> inner64("AABQcm9jZXNzQnVpbGRlcg"), inner64("9f8a7c6b5e4d3c2b1a09")
     ('ProcessBuilder', None)
     """
+    if not _CASES64.search(text):
+        return None
     for run in _RUN64.finditer(text):
         letters = run.group()[:LONGEST64].replace("-", "+").replace("_", "/")
         for lost in range(4):  # letters that stood before the piece was cut out; what they said is not needed

@@ -212,7 +212,7 @@ class Scanner:
         if texts:
             joined = "\n".join([t[3] for t in texts])
             fired = self.engine.scan(joined.lower().encode("utf-8", "surrogatepass"))
-            if joined.count("\n") >= len(texts) or "\r" in joined or any(shell.starts(t[3]) for t in texts):
+            if joined.count("\n") >= len(texts) or "\r" in joined or shell.starts(joined):
                 fired = {*fired, *self._line_gates}
         for number in sorted(fired):
             grammar = self._gates.get(number)

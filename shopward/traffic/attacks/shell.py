@@ -68,17 +68,16 @@ STARTS = (CLEAR | _ONLY_COMMANDS | {pair.split(":")[0] for pair in words("shell_
         ".",
     )
 )
-_FIRST = re.compile(r"\W{0,6}([a-z][\w.-]{0,30})(?=[\s/\\\[+:,;|&'\"]|$)", re.IGNORECASE)
+_FIRST = re.compile(r"^[^\w\n]{0,6}([a-z][\w.-]{0,30})(?=[\s/\\\[+:,;|&'\"]|$)", re.IGNORECASE | re.MULTILINE)
 
 
 def starts(text: str) -> bool:
-    """Does a value begin with the name of a command?
+    """Does a line of the text begin with the name of a command?
 
-    >>> starts("'cat' /etc/passwd"), starts("category")
-    (True, False)
+    >>> starts("'cat' /etc/passwd"), starts("category"), starts("a b\\nid;")
+    (True, False, True)
     """
-    first = _FIRST.match(text)
-    return first is not None and first.group(1).lower().removesuffix(".exe") in STARTS
+    return not STARTS.isdisjoint([word.lower().removesuffix(".exe") for word in _FIRST.findall(text)])
 
 
 _OTHERS = (
@@ -245,8 +244,8 @@ def _whole(text: str, given: str) -> Found | None:
         return Found("command, then another", 0.6, text[:200]) if word in _TELLING else None
     if not _HARD.match(rest):
         return None
-    if word in WORDS and _LONG_WORD.match(rest):
-        return None
+    if rest[0] == "$" or (word in WORDS and _LONG_WORD.match(rest)):
+        return None  # a$b is one word, and so is cat -themed
     sure = word not in WORDS or rest.lstrip()[:1] in "/|;&$>." or _OPTION.match(rest)
     return Found("command with arguments", 0.65 if sure else 0.5 if known else 0.0, text[:200])
 
