@@ -29,7 +29,7 @@ _GROUPED = re.compile(
 _MOBILE = re.compile(r"1(?:3\d|4[014-9]|5[0-35-9]|6[2567]|7[0-8]|8\d|9[0-35-9])\d{8}")
 
 
-def _one_of(*words: str) -> Callable[[str], object]:
+def _one_of(*words: str) -> Callable[[str], re.Match[str] | None]:
     """Says whether one of the words is in a text."""
     return re.compile("|".join(map(re.escape, words))).search
 

@@ -113,7 +113,8 @@ def entropy(value: str) -> float:
     >>> entropy("aaaaaaaa"), entropy("abcdefgh")
     (0.0, 3.0)
     """
-    n, seen = len(value), {}
+    n = len(value)
+    seen: dict[str, int] = {}
     for c in value:
         seen[c] = seen.get(c, 0) + 1
     return 0.0 - sum([k / n * log2(k / n) for k in seen.values()])
