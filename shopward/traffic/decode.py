@@ -247,10 +247,14 @@ _STEPS = (
 
 
 _NUMBER = re.compile(
-    r"(?:(?<=[/=])|(?<=[/=][A-Za-z]{2}[-_])|(?<=[/=][A-Za-z]{3}[-_])|(?<=[/=][A-Za-z]{4}[-_]))\d{1,7}(?=[/&?]|$|\.[A-Za-z])"
-    r"|(?<=[/=])(?![0-9a-f]{0,64}aced)(?=[0-9]{0,63}[a-f])(?:[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}"
+    r"([/=](?:[A-Za-z]{2,4}[-_])?)\d{1,7}(?=[/&?]|$|\.[A-Za-z])"
+    r"|([/=])(?![0-9a-f]{0,64}aced)(?=[0-9]{0,63}[a-f])(?:[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}"
     r"|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?=[/&?]|$)"
 )
+
+
+def _zero(found: re.Match[str]) -> str:
+    return (found[1] or found[2]) + "0"
 
 
 def shape(text: str) -> str:
@@ -259,7 +263,7 @@ def shape(text: str) -> str:
     >>> shape("/products/17?page=2&sku=SKU-9"), shape("/a17?x=10.0.0.7"), shape("/a?x=123456789"), shape("/a?x=17%27")
     ('/products/0?page=0&sku=SKU-0', '/a17?x=10.0.0.7', '/a?x=123456789', '/a?x=17%27')
     """
-    return _NUMBER.sub("0", text)
+    return _NUMBER.sub(_zero, text)
 
 
 def inflate(raw: bytes, encoding: str, most: int = INFLATED) -> tuple[bytes, bool]:

@@ -329,10 +329,11 @@ def kind_of(value: str) -> str:
         return "integer"
     if value in ("true", "false", "True", "False"):
         return "boolean"
-    if _NUMBER.fullmatch(value):
-        return "number"
-    if _DATE.fullmatch(value):
-        return "date"
+    if value[:1].isdigit() or value[:1] == "-":
+        if _NUMBER.fullmatch(value):
+            return "number"
+        if _DATE.fullmatch(value):
+            return "date"
     if len(value) > 64 or not ("@" in value or 31 < len(value) < 37):  # of that length are UUIDs
         return "string"
     found = shape(value)

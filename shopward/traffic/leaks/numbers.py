@@ -29,7 +29,7 @@ _GROUPED = re.compile(
 _MOBILE = re.compile(r"1(?:3\d|4[014-9]|5[0-35-9]|6[2567]|7[0-8]|8\d|9[0-35-9])\d{8}")
 
 
-def _one_of(*words: str) -> Callable[[str], object]:
+def _one_of(*words: str) -> Callable[[str], re.Match[str] | None]:
     """Says whether one of the words is in a text."""
     return re.compile("|".join(map(re.escape, words))).search
 
@@ -67,6 +67,8 @@ _NOBODYS = re.compile(r"\d+\.\d+|(?:19|20)\d\d[-./]\d\d?[-./]\d\d?(?: \d\d?)?")
 _MOMENTS = (12, 13, 14)  # digits of a time in milliseconds; no card of that length begins with 0, 1, 7 or 9
 _CARDS_ONLY = (12, 14, 16, 17, 19)  # digits of what is a card or nothing
 _DOTTED = re.compile(r"\d+(?:\.\d+){3}")
+_TIME = re.compile(r"(?:19|20)\d\d[-./ ]\d{1,2}[-./ ]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:19|20)\d\d")
+_BETWEEN = re.compile(r"[ \-.()/]+")
 _GAPS = str.maketrans("", "", " -.()/")
 _AROUND = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
@@ -181,7 +183,7 @@ def _grouped(text: str, run: str, start: int, means: str) -> Iterator[Hit]:
     if seen:
         return
     at = 0
-    for piece in re.split(r"[ \-.()/]+", run):
+    for piece in _BETWEEN.split(run):
         at = run.index(piece, at)
         if len(piece) >= 9 and not _glued(run, at, at + len(piece)):
             hit = _bare(text, piece, start + at, start + at + len(piece))
@@ -264,4 +266,4 @@ def _international(text: str, run: str, start: int, means: str) -> Hit | None:
 
 
 def _looks_like_time(run: str) -> bool:
-    return bool(re.match(r"(?:19|20)\d\d[-./ ]\d{1,2}[-./ ]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:19|20)\d\d", run))
+    return _TIME.match(run) is not None

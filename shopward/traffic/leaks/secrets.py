@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import urlsafe_b64decode
-from collections import Counter
 from collections.abc import Iterator
 from math import log2
 
@@ -115,7 +114,10 @@ def entropy(value: str) -> float:
     (0.0, 3.0)
     """
     n = len(value)
-    return 0.0 - sum(k / n * log2(k / n) for k in Counter(value).values())
+    seen: dict[str, int] = {}
+    for c in value:
+        seen[c] = seen.get(c, 0) + 1
+    return 0.0 - sum([k / n * log2(k / n) for k in seen.values()])
 
 
 def _by_form(text: str) -> Iterator[Hit]:
@@ -216,7 +218,11 @@ def _value(text: str, found: re.Match[str]) -> Hit | None:
 def _random(value: str) -> bool:
     """Does it look drawn rather than written? Hexadecimal digits carry at most 4 bits, so they need less."""
     bits = entropy(value)
-    if re.fullmatch(r"[0-9a-fA-F\-]+", value):
+    if _HEXADECIMAL.fullmatch(value):
         return len(value) >= 16 and bits > 2.7
-    kinds = any(c.isdigit() for c in value) + any(c.islower() for c in value) + any(c.isupper() for c in value)
-    return bits > 3.0 and kinds >= 2 and any(c.isdigit() for c in value)
+    if bits <= 3.0 or not any(map(str.isdigit, value)):
+        return False
+    return any(map(str.islower, value)) or any(map(str.isupper, value))
+
+
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F\-]+")
