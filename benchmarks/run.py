@@ -10,7 +10,7 @@ from benchmarks.report import commit, machine, options
 
 ALL = (
     "features", "backfill", "ingest", "call", "rules", "wide", "market", "rulebook", "backtest", "serve", "lake",
-    "learn.forest", "learn.traps", "learn.missing", "traffic.assets", "traffic.leaks", "traffic.attacks", "traffic.lines",
+    "learn.forest", "learn.traps", "learn.missing", "learn.wrong", "traffic.assets", "traffic.leaks", "traffic.attacks", "traffic.lines",
 )  # fmt: skip
 SLOW = ("spark", "learn.payments", "learn.graph", "learn.market", "traffic.live")
 

@@ -4,7 +4,7 @@ Handbook transactions with the book's 15 features; teach: 40,000 payments of May
 the first half of July with its whole truth. A share of the frauds that teach loses its label at random; the share is the lowest of
 RATES at which the naive model loses 0.02. Means over seeds; the seed chooses which labels go. `kept` is the share of the loss that remains.
 What was reported about the same customers and terminals helps to tell which frauds of teach went unreported; the judged model has the
-book's features alone, like the others. The method was chosen on other seeds (100 to 102) and on the second half of June.
+book's features alone, like the others. The method was chosen on other seeds (100 and 101) and on the second half of June.
 """
 
 from __future__ import annotations

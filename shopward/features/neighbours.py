@@ -78,7 +78,8 @@ class WebMemory:
     def update(self, columns: Columns, lo: int, hi: int) -> None:
         batch, graph = columns.batch, self.graph
         times, types = batch.t[lo:hi].tolist(), batch.types[lo:hi].tolist()
-        taken = (columns.found["mask", self.word][lo:hi] >> self.bit & 1).tolist()
+        mask = columns.found.get(("mask", self.word))  # given, or where the filters have just put it
+        taken = ((columns.get_mask(self.word) if mask is None else mask)[lo:hi] >> self.bit & 1).tolist()
         entities, *shared = (_keys(columns, role, lo, hi) for role in (self.web.entity, *self.web.through))
         numbers = [self._numbers(columns, field, at, lo, hi) for field, at in self.carried]
         verdicts = self._verdicts(columns, lo, hi) if self.labels and LABEL in types else {}

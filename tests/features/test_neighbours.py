@@ -313,8 +313,11 @@ def test_compiled_kernels_beside_the_graph_change_nothing(tmp_path):
         engine = Engine(Rulebook.from_files(SHOP), mode=mode, seed=bytes(16))
         told = write(tmp_path / "labels.ndjson", LABELS)
         batches = list(engine.read([write(tmp_path / "orders.ndjson", ORDERS)], labels=told, size=4))
-        found.append(([engine.compute(b).values.tobytes() for b in batches], engine.windows.state_hash()))
-    assert found[0] == found[1]
+        computed = [engine.compute(b).values.tobytes() for b in batches]
+        more = [{**event, "event_id": f"x{i}", "ts": event["ts"] + 30 * HOUR} for i, event in enumerate(ORDERS)]
+        answers = [engine.decide(event).action for event in more]  # the path of a single event, after batches
+        found.append((computed, answers, engine.windows.state_hash()))
+    assert found[0] == found[1] and "deny" in found[0][1]
 
 
 # --- bounds
