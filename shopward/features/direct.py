@@ -20,7 +20,6 @@ from numba.extending import intrinsic
 
 from shopward.event import MAX_TEXT
 from shopward.features.arena import address
-from shopward.features.lib_jit import drive, pointer
 from shopward.hashing import seed_words, sip_bytes
 
 NOARGS, FASTCALL = 0x0004, 0x0080  # how a built-in function takes its arguments (METH_NOARGS, METH_FASTCALL)
@@ -45,6 +44,22 @@ def _codegen(result, *arguments):
 
 
 _WORD, _DOUBLE = ir.IntType(64), ir.DoubleType()
+
+
+@intrinsic
+def _words(typingctx, address):
+    """The 64-bit words at an address."""
+    kind = types.CPointer(types.int64)
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(types.int64), codegen
+
+
+@intrinsic
+def _stage(typingctx, function, block, lo, hi):
+    return types.int64(*[types.int64] * 4), _codegen(_WORD, _WORD, _WORD, _WORD)
 
 
 @intrinsic
@@ -81,8 +96,8 @@ STAGES, NUMBER = range(2)
 
 def _pack(self, given, count):
     """Write the values of an event to its lanes; 0, or for a text that is too long its place among the texts, from 1."""
-    P = pointer(self + BYTES)
-    lanes, values = pointer(P[LANES]), pointer(given)
+    P = _words(self + BYTES)
+    lanes, values = _words(P[LANES]), _words(given)
     at = 0
     for _ in range(P[WHOLES]):
         lanes[at] = _whole(P[TO_INT], values[at])
@@ -96,7 +111,7 @@ def _pack(self, given, count):
     if _ask(P[FAILED]) != 0:
         return 0
     lane = at
-    size = pointer(P[SIZE])
+    size = _words(P[SIZE])
     for i in range(P[TEXTS]):
         a = b = 0
         if values[at + i] != P[NONE]:
@@ -113,9 +128,14 @@ def _pack(self, given, count):
 
 
 def _run(self, given, count):
-    """All stages over one row: what `drive` says."""
-    P = pointer(self + BYTES)
-    return _whole(P[NUMBER], drive(P[STAGES], 0, 0, 0, 1))
+    """All stages over one row, as `lib_jit.drive` does it and with what it returns."""
+    P = _words(self + BYTES)
+    table = _words(P[STAGES])
+    for s in range(table[0]):
+        row = _stage(table[1 + 2 * s], table[2 + 2 * s], 0, 1)
+        if row != 1:
+            return _whole(P[NUMBER], (s << 32) | row)
+    return _whole(P[NUMBER], -1)
 
 
 def possible() -> bool:
