@@ -339,7 +339,7 @@ class Windows:
         self.forget_old_texts()
         out = self.block(batch, into)
         columns = Columns(self, batch, out)
-        columns.place(all_found=False)
+        columns.place(all_found=self.neighbours is not None)
         self._run(batch.seq0, batch.n, batch)
         return out
 
@@ -662,6 +662,6 @@ class Bound:
 
     def _place(self) -> None:
         self._columns.found.clear()
-        self._columns.place(all_found=False)
+        self._columns.place(all_found=self.windows.neighbours is not None)
         self._one_row = self.windows.one_row()
         self._version = self.windows.version
