@@ -7,8 +7,10 @@ thread has to do it all.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from shopward.batch import Batch
 from shopward.decide import Engine
@@ -50,13 +52,18 @@ class Backfill(Engine):
         self.lanes = Lanes(self.rulebook, self.seed, self.threads, self.mode)
         return self.lanes.back
 
-    def computed(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Block]]:
-        """Every batch with its features, in order; texts of string features can be asked for until the next one is taken."""
+    def computed(
+        self, batches: Iterable[Batch], into: Callable[[Batch], np.ndarray | None] = lambda batch: None
+    ) -> Iterator[tuple[Batch, Block]]:
+        """Every batch with its features, in order; texts of string features can be asked for until the next one is taken.
+
+        `into(batch)` may give the float64[features, n] that receives its values.
+        """
         begun: deque[Begun] = deque()
         for batch in batches:
             self.lanes.clear()
             self.row_features.before(batch)
-            begun.append(self.lanes.begin(batch))
+            begun.append(self.lanes.begin(batch, into(batch)))
             if len(begun) > AHEAD:
                 yield self._finished(begun.popleft())
         while begun:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from shopward.errors import BadEvent
 from shopward.event import LAST_MS, MAX_FIELDS, MAX_TEXT
 from shopward.expr import to_python
 from shopward.expr.nodes import MODEL
+from shopward.features.direct import packer, possible
 from shopward.hashing import RawHash, canonical_text, hash_strings
 from shopward.rules.act import CONTROL, TREATED, share, strongest
 from shopward.rules.generated import define, names_in
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from shopward.decide import Engine
     from shopward.evidence import Evidence
     from shopward.models.panel import Said
+    from shopward.rules.why import Why
 
 MAX_CACHED = 1 << 18  # texts whose hashes are kept (some 200 bytes each, the text included)
 MAX_OUTCOMES = 4096  # combinations of fired rules whose outcome is kept
 MAX_MINOR = 10**12
+HALF, TOO_LONG = "not valid Unicode (half of a surrogate pair)", f"a text longer than {MAX_TEXT:,} bytes"
 PLAIN = frozenset({str, int, float, bool, type(None), list})  # what a flat event holds
 
 
@@ -50,9 +53,9 @@ class Hashes(dict):
         try:
             raw = text.encode()
         except UnicodeEncodeError:
-            raise BadEvent("not valid Unicode (half of a surrogate pair)") from None
+            raise BadEvent(HALF) from None
         if len(raw) > MAX_TEXT:
-            raise BadEvent(f"a text longer than {MAX_TEXT:,} bytes")
+            raise BadEvent(TOO_LONG)
         words = self[text] = self._hash(raw)
         if len(self) > MAX_CACHED:
             self.clear()
@@ -102,11 +105,12 @@ def source_of(engine: Engine) -> str:
         PACK(BUFFER, 0, t, ts, code, v_items, HASH[v_account])
         BATCH.seq0, CLOCK.value = ENGINE.seq, clock
         RUN()
-        F0,  = UNPACK(F)
+        features = UNPACK(F)
+        F0,  = features
         hits = 0
         if code == 1:
             if (F0 > 5.0 and v_items > 2.0): hits |= 1
-        return hits, code, id, ts, t, {'account': v_account, 'items': v_items, 'type': kind, 'event_id': id, 'ts': float(ts)} if hits else None, None
+        return hits, code, id, ts, t, {'account': v_account, 'items': v_items, 'type': kind, 'event_id': id, 'ts': float(ts)} if hits else None, features, None
     """
     builder = _Builder(engine)
     builder.function()
@@ -123,6 +127,7 @@ class Outcome:
     """What a combination of fired rules leads to; worked out once, since the same ones fire again and again.
 
     `quiet` are the shadow rules. `forced` is the action of the control arm: what mandatory rules insist on. `partial` says that some are rolled out to a part.
+    `tells` and `whispers` give the evidence of live and shadow ones.
     """
 
     fired: tuple[Rule, ...]
@@ -135,15 +140,18 @@ class Outcome:
     labels: tuple[str, ...]
     writers: tuple[Rule, ...]
     partial: bool
+    tells: tuple[Callable, ...]
+    whispers: tuple[Callable, ...]
 
     @classmethod
-    def of(cls, rules: Iterable[Rule]) -> Outcome:
+    def of(cls, rules: Iterable[Rule], why: Mapping[str, Why]) -> Outcome:
         fired = tuple(rules)
         live, quiet = (tuple(r for r in fired if r.state == state) for state in ("live", "shadow"))
         return cls(
             fired, live, quiet, strongest(live), strongest(r for r in live if r.mandatory), tuple(r.id for r in live),
             tuple(r.id for r in quiet), tuple(r.label for r in live if r.label),
             tuple(r for r in live if r.writes), any(r.percent < 100 for r in fired),
+            tuple(why[r.id].of for r in live), tuple(why[r.id].of for r in quiet),
         )  # fmt: skip
 
 
@@ -161,9 +169,11 @@ class _Builder:
         self.roles = subject_roles(self.schema)
         self.outcomes: dict[int, Outcome] = {}
         self.kept: dict[str, str | None] = {}  # texts of the event at hand
+        self.sampled = engine.policy.control_percent > 0
+        self.direct = engine.windows.mode != "interpreted" and possible()
 
     def function(self) -> Callable[[dict], Decision | None]:
-        batch, buffer, pack = self._batch()
+        batch, packing = self._batch()
         bound = self.engine.windows.bind(batch)
         env = self._env(batch, bound)
         self.values = bound.values
@@ -173,8 +183,7 @@ class _Builder:
             "step",
             {
                 **env,
-                "BUFFER": buffer,
-                "PACK": pack,
+                **packing,
                 "UNPACK": struct.Struct(f"={len(self.rules.column)}d").unpack_from,
                 "RUN": bound.run,
                 "F": bound.values,
@@ -184,8 +193,8 @@ class _Builder:
         decide.batch, decide.values = batch, bound.block.values  # type: ignore[attr-defined]  # of the event decided on last
         return decide
 
-    def _batch(self) -> tuple[Batch, memoryview, Callable]:
-        """A batch of one whose columns all lie in one buffer, and the struct that fills it."""
+    def _batch(self) -> tuple[Batch, dict[str, Any]]:
+        """A batch of one whose columns all lie in one buffer, and what fills it: compiled code, or a struct and remembered hashes."""
         lanes = 3 + len(self.numbers) + len(self.minor) + 2 * len(self.texts)
         memory = np.zeros(lanes, np.int64)
         batch = Batch(1, 0, memory[0:1], memory[1:2], memory[2:3].view(np.int16)[:1], [""])
@@ -201,8 +210,15 @@ class _Builder:
         for name in self.texts:
             batch.hashes[name] = memory[at : at + 2].reshape(1, 2)
             at += 2
-        layout = struct.Struct(f"=3q{len(self.numbers)}d{len(self.minor)}q{'16s' * len(self.texts)}")
-        return batch, memoryview(memory).cast("B"), layout.pack_into
+        counts = 3, len(self.numbers), len(self.minor), len(self.texts)
+        if self.direct:
+            return batch, {"PACK": packer(memory, *counts, self.engine.seed)}
+        layout = struct.Struct("={}q{}d{}q".format(*counts) + "16s" * counts[3])
+        return batch, {
+            "PACK": layout.pack_into,
+            "BUFFER": memoryview(memory).cast("B"),
+            "HASH": Hashes(self.engine.seed),
+        }
 
     # --- what the generated function may call
 
@@ -219,7 +235,6 @@ class _Builder:
             "map": map,
             "all": all,
             "len": len,
-            "HASH": Hashes(self.engine.seed),
             "CLOCK": self.engine.clock,
             "NOW": lambda: time.time_ns() // 1_000_000,
             "SCALARS": frozenset((int, float)),
@@ -229,6 +244,7 @@ class _Builder:
             "KNOWN": frozenset({"event_id", "ts", "type"} | {f.name for f in self._read_fields()} - unread.keys()),
             "SHORT": _short,
             "BadEvent": BadEvent,
+            "UnicodeEncodeError": UnicodeEncodeError,
             "NULL": NULL,
             **self._future(),
             "INF": float("inf"),
@@ -292,19 +308,19 @@ class _Builder:
         for i, f in enumerate(self.row_features):
             if not f.late:
                 lines += self._row_feature(i, f)
-        lines.append(f"    PACK(BUFFER, 0, {', '.join(['t', 'ts', 'code', *self._packed()])})")
+        lines += self._pack()
         lines.append("    BATCH.seq0, CLOCK.value = ENGINE.seq, clock")  # only now: the event is accepted
         lines += [f"    LISTS[{name!r}] = ELEMENTS(v_{name})" for name in sorted(self.engine.windows.needs.lists)]
         lines += [f"    KEPT[{name!r}] = {self._name(name)}" for name in self._kept_texts()]
         lines.append("    RUN()")
         if self.rules.column:
-            lines.append(f"    {self._unpacked()} = UNPACK(F)")
+            lines += ["    features = UNPACK(F)", f"    {self._unpacked()} = features"]
         for i, f in enumerate(self.row_features):
             if f.late:
                 lines += [*self._row_feature(i, f), *self._late_value(f)]
         if self.schema.observed:
             codes = ", ".join(str(self.schema.types.index(name)) for name in self.schema.observed)
-            lines.append(f"    if code in {{{codes}}}: return None, code, id, ts, t, None, None")
+            lines.append(f"    if code in {{{codes}}}: return None, code, id, ts, t, None, None, None")
         lines += self._scores()
         lines += self._tests()
         kept = [f"'{f.name}': v_{f.name}" for f in self._read_fields()]
@@ -315,7 +331,8 @@ class _Builder:
         kept += [f"{n!r}: TEXTS[{n!r}]()" for n in _feature_texts_of(self.engine) if n in read]
         keep = "" if self.engine.policy.control_percent > 0 else " if hits else None"
         said = "said" if self.engine.models else "None"
-        lines.append(f"    return hits, code, id, ts, t, {{{', '.join(kept)}}}{keep}, {said}")
+        features = "features" if self.rules.column and not any(f.late for f in self.row_features) else "F"
+        lines.append(f"    return hits, code, id, ts, t, {{{', '.join(kept)}}}{keep}, {features}, {said}")
         return "\n".join([*lines, ""])
 
     def _scores(self) -> list[str]:
@@ -472,6 +489,18 @@ class _Builder:
     def _late_value(self, f: Any) -> list[str]:
         return [] if f.text else [f"    F[{self.rules.column[f.name]}] = x_{f.name}"]
 
+    def _pack(self) -> list[str]:
+        """Lines that write the lanes of the batch, or raise BadEvent for a text that has no hash."""
+        values = ", ".join(["t", "ts", "code", *self._packed()])
+        if not self.direct:
+            return [f"    PACK(BUFFER, 0, {values})"]
+        return [
+            "    try:",
+            f"        if PACK({values}): raise BadEvent({TOO_LONG!r})",
+            "    except UnicodeEncodeError:",
+            f"        raise BadEvent({HALF!r}) from None",
+        ]
+
     def _packed(self) -> list[str]:
         """The values of the lanes after t, ts and type, in lane order."""
         early = {f.name for f in self.row_features if not f.late}
@@ -479,7 +508,8 @@ class _Builder:
         out = ["nan" if n in late else f"x_{n}" if n in early else f"v_{n}" for n in self.numbers]
         out += [f"m_{n}" for n in self.minor]
         for n in self.texts:
-            out.append("bytes(16)" if n in late else f"HASH[{f'x_{n}' if n in early else self._key(n)}]")
+            key = "None" if n in late else f"x_{n}" if n in early else self._key(n)
+            out.append(key if self.direct else f"HASH[{key}]")
         return out
 
     def _kept_texts(self) -> list[str]:
@@ -548,50 +578,69 @@ class _Builder:
                     if settled:
                         return NotImplemented  # as columns it can be
                     raise BadEvent("the event cannot be used")
-            hits, code, event_id, ts, t, seen, said = found
+            hits, code, event_id, ts, t, seen, features, said = found
             engine.seq += 1
             if hits is None:
                 return None
             if seen is not None:
-                return self._judged(hits, types[code], event_id, ts, t, seen, said)
+                return self._judged(hits, types[code], event_id, ts, t, seen, features, said)
             if said is None:
-                return Decision(event_id=event_id, ts=ts, type=types[code], action="allow", rulebook_version=version)
+                return Decision(event_id, ts, types[code], "allow", (), None, None, TREATED, (), (), (), version)
             return Decision(
                 event_id=event_id, ts=ts, type=types[code], action="allow", rulebook_version=version, **spoken(said)
             )
 
         return decide
 
-    def _judged(self, hits: int, type_: str, event_id: str, ts: int, t: int, seen: dict, said: Said | None) -> Decision:
+    def _judged(
+        self,
+        hits: int,
+        type_: str,
+        event_id: str,
+        ts: int,
+        t: int,
+        seen: dict,
+        features: Sequence[float],
+        said: Said | None,
+    ) -> Decision:
         """The decision when rules fired, or when a control arm exists."""
-        outcome = self.outcomes.get(hits)
-        if outcome is None:
-            if len(self.outcomes) >= MAX_OUTCOMES:
-                self.outcomes.clear()
-            outcome = self.outcomes[hits] = Outcome.of(_by_bit(self.rules.order, hits))
-        get = seen.get
-        share_of_control, arm = self.engine.policy.control_percent, TREATED
-        if share_of_control > 0 or outcome.partial:
-            who = subject(self.roles, get, event_id)
-            if outcome.partial:
-                outcome = Outcome.of(
-                    r for r in outcome.fired if r.percent >= 100 or share(f"rule:{r.id}", who) < r.percent
-                )
-            arm = CONTROL if share("control", who) < share_of_control else TREATED
-        why, features = self.rules.why, self.values
-        evidence = tuple([why[r.id].of(get, features, event_id, ts, t) for r in outcome.live])  # before lists change
-        quiet = tuple([why[r.id].of(get, features, event_id, ts, t) for r in outcome.quiet]) if outcome.quiet else ()
+        outcome = self.outcomes.get(hits) or self._outcome(hits)
+        get, arm = seen.get, TREATED
+        if self.sampled or outcome.partial:
+            outcome, arm = self._sampled(outcome, subject(self.roles, get, event_id))
+        ids = (event_id,)
+        evidence = tuple([tell(get, features, ids, ts, t) for tell in outcome.tells])  # before lists change
+        quiet = tuple([tell(get, features, ids, ts, t) for tell in outcome.whispers]) if outcome.quiet else ()
         if said is not None:
             evidence += self._voices(outcome.live, said, get, event_id, ts, t)
             quiet += self._voices(outcome.quiet, said, get, event_id, ts, t)
         for rule in outcome.writers:
             if arm == TREATED or rule.mandatory:
                 self.engine.apply_writes(rule, get, t)
+        action = outcome.forced if arm == CONTROL else outcome.action
+        version = self.rules.version
+        if said is None:
+            return Decision(
+                event_id, ts, type_, action, outcome.reasons, None, None, arm, outcome.shadow, outcome.labels, evidence, version, quiet
+            )  # fmt: skip
         return Decision(
-            event_id=event_id, ts=ts, type=type_, action=outcome.forced if arm == CONTROL else outcome.action, reasons=outcome.reasons,
-            arm=arm, shadow=outcome.shadow, labels=outcome.labels, evidence=evidence, rulebook_version=self.rules.version,
-            shadow_evidence=quiet, **spoken(said),
+            event_id=event_id, ts=ts, type=type_, action=action, reasons=outcome.reasons, arm=arm, shadow=outcome.shadow,
+            labels=outcome.labels, evidence=evidence, rulebook_version=version, shadow_evidence=quiet, **spoken(said),
         )  # fmt: skip
+
+    def _outcome(self, hits: int) -> Outcome:
+        """What this combination leads to, from now on remembered."""
+        if len(self.outcomes) >= MAX_OUTCOMES:
+            self.outcomes.clear()
+        self.outcomes[hits] = Outcome.of(_by_bit(self.rules.order, hits), self.rules.why)
+        return self.outcomes[hits]
+
+    def _sampled(self, outcome: Outcome, who: str) -> tuple[Outcome, str]:
+        """The outcome without the rules that are not rolled out to this subject, and the subject's arm."""
+        if outcome.partial:
+            rolled = [r for r in outcome.fired if r.percent >= 100 or share(f"rule:{r.id}", who) < r.percent]
+            outcome = Outcome.of(rolled, self.rules.why)
+        return outcome, CONTROL if share("control", who) < self.engine.policy.control_percent else TREATED
 
     def _voices(
         self, rules: tuple[Rule, ...], said: Said, get: Callable, event_id: str, ts: int, t: int

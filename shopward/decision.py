@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shopward.rules.voices import Voices
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What to do with one event, and why.
 
     `reasons` are the ids of the live rules that fired, strongest first; `shadow` those that fired without a say; `evidence` says

@@ -15,7 +15,7 @@ import msgspec
 DAY_MS = 86_400_000
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """One reason to believe something about one entity.
 
     `source` is who found it (`rule:coupon_fanout`), `what` a sentence, `entity` is `kind:id`, `ts` epoch milliseconds UTC,

@@ -124,6 +124,18 @@ def load64(typingctx, address):
 
 
 @intrinsic
+def load32(typingctx, address):
+    """The signed 4 bytes at an address, at any alignment."""
+
+    def codegen(context, builder, signature, args):
+        word = builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer()))
+        word.align = 1
+        return builder.sext(word, ir.IntType(64))
+
+    return int64(int64), codegen
+
+
+@intrinsic
 def load8(typingctx, address):
     """The byte at an address."""
 
@@ -374,28 +386,37 @@ def _hash_group(address, s, e, k0, k1, out):
 
 
 @njit(forceinline=True)
-def _eight(values, i):
+def _nth(values, i, wide):
+    """Element i of the int64 (wide) or int32 array at an address."""
+    return int64(load64(values + 8 * i)) if wide else load32(values + 4 * i)
+
+
+@njit(forceinline=True)
+def _eight(values, i, wide):
     return (
-        int64(values[i]), int64(values[i + 1]), int64(values[i + 2]), int64(values[i + 3]),
-        int64(values[i + 4]), int64(values[i + 5]), int64(values[i + 6]), int64(values[i + 7]),
+        _nth(values, i, wide), _nth(values, i + 1, wide), _nth(values, i + 2, wide), _nth(values, i + 3, wide),
+        _nth(values, i + 4, wide), _nth(values, i + 5, wide), _nth(values, i + 6, wide), _nth(values, i + 7, wide),
     )  # fmt: skip
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
-def _hash_spans(address, starts, stops, k0, k1, out):
+def _hash_spans(address, starts, stops, wide, k0, k1, out):
     place = int64(out.ctypes.data)
     n = out.shape[0]
     i = 0
     while i < n:
-        if i + LANES <= n and _hash_group(address, _eight(starts, i), _eight(stops, i), k0, k1, place + 16 * i):
+        if i + LANES <= n and _hash_group(
+            address, _eight(starts, i, wide), _eight(stops, i, wide), k0, k1, place + 16 * i
+        ):
             i += LANES
             continue
         for j in range(i, min(i + LANES, n)):
-            if starts[j] < 0:
+            start = _nth(starts, j, wide)
+            if start < 0:
                 out[j, 0] = 0
                 out[j, 1] = 0
             else:
-                out[j, 0], out[j, 1] = sip_bytes(address, starts[j], stops[j], k0, k1)
+                out[j, 0], out[j, 1] = sip_bytes(address, start, _nth(stops, j, wide), k0, k1)
         i += LANES
 
 
@@ -403,14 +424,9 @@ def hash_slices(
     buf: np.ndarray, starts: np.ndarray, stops: np.ndarray, k0: np.uint64, k1: np.uint64, out: np.ndarray
 ) -> None:
     """out[i] = hash of buf[starts[i]:stops[i]]; a negative start is null. `buf` is bytes (uint8), `out` a contiguous int64[n, 2]."""
-    _hash_spans(buf.ctypes.data, _whole(starts), _whole(stops), k0, k1, out)
-
-
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Always the same kind of array, so that one kernel is compiled and not one for each kind."""
-    if values.dtype == np.int64 and values.flags.writeable and values.flags.c_contiguous:
-        return values
-    return values.astype(np.int64)
+    kind = np.int32 if starts.dtype == stops.dtype == np.int32 else np.int64
+    starts, stops = (np.ascontiguousarray(part, kind) for part in (starts, stops))
+    _hash_spans(buf.ctypes.data, starts.ctypes.data, stops.ctypes.data, kind is np.int64, k0, k1, out)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)

@@ -502,11 +502,13 @@ class Judge(Engine):
     def _windows(self) -> Windows:
         return self.gathered.windows
 
-    def compute(self, batch: Batch) -> Block:
+    def compute(self, batch: Batch, into: np.ndarray | None = None) -> Block:
         self.row_features.before(batch)
         block = self.gathered.finish(batch, self.block)
         self.row_features.after(batch, block)
-        return block
+        if into is not None:
+            into[:] = block.values
+        return block if into is None else Block(into, block.hashes)
 
     def chunks(
         self, rows: Iterator[tuple[int, int, int, Any]]

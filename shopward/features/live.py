@@ -329,18 +329,30 @@ class Windows:
 
     # --- updating
 
-    def update(self, batch: Batch) -> Block:
+    def update(self, batch: Batch, into: np.ndarray | None = None) -> Block:
         """The features of every event of the batch, as of that event; state moves on behind them.
 
-        Sequence numbers must rise from batch to batch. After StoreFull the state is between two events: restore a snapshot.
+        `into`, float64[features, n] with rows that may lie apart, receives the values; else memory that is used again once nobody
+        holds the block. Sequence numbers must rise from batch to batch. After StoreFull the state is between two events: restore a snapshot.
         """
         self.look_for_kernels()
         self.forget_old_texts()
-        out = Block(self._outputs.take(len(self.names), batch.n))
+        out = self.block(batch, into)
         columns = Columns(self, batch, out)
-        columns.place(all_found=False)
+        columns.place(all_found=self.neighbours is not None)
         self._run(batch.seq0, batch.n, batch)
         return out
+
+    def block(self, batch: Batch, into: np.ndarray | None = None) -> Block:
+        """Where the values of a batch go, still empty."""
+        shape = (len(self.names), batch.n)
+        if into is None:
+            return Block(self._outputs.take(*shape))
+        if into.shape != shape or into.dtype != np.float64 or (batch.n > 1 and into.strides[1] != into.itemsize):
+            raise ValueError(
+                f"values go into float64{list(shape)} with rows in one piece, not into {into.dtype}{list(into.shape)}"
+            )
+        return Block(into)
 
     def step(self, batch: Batch, out: Block, given: dict[tuple, Any]) -> Columns:
         """All stages over a batch, into `out`; columns that are `given` are not looked for in the batch."""
@@ -382,17 +394,35 @@ class Windows:
                 self._through(len(self.stages) - 1, lo, hi)
 
     def _through(self, stage: int, lo: int, hi: int) -> None:
-        """The stages from one on; where one runs out of space it gets more and goes on."""
+        """The stages from one on."""
+        self.complete(self._go_on(stage, lo, lo, hi), lo, hi, stage)
+
+    def complete(self, stopped: int, lo: int, hi: int, stage: int = 0) -> None:
+        """The rest of the rows after the stages stopped (see `drive`): where one runs out of space it gets more and goes on."""
         row, tries = lo, 0
-        while True:
-            stopped = (
-                self.drive(self.table_at, stage, row, lo, hi) if self.compiled else self._interpret(stage, row, lo, hi)
-            )
-            if stopped == -1:
-                return
+        while stopped != -1:
             tries = tries + 1 if (stage, row) == (stopped >> 32, stopped & lib.M32) else 0
             stage, row = stopped >> 32, stopped & lib.M32
             self._make_room(self.stages[stage], tries)
+            stopped = self._go_on(stage, row, lo, hi)
+
+    def _go_on(self, stage: int, row: int, lo: int, hi: int) -> int:
+        """From one stage on, which starts at `row`; what `drive` says."""
+        if self.compiled:
+            return self.drive(self.table_at, stage, row, lo, hi)
+        return self._interpret(stage, row, lo, hi)
+
+    def one_row(self) -> Callable[[], int]:
+        """A function that runs all stages over row 0, as long as `version` stays; what it returns is for `complete`."""
+        from shopward.features.direct import possible, runner
+
+        if self.compiled and self.stages and self.neighbours is None and possible():
+            return runner(self._table)
+        return self._one_row
+
+    def _one_row(self) -> int:
+        self.rows(0, 1)
+        return -1
 
     def _interpret(self, first: int, at: int, lo: int, hi: int) -> int:
         for s in range(first, len(self.stages)):
@@ -595,7 +625,7 @@ class Bound:
         self.values = memoryview(self.block.values.reshape(-1))
         self.hashes = self.block.hashes
         self._columns = Columns(windows, batch, self.block)
-        self._version = -1
+        self._version, self._due = -1, 0
         lists = [what[1] for what in windows.wanted if what[0] == "offsets"]
         if missing := [name for name in lists if name not in batch.lists]:
             raise ValueError(f"the bound batch must hold the list columns {', '.join(missing)}")
@@ -604,7 +634,21 @@ class Bound:
     def run(self) -> None:
         """The features of the event now in the batch; state moves on."""
         windows = self.windows
-        seq = self.batch.seq0
+        if self.batch.seq0 >= self._due or windows.placed is not self._columns or windows.version != self._version:
+            self._look(self.batch.seq0)
+        if self._moving:
+            self._columns.refresh()
+        if windows.row_features:
+            for name in windows.row_features:
+                self._columns.copy_feature(name)
+        if (stopped := self._one_row()) != -1:
+            windows.complete(stopped, 0, 1)
+        if windows.kept:
+            windows.keep_texts(self.batch)
+
+    def _look(self, seq: int) -> None:
+        """What is not to be done at every event."""
+        windows = self.windows
         if windows.placed is not self._columns or windows.version != self._version:
             self._place()
         elif windows.background is not None and not seq & 63:
@@ -613,15 +657,11 @@ class Bound:
         if seq // SWEEP > windows.swept:
             windows.forget_old_texts()
             windows.sweep(seq // SWEEP)
-        if self._moving:
-            self._columns.refresh()
-        for name in windows.row_features:
-            self._columns.copy_feature(name)
-        windows.rows(0, 1)
-        if windows.kept:
-            windows.keep_texts(self.batch)
+        waiting = windows.background is not None
+        self._due = (seq | 63) + 1 if waiting else (windows.swept + 1) * SWEEP
 
     def _place(self) -> None:
         self._columns.found.clear()
-        self._columns.place(all_found=False)
+        self._columns.place(all_found=self.windows.neighbours is not None)
+        self._one_row = self.windows.one_row()
         self._version = self.windows.version

@@ -88,9 +88,20 @@ class FamilyMemory:
         self.rows = Area(f"the rows of {family.name}", 8 * kernel.layout.words)
         self.rings = {r.j: RingMemory(r, family.name) for r in kernel.rings if r.ring.stored}
         self.resume = np.zeros(1, np.int64)
+        self._described: tuple[tuple, Block] | None = None
 
     def descriptor(self, compiled: bool) -> Block:
-        """How to walk over a row's rings (see `lib.clear_row`)."""
+        """How to walk over a row's rings (see `lib.clear_row`); the same one until memory has moved."""
+        held = (
+            compiled,
+            self.rows.array,
+            *(x for m in self.rings.values() for x in (m.slots.array, *m.indexes.values())),
+        )
+        if self._described is None or any(a is not b for a, b in zip(held, self._described[0], strict=True)):
+            self._described = held, self._descriptor(compiled)
+        return self._described[1]
+
+    def _descriptor(self, compiled: bool) -> Block:
         parts: list[Any] = [self.rows.array, self.kernel.layout.words, len(self.rings), 0]
         at = self.kernel.layout.at
         for memory in self.rings.values():

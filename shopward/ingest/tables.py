@@ -129,8 +129,8 @@ def raw_column(array: pa.Array) -> RawColumn:
         return raw_column(array.cast(pa.string()))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         buf, starts, stops = spans_of(array)
-        return Spans(buf, starts, stops, (starts >= 0).astype(np.uint8))
-    valid = np.asarray(array.is_valid())
+        return Spans(buf, starts, stops, _present(array).view(np.uint8))
+    valid = _present(array)
     if pa.types.is_boolean(kind):
         return Whole(np.asarray(array.fill_null(False)).astype(np.int64), valid, flag=True)
     if pa.types.is_integer(kind) and kind != pa.uint64():
@@ -142,6 +142,11 @@ def raw_column(array: pa.Array) -> RawColumn:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return Items(array.to_pylist())
     return Other(valid)
+
+
+def _present(array: pa.Array) -> np.ndarray:
+    """bool[n], which values are not null."""
+    return np.asarray(array.is_valid()) if array.null_count else np.ones(len(array), np.bool_)
 
 
 def _moments(array: pa.Array) -> np.ndarray:

@@ -221,7 +221,8 @@ class Nothing(Column):
         return Text(_NO_BYTES, np.full(self.n, -1, np.int32), np.full(self.n, -1, np.int32))
 
 
-_NO_BYTES = np.zeros(64, np.uint8)
+PAD = 64  # bytes behind the last text that may be read
+_NO_BYTES = np.zeros(PAD, np.uint8)
 
 
 class Digits(Column):
@@ -264,6 +265,25 @@ class Digits(Column):
         return Text(*spans_of(self.to_arrow()))
 
 
+class _Memory:
+    """Bytes that belong to `owner`, as numpy takes them over."""
+
+    def __init__(self, owner: object, address: int, size: int):
+        self.owner = owner
+        self.__array_interface__ = {"data": (address, False), "shape": (size,), "typestr": "|u1", "version": 3}
+
+
+def _bytes_of(data: pa.Buffer | None, low: int, high: int) -> np.ndarray:
+    """The bytes from low to high and PAD more to read past them: where they lie if more follow there, else a copy. Never written to."""
+    if data is not None and high + PAD <= data.size:
+        return np.asarray(_Memory(data, data.address + low, high - low + PAD))
+    buf = np.empty(high - low + PAD, np.uint8)
+    buf[high - low :] = 0
+    if high > low and data is not None:
+        buf[: high - low] = np.frombuffer(data, np.uint8)[low:high]
+    return buf
+
+
 def spans_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(buffer, starts, stops) of an Arrow string array; the buffer is padded, nulls start at -1."""
     import pyarrow as pa
@@ -276,10 +296,7 @@ def spans_of(array: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     wide = np.int32 if array.type == pa.string() else np.int64
     at = np.frombuffer(offsets, wide)[array.offset : array.offset + len(array) + 1]
     low, high = int(at[0]), int(at[-1])
-    buf = np.empty(high - low + 64, np.uint8)
-    buf[high - low :] = 0
-    if high > low and data is not None:
-        buf[: high - low] = np.frombuffer(data, np.uint8)[low:high]
+    buf = _bytes_of(data, low, high)
     kind = np.int32 if high - low < 1 << 31 else np.int64
     starts, stops = (np.subtract(part, low, dtype=kind, casting="unsafe") for part in (at[:-1], at[1:]))
     if array.null_count:

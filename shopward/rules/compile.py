@@ -154,7 +154,7 @@ class Rules:
         """What a rule that fired saw at this event."""
         batch, why = read.batch, self.why[rule.id]
         get, features, t = partial(read.value, row=row), read.features(row), int(batch.t[row])
-        evidence = why.of(get, features, batch.event_ids[row], int(batch.ts[row]), t)
+        evidence = why.of(get, features, (batch.event_ids[row],), int(batch.ts[row]), t)
         return evidence, why.said(get, features, t) if why.said else ()
 
     # --- preparing

@@ -58,6 +58,6 @@ class Voices:
         """The entity that a feature is about, else the subject of the event."""
         find = self._entity.get(feature)
         if find is None:
-            source = entity_source(self.rulebook, about(self.rulebook, [feature]))
+            source = entity_source(self.rulebook, about(self.rulebook, [feature]), "event_id")
             find = self._entity[feature] = define(f"def who(get, event_id):\n    return {source}\n", "who", self._env)
         return find(get, event_id)

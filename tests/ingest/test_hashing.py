@@ -24,6 +24,7 @@ from shopward.hashing import (
     siphash128_nb,
     siphash128_plain,
 )
+from shopward.ingest.texts import Text, spans_of
 
 SEED = bytes(range(16))
 
@@ -108,6 +109,30 @@ def test_a_remembered_text_has_the_same_hash_and_the_memory_stays_small():
     pairs = {text: hashed(text) for text in map(str, range(100))}
     assert all(hashed(text) == pair == siphash128(text.encode(), SEED) for text, pair in pairs.items())
     assert len(hashed.young) <= 11 and hashed(None) == (0, 0)
+
+
+@pytest.mark.parametrize("kinds", [(np.int32, np.int32), (np.int64, np.int64), (np.int32, np.int64)])
+def test_spans_of_either_width_hash_alike(kinds):
+    texts = [f"key-{i:0{5 + i % 9}d}" for i in range(40)]
+    stops = np.cumsum([len(text) for text in texts])
+    starts = np.array([0, *stops[:-1]])
+    starts[[3, 17]] = -1
+    buf = np.frombuffer("".join(texts).encode() + bytes(8), np.uint8)
+    out = np.empty((40, 2), np.int64)
+    hash_slices(buf, starts.astype(kinds[0]), stops.astype(kinds[1]), *seed_words(SEED), out)
+    expected = hash_strings([None if i in (3, 17) else text for i, text in enumerate(texts)], SEED)
+    assert out.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("cut", [(0, 300), (5, 40), (299, 1), (300, 0), (100, 200)])
+def test_a_part_of_a_column_is_read_where_it_lies(cut):
+    values = [None if i % 7 == 3 else f"d{i}é" for i in range(300)]
+    for kind in (pa.string(), pa.large_string()):
+        part = pa.array(values, kind).slice(*cut)
+        column = Text(*spans_of(part))
+        del part
+        assert column.to_list() == values[cut[0] : sum(cut)]
+        assert column.hashes(SEED).tolist() == hash_strings(values[cut[0] : sum(cut)], SEED).tolist()
 
 
 def test_spans_of_a_buffer_hash_like_their_text():
