@@ -49,8 +49,8 @@ def threaded(rulebook: Rulebook, table: pa.Table) -> Callable[[np.ndarray], None
 
     def go(out: np.ndarray) -> None:
         with Backfill(rulebook, THREADS) as engine:
-            for _ in engine.computed(engine.read([table], size=SIZE), lambda b: out[:, b.seq0 : b.seq0 + b.n]):
-                pass
+            for batch, block in engine.computed(engine.read([table], size=SIZE)):
+                out[:, batch.seq0 : batch.seq0 + batch.n] = block.values
 
     return go
 
@@ -59,7 +59,7 @@ def single(rulebook: Rulebook, table: pa.Table) -> Callable[[np.ndarray], None]:
     def go(out: np.ndarray) -> None:
         with Engine(rulebook, mode="compiled") as engine:
             for batch in engine.read_table(table):
-                engine.compute(batch, out[:, batch.seq0 : batch.seq0 + batch.n])
+                out[:, batch.seq0 : batch.seq0 + batch.n] = engine.compute(batch).values
 
     return go
 
