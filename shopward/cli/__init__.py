@@ -39,7 +39,7 @@ class Verbs(click.Group):
     """Lists every verb without importing any; imports one when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return [*VERBS]  # the verb `list` is a module of this package and hides the type
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
