@@ -819,11 +819,37 @@ def test_line_12_lists_and_lookups_are_read_as_of_the_event():
     ]
 
 
+# --- 16 who shares what --------------------------------------------------------------------------------------------------------------
+
+WEB = """
+account_near_30d:        {graph: [device, card], entity: account, measure: neighbours, over: 30d}
+account_near_frauds_30d: {graph: [device, card], entity: account, measure: frauds, over: 30d, hub: 20}
+"""
+MEETINGS = (("ann", "d1", None), ("bob", "d1", "c1"), ("cy", None, "c1"), ("ann", "d1", None), ("bob", "d1", None))
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_line_16_who_shares_a_thing_is_a_neighbour_and_a_verdict_counts_from_its_arrival(tmp_path, size):
+    schema = "types: [order]\nfields: {account: {type: string, entity: account}, device: {type: string, entity: device}, card: {type: string, entity: card}}"
+    orders = [
+        {"event_id": f"o{i}", "type": "order", "ts": ms(f"{10 + i}:00"), "account": account, "device": device, "card": card}
+        for i, (account, device, card) in enumerate(MEETINGS)
+    ]  # fmt: skip
+    (tmp_path / "orders.ndjson").write_text("".join(json.dumps(order) + "\n" for order in orders))
+    (tmp_path / "labels.ndjson").write_text(json.dumps({"event_id": "o2", "label": 1, "label_ts": ms("13:30")}))
+    engine = Engine(rulebook(WEB, schema), mode="interpreted")
+    rows: list[dict] = []
+    for batch in engine.read([tmp_path / "orders.ndjson"], labels=tmp_path / "labels.ndjson", size=size):
+        rows += engine.features_table(engine.decide_batch(batch)).to_pylist()
+    assert [row["account_near_30d"] for row in rows] == [0, 1, 1, 1, 2]
+    assert [row["account_near_frauds_30d"] for row in rows] == [0, 0, 0, 0, 1]
+
+
 def test_the_page_tells_every_line_and_names_its_tests():
     page = (Path(__file__).parents[2] / "docs" / "feature-maths.md").read_text()
     mine = {name for name in globals() if name.startswith("test_line_")}
     assert set(re.findall(r"test_line_\w+", page)) == mine
-    assert re.findall(r"^## (\d+)\.", page, re.M) == [str(i) for i in range(1, 16)]
+    assert re.findall(r"^## (\d+)\.", page, re.M) == [str(i) for i in range(1, 17)]
 
 
 def test_the_page_shows_the_sql_that_is_generated():
