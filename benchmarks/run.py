@@ -12,7 +12,7 @@ ALL = (
     "features", "backfill", "ingest", "call", "rules", "wide", "market", "rulebook", "backtest", "serve", "lake",
     "learn.forest", "learn.traps", "learn.missing", "learn.wrong", "traffic.assets", "traffic.leaks", "traffic.attacks", "traffic.lines",
 )  # fmt: skip
-SLOW = ("spark", "learn.payments", "learn.graph", "learn.market", "traffic.live")
+SLOW = ("spark", "learn.payments", "learn.sequence", "learn.graph", "learn.market", "traffic.live")
 
 
 def main() -> None:

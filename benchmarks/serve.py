@@ -192,29 +192,22 @@ def compared(
                 costs[i].append(found["cpu_us"] / each)
     (ours, theirs), (cpu, their_cpu) = map(statistics.median, rates), map(statistics.median, costs)
     return {
-        f"{name}_events_per_s": ours, f"{name}_fastapi_echo_events_per_s": theirs, f"{name}_cpu_us": cpu, f"{name}_fastapi_echo_cpu_us": their_cpu,
+        f"{name}_events_per_s": ours, f"{name}_fastapi_echo_events_per_s": theirs, f"ratio_fastapi_{name}": ours / theirs,
+        f"{name}_cpu_us": cpu, f"{name}_fastapi_echo_cpu_us": their_cpu, f"ratio_fastapi_{name}_cpu": their_cpu / cpu,
     }  # fmt: skip
 
 
 def batch(quick: bool, folder: Path) -> dict:
     with shopward(folder / "batch") as server, peer(folder) as other:
         load(server, 1, 8, requests=300, each=100)  # people become known
-        found = compared("batch", (server, other), 3 if quick else 9, 60 if quick else 300, 8, 100)
-    return found | {
-        "ratio_fastapi": found["batch_events_per_s"] / found["batch_fastapi_echo_events_per_s"],
-        "ratio_fastapi_cpu": found["batch_fastapi_echo_cpu_us"] / found["batch_cpu_us"],
-    }
+        return compared("batch", (server, other), 3 if quick else 9, 60 if quick else 300, 8, 100)
 
 
 def single(quick: bool, folder: Path) -> dict:
     rules = sixty_rules(folder / "rules60")
     with shopward(folder / "single", "--rulebook", rules) as server, peer(folder) as other:
         load(server, 1, 64, requests=4_000 if quick else 30_000)
-        found = compared("single", (server, other), 3 if quick else 9, 2_000 if quick else 10_000, 64, 1)
-    return found | {
-        "ratio_fastapi_single": found["single_events_per_s"] / found["single_fastapi_echo_events_per_s"],
-        "ratio_fastapi_single_cpu": found["single_fastapi_echo_cpu_us"] / found["single_cpu_us"],
-    }
+        return compared("single", (server, other), 3 if quick else 9, 2_000 if quick else 10_000, 64, 1)
 
 
 def paced(quick: bool, folder: Path) -> dict:
@@ -270,19 +263,8 @@ def reload(quick: bool, folder: Path) -> dict:
     done: dict = {}
     with shopward(folder / "reload", "--rulebook", rules) as server:
         load(server, 1, 64, requests=4_000 if quick else 20_000)
-        loading = threading.Thread(
-            target=lambda: done.update(
-                load(
-                    server,
-                    2,
-                    256,
-                    rate=rate,
-                    seconds=most,
-                    moments=str(folder / "moments.npy"),
-                    stop=str(folder / "stop"),
-                )
-            )
-        )
+        told = {"moments": str(folder / "moments.npy"), "stop": str(folder / "stop")}
+        loading = threading.Thread(target=lambda: done.update(load(server, 2, 256, rate=rate, seconds=most, **told)))
         loading.start()
         time.sleep(5)
         began = time.time()

@@ -7,10 +7,8 @@ thread has to do it all.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from shopward.batch import Batch
 from shopward.decide import Engine
@@ -32,8 +30,7 @@ def alone(rulebook: Rulebook) -> str | None:
     """
     written = {w.list: r.id for r in rulebook.rules.values() if r.state == "live" for w in r.writes}
     for f in rulebook.features.values():
-        read = {f.table or ""} if f.measure == "list" else f.expr.lists if f.expr else ()
-        for name in sorted(written.keys() & set(read)):
+        for name in sorted(written.keys() & set(f.lists)):
             return (
                 f"feature `{f.name}` reads the list `{name}`, which rule `{written[name]}` writes: an event's features then depend "
                 "on what was decided just before it"
@@ -52,18 +49,13 @@ class Backfill(Engine):
         self.lanes = Lanes(self.rulebook, self.seed, self.threads, self.mode)
         return self.lanes.back
 
-    def computed(
-        self, batches: Iterable[Batch], into: Callable[[Batch], np.ndarray | None] = lambda batch: None
-    ) -> Iterator[tuple[Batch, Block]]:
-        """Every batch with its features, in order; texts of string features can be asked for until the next one is taken.
-
-        `into(batch)` may give the float64[features, n] that receives its values.
-        """
+    def computed(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Block]]:
+        """Every batch with its features, in order; texts of string features can be asked for until the next one is taken."""
         begun: deque[Begun] = deque()
         for batch in batches:
             self.lanes.clear()
             self.row_features.before(batch)
-            begun.append(self.lanes.begin(batch, into(batch)))
+            begun.append(self.lanes.begin(batch))
             if len(begun) > AHEAD:
                 yield self._finished(begun.popleft())
         while begun:

@@ -260,13 +260,10 @@ class Engine:
                 self.usual.watch(decide.batch, decide.values)
         return found, times
 
-    def compute(self, batch: Batch, into: np.ndarray | None = None) -> Block:
-        """The features of a batch, as of each of its events; state moves on.
-
-        `into`, float64[features, n] (a part of a larger array, say), receives the values; else they lie in memory of the block's own.
-        """
+    def compute(self, batch: Batch) -> Block:
+        """The features of a batch, as of each of its events; state moves on."""
         self.row_features.before(batch)
-        block = self.windows.update(batch, into)
+        block = self.windows.update(batch)
         self.row_features.after(batch, block)
         if self.journal:
             self.usual.watch(batch, block.values)

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 class ShopwardError(Exception):
@@ -65,6 +67,18 @@ class MissingExtra(ShopwardError):
     def __init__(self, extra: str, package: str):
         super().__init__(f"this needs {package}: pip install 'shopward[{extra}]'")
         self.extra = extra
+
+
+def extra(name: str, library: str) -> Any:
+    """A library that only an extra brings. Raises MissingExtra with the line that installs it.
+
+    >>> extra("ml", "json").loads("1")
+    1
+    """
+    try:
+        return import_module(library)
+    except ImportError:
+        raise MissingExtra(name, library) from None
 
 
 _CELLS = re.compile(r"(got \d+|invalid value|invalid UTF8[^:]*):? .*", re.DOTALL)

@@ -161,7 +161,7 @@ class Graph:
     def is_fraud(self, entity: Key, over: int) -> bool:
         """Was an event of the entity found to be a fraud in the last `over` ms, and does that stand?"""
         node = self.entities.get(entity)
-        return bool(node and node.frauds) and _latest(self.entities[entity].frauds) >= self.clock - over
+        return node is not None and bool(node.frauds) and _latest(node.frauds) >= self.clock - over
 
     # --- what ends
 

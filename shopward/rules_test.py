@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from shopward.decide import Engine
-from shopward.declare.types import Feature, ModelUse, Rule, RuleTest
+from shopward.declare.types import ModelUse, Rule, RuleTest
 from shopward.errors import BadEvent, ShopwardError
 from shopward.expr.nodes import MODEL
 
@@ -59,7 +59,7 @@ def just(rulebook: Rulebook, rule: Rule) -> Rulebook:
     alone.models = {name: use for name, use in rulebook.models.items() if _listens(rule, use)}
     wanted = set(rule.when.features)
     while True:
-        more = {n for name in wanted for n in _reads(rulebook.features[name])} - wanted
+        more = {n for name in wanted for n in rulebook.features[name].reads} - wanted
         if not more:
             break
         wanted |= more
@@ -72,10 +72,6 @@ def _listens(rule: Rule, use: ModelUse) -> bool:
     if MODEL + use.name in rule.when.builtins:
         return True
     return use.state == "champion" and any(not name.startswith(MODEL) for name in rule.when.builtins)
-
-
-def _reads(feature: Feature) -> tuple[str, ...]:
-    return feature.reads
 
 
 def _run(alone: Rulebook, rule: Rule, test: RuleTest) -> TestResult:

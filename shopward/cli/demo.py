@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shopward.cli.talk import emit, json_option, progress, say
+from shopward.cli.talk import adversary_option, emit, json_option, progress, say
 
 if TYPE_CHECKING:
     from shopward.backtest.judged import Story
@@ -22,13 +22,7 @@ SEED, DAYS, ACCOUNTS = 20, 14, 4_000
 @click.command()
 @click.option("--once", is_flag=True, help="Run once and end (the default).")
 @click.option("--seed", default=SEED, show_default=True, help="Another seed, another marketplace.")
-@click.option(
-    "--adversary",
-    default="normal",
-    show_default=True,
-    type=click.Choice(["normal", "hard"]),
-    help="How careful the attackers are.",
-)
+@adversary_option
 @json_option
 def demo(once: bool, seed: int, adversary: str, as_json: bool) -> None:
     """Make a small marketplace, decide on every event with the shipped rulebook, and tell what was caught, why, and what was not."""

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from shopward.cli.talk import emit, existing, json_option, load_rulebook, rulebook_option, say
+from shopward.cli.talk import data_option, emit, existing, json_option, load_rulebook, rulebook_option, say
 from shopward.words import count
 
 
 @click.command()
 @click.argument("labels", type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @rulebook_option
 @json_option
 def label(labels: Path, data: Path, rulebook_dir: Path | None, as_json: bool) -> None:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from shopward.cli.tag import tag
-from shopward.cli.talk import emit, existing, json_option, load_rulebook, me, progress, rulebook_option, say
+from shopward.cli.talk import (
+    data_option,
+    emit,
+    existing,
+    json_option,
+    load_rulebook,
+    me,
+    progress,
+    rulebook_option,
+    say,
+)
 from shopward.errors import UsageError
 from shopward.words import count
 
@@ -23,9 +33,7 @@ def lake() -> None:
 
 
 @lake.command()
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @click.option("--drop-log", is_flag=True, help="Then remove what the lake has and nothing else needs from the log.")
 @click.option(
     "--older-than",
@@ -69,9 +77,7 @@ def _rulebook(data: Path, rulebook_dir: Path | None) -> Rulebook:
 
 
 @lake.command()
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @json_option
 def merge(data: Path, as_json: bool) -> None:
     """Merge the small files of every day; whoever reads meanwhile sees a whole day, before or after."""
@@ -88,9 +94,7 @@ def merge(data: Path, as_json: bool) -> None:
 
 
 @lake.command()
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @json_option
 def stats(data: Path, as_json: bool) -> None:
     """What the lake holds: rows, files, days, which days are missing and which files cannot be read (exit code 1 then)."""
@@ -146,9 +150,7 @@ def _kept(older_than: str | None, rulebook_dir: Path | None) -> int:
 @click.option(
     "--entity", required=True, metavar="KIND:ID", help="Whose personal values to forget, for example account:42."
 )
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @json_option
 def erase(entity: str, data: Path, as_json: bool) -> None:
     """Forget a person: the personal values seen with an entity, and the keys to their pseudonyms, leave the vault for good."""
@@ -165,9 +167,7 @@ def erase(entity: str, data: Path, as_json: bool) -> None:
 
 @lake.command()
 @click.argument("tables", nargs=-1)
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @click.option(
     "--dialect",
     type=click.Choice(["hive", "spark", "flink", "duckdb"]),

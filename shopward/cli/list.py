@@ -8,12 +8,9 @@ from typing import Any
 
 import click
 
-from shopward.cli.talk import emit, existing, json_option, load_rulebook, rulebook_option, say
+from shopward.cli.talk import data_option, emit, existing, json_option, load_rulebook, rulebook_option, say
 from shopward.words import count
 
-data_option = click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
 reason_option = click.option("--reason", default="", help="Why, for whoever reads the entry later.")
 key_argument = click.argument("key", nargs=-1, required=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from shopward.cli.talk import emit, json_option, progress, say
+from shopward.cli.talk import adversary_option, emit, json_option, progress, say
 from shopward.words import count
 
 
@@ -17,13 +17,7 @@ from shopward.words import count
 )
 @click.option("--days", default=14, show_default=True, type=click.IntRange(1, 3650), help="How long it lives.")
 @click.option("--accounts", default=10_000, show_default=True, type=click.IntRange(100), help="How many buyers.")
-@click.option(
-    "--adversary",
-    default="normal",
-    show_default=True,
-    type=click.Choice(["normal", "hard"]),
-    help="How careful the attackers are.",
-)
+@adversary_option
 @click.option("--access-log/--no-access-log", default=True, help="Write access.ndjson too.")
 @click.option("--events", type=click.IntRange(1), help="About how many events (default: what the accounts do).")
 @json_option

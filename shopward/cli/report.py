@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shopward.cli.talk import emit, existing, json_option, load_rulebook, rulebook_option, say, write_whole
+from shopward.cli.talk import data_option, emit, existing, json_option, load_rulebook, rulebook_option, say, write_whole
 from shopward.errors import UsageError
 from shopward.words import count
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @click.option(
     "--since",
     default="7d",

@@ -8,13 +8,19 @@ from typing import Any
 
 import click
 
-from shopward.cli.talk import emit, existing, json_option, load_rulebook, me, progress, rulebook_option, say
+from shopward.cli.talk import (
+    data_option,
+    emit,
+    existing,
+    json_option,
+    load_rulebook,
+    me,
+    progress,
+    rulebook_option,
+    say,
+)
 from shopward.errors import UsageError
 from shopward.words import count
-
-data_option = click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
 
 
 @click.group(invoke_without_command=True)

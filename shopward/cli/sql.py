@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import click
 
-from shopward.cli.talk import existing, json_option, say
+from shopward.cli.talk import data_option, existing, json_option, say
 from shopward.errors import CorruptStore, ShopwardError, UsageError
 
 VIEWS = (
@@ -19,9 +19,7 @@ VIEWS = (
 
 @click.command()
 @click.argument("query")
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @click.option(
     "--format",
     "style",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from shopward.cli.talk import emit, existing, json_option, me, say
+from shopward.cli.talk import data_option, emit, existing, json_option, me, say
 from shopward.errors import UsageError
 from shopward.words import count
 
@@ -27,9 +27,7 @@ TAKE_AWAY = "none"
 @click.option("--undo-id", type=int, metavar="ID", help="Take the decision with this id back.")
 @click.option("--history", "show", is_flag=True, help="Every decision (about ASSET), newest last.")
 @click.option("--note", default="", help="Why.")
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
-)
+@data_option
 @json_option
 def tag(asset: str | None, template: str | None, forget_template: str | None, undo: bool, undo_id: int | None, show: bool, note: str, data: Path,
         as_json: bool, **fields: Any) -> None:  # fmt: skip

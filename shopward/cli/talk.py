@@ -21,6 +21,16 @@ rulebook_option = click.option(
     default=None,
     help="A rulebook folder (default: the shipped marketplace rulebook).",
 )
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("shopward-data"), show_default=True, help="The data folder."
+)
+adversary_option = click.option(
+    "--adversary",
+    default="normal",
+    show_default=True,
+    type=click.Choice(["normal", "hard"]),
+    help="How careful the attackers are.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 

@@ -108,13 +108,11 @@ class Ran:
 
 def refuse(rulebook: Rulebook, decide: bool) -> None:
     """Raises NotYet where the answer to one event depends on the answers to others, through a list, or on a graph that is whole nowhere."""
-    if walking := next((f.name for f in rulebook.features.values() if f.graph), None) if decide else None:
-        raise NotYet(f"feature `{walking}`: {rulebook.features[walking].why_not_portable}; use --engine native")
+    walking = [f for f in rulebook.features.values() if f.graph] if decide else []
+    if walking:
+        raise NotYet(f"feature `{walking[0].name}`: {walking[0].why_not_portable}; use --engine native")
     written = {w.list: r.id for r in rulebook.rules.values() if r.state != "draft" for w in r.writes}
-    readers: list[tuple[str, Iterable[str]]] = [
-        (f"feature `{f.name}`", {f.table or ""} if f.measure == "list" else f.expr.lists if f.expr else ())
-        for f in rulebook.features.values()
-    ]
+    readers: list[tuple[str, Iterable[str]]] = [(f"feature `{f.name}`", f.lists) for f in rulebook.features.values()]
     if decide:
         readers += [(f"rule `{r.id}`", r.when.lists) for r in rulebook.rules.values() if r.state != "draft"]
     for reader, lists in readers:
@@ -502,13 +500,11 @@ class Judge(Engine):
     def _windows(self) -> Windows:
         return self.gathered.windows
 
-    def compute(self, batch: Batch, into: np.ndarray | None = None) -> Block:
+    def compute(self, batch: Batch) -> Block:
         self.row_features.before(batch)
         block = self.gathered.finish(batch, self.block)
         self.row_features.after(batch, block)
-        if into is not None:
-            into[:] = block.values
-        return block if into is None else Block(into, block.hashes)
+        return block
 
     def chunks(
         self, rows: Iterator[tuple[int, int, int, Any]]

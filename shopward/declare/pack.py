@@ -32,7 +32,7 @@ def cut(rulebook: Rulebook, packs: Iterable[str]) -> dict[str, str]:
     rules = [r for r in rulebook.rules.values() if wanted == set(PACKS) or wanted & set(r.packs)]
     features, files = needed_features(rulebook, rules), rulebook.files
     lists = {name for r in rules for name in (*r.when.lists, *(w.list for w in r.writes))}
-    lists |= {f.table or "" for f in features.values() if f.measure == "list"}
+    lists |= {name for f in features.values() for name in f.lists}
     out: dict[str, str] = {name: files[name] for name in ("schema.yaml", "policy.yaml") if name in files}
     out |= {r.file: files[r.file] for r in rules}
     out |= _sliced(files, "features", set(features)) | _sliced(files, "lists", lists)

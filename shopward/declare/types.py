@@ -164,6 +164,11 @@ class Feature:
         below = (self.graph.feature,) if self.graph and self.graph.feature else ()
         return (*(self.of or ()), *(self.expr.features if self.expr else ()), *below)
 
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The lists it is looked up in."""
+        return (self.table,) if self.measure == "list" and self.table else self.expr.lists if self.expr else ()
+
 
 @dataclass(frozen=True, slots=True)
 class ListWrite:

@@ -15,9 +15,7 @@ from shopward.errors import StoreFull
 
 RESERVE = 16 << 30  # bytes of address space per area
 SMALL = 1 << 20  # where reserving is refused: the first size
-PAGE = (
-    2 << 20
-)  # of large pages, which spare the processor most of its walks through page tables; areas begin at such an address
+PAGE = 2 << 20  # of large pages, which spare the processor walks through page tables; areas begin at such an address
 WORTH = 1 << 20  # an area that uses this much of its first large page may have it whole
 HUGE = getattr(mmap, "MADV_HUGEPAGE", 14)  # Linux: large pages, please
 COLLAPSE = 25  # Linux 6.1: make one large page of what is there now
@@ -144,11 +142,9 @@ class Block:
 
 
 def address(value: np.ndarray | int | Block | None) -> int:
-    if isinstance(value, np.ndarray):
-        return value.__array_interface__["data"][0]
     if isinstance(value, Block):
-        return value.words.__array_interface__["data"][0]
-    return value or 0
+        value = value.words
+    return value.__array_interface__["data"][0] if isinstance(value, np.ndarray) else value or 0
 
 
 def cell(value: np.ndarray | int | Block | None) -> object:

@@ -112,10 +112,10 @@ class Lanes:
         """Before the features that need only the event are computed for the next batch: their texts are kept apart."""
         self.back.forget_row_texts()
 
-    def begin(self, batch: Batch, into: np.ndarray | None = None) -> Begun:
-        """Send a batch to all lanes; `into` as for `Windows.update`."""
+    def begin(self, batch: Batch) -> Begun:
+        """Send a batch to all lanes."""
         front = self.front
-        block = front.block(batch, into)
+        block = front.block(batch)
         found = front.step(batch, block, {}).found
         masks = {what: column[: batch.n].copy() for what, column in found.items() if what[0] == "mask"}
         return Begun(batch, block, self.back.row_texts, masks, [lane.start(batch, block, masks) for lane in self.lanes])

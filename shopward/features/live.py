@@ -117,7 +117,7 @@ class Windows:
         self.fresh: dict[int, np.ndarray] = {}
         self._outputs, self.scratch = Outputs(), Scratch()
         self._addresses: dict[tuple, tuple[Any, int]] = {}
-        self._row_texts: dict[str, dict[tuple[int, int], str]] = {}
+        self.row_texts: dict[str, dict[tuple[int, int], str]] = {}  # of string features, by hash
         self._make_state()
         self._make_stages()
         self.compiled = False
@@ -329,30 +329,22 @@ class Windows:
 
     # --- updating
 
-    def update(self, batch: Batch, into: np.ndarray | None = None) -> Block:
+    def update(self, batch: Batch) -> Block:
         """The features of every event of the batch, as of that event; state moves on behind them.
 
-        `into`, float64[features, n] with rows that may lie apart, receives the values; else memory that is used again once nobody
-        holds the block. Sequence numbers must rise from batch to batch. After StoreFull the state is between two events: restore a snapshot.
+        Sequence numbers must rise from batch to batch. After StoreFull the state is between two events: restore a snapshot.
         """
         self.look_for_kernels()
         self.forget_old_texts()
-        out = self.block(batch, into)
+        out = self.block(batch)
         columns = Columns(self, batch, out)
         columns.place(all_found=self.neighbours is not None)
         self._run(batch.seq0, batch.n, batch)
         return out
 
-    def block(self, batch: Batch, into: np.ndarray | None = None) -> Block:
-        """Where the values of a batch go, still empty."""
-        shape = (len(self.names), batch.n)
-        if into is None:
-            return Block(self._outputs.take(*shape))
-        if into.shape != shape or into.dtype != np.float64 or (batch.n > 1 and into.strides[1] != into.itemsize):
-            raise ValueError(
-                f"values go into float64{list(shape)} with rows in one piece, not into {into.dtype}{list(into.shape)}"
-            )
-        return Block(into)
+    def block(self, batch: Batch) -> Block:
+        """Where the values of a batch go, still empty: memory that is used again once nobody holds it."""
+        return Block(self._outputs.take(len(self.names), batch.n))
 
     def step(self, batch: Batch, out: Block, given: dict[tuple, Any]) -> Columns:
         """All stages over a batch, into `out`; columns that are `given` are not looked for in the batch."""
@@ -557,13 +549,13 @@ class Windows:
     def text(self, name: str, pairs: np.ndarray) -> list[str | None]:
         """The texts behind a string feature's hashes."""
         kept = (
-            self.ids[self._text_features[name]].texts if name in self._text_features else self._row_texts.get(name, {})
+            self.ids[self._text_features[name]].texts if name in self._text_features else self.row_texts.get(name, {})
         )
         return [kept.get((a, b)) for a, b in np.asarray(pairs).reshape(-1, 2).tolist()]
 
     def keep_text(self, name: str, values: Sequence[str | None], pairs: np.ndarray) -> None:
         """Remember the texts of a string feature that the caller computes."""
-        kept = self._row_texts.setdefault(name, {})
+        kept = self.row_texts.setdefault(name, {})
         if len(kept) > 100_000:
             kept.clear()
         for value, pair in zip(values, np.asarray(pairs).reshape(-1, 2).tolist(), strict=True):

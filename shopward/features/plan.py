@@ -339,7 +339,7 @@ def _after_rowwise(plan: Plan) -> None:
     late = {n for n in plan.row_features if (e := plan.features[n].expr) is not None and e.features}
     grown = True
     while grown:
-        more = {f.name for f in plan.features.values() if f.measure in DERIVED and late.intersection(reads(f))} - late
+        more = {f.name for f in plan.features.values() if f.measure in DERIVED and late.intersection(f.reads)} - late
         if ratio := next((n for n in more if plan.features[n].of), None):
             raise NotYet(f"feature `{ratio}`: a ratio of row-wise expressions over features; write it as `expr: a / b`")
         late |= more
@@ -519,15 +519,10 @@ def _in_order(plan: Plan) -> list[Feature]:
     names = {f.name for f in waiting}
     done: list[Feature] = []
     while waiting:
-        ready = [f for f in waiting if not any(n in names for n in reads(f))]
+        ready = [f for f in waiting if not any(n in names for n in f.reads)]
         if not ready:
             raise UsageError("features read each other in a circle: " + ", ".join(f.name for f in waiting))
         done += ready
         names -= {f.name for f in ready}
         waiting = [f for f in waiting if f.name in names]
     return done
-
-
-def reads(feature: Feature) -> tuple[str, ...]:
-    """The other features a ratio or expression reads."""
-    return feature.reads

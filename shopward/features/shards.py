@@ -325,16 +325,7 @@ class Derived(Windows):
 
     def forget_row_texts(self) -> None:
         """Texts of string features are those that `keep_text` is told from now on."""
-        self._text_features, self._row_texts = {}, {}
-
-    @property
-    def row_texts(self) -> dict[str, dict[tuple[int, int], str]]:
-        """Those texts, by feature and hash: where batches overlap, each has its own."""
-        return self._row_texts
-
-    @row_texts.setter
-    def row_texts(self, texts: dict[str, dict[tuple[int, int], str]]) -> None:
-        self._row_texts = texts
+        self._text_features, self.row_texts = {}, {}
 
 
 class Gathered:

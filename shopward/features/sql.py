@@ -16,7 +16,7 @@ from shopward.batch import NULL, Needs
 from shopward.declare.schema import IMPLICIT, field_of
 from shopward.declare.types import Feature, Field, Schema
 from shopward.errors import NotYet, UsageError
-from shopward.features.plan import DERIVED, reads
+from shopward.features.plan import DERIVED
 from shopward.features.sql_meaning import carrying, indented, measured, statement
 from shopward.features.sql_windows import Family
 from shopward.features.sql_words import decided, expression, field_names, quoted, takes_labels, why_not
@@ -102,7 +102,7 @@ def refused(rulebook: Rulebook) -> dict[str, str]:
     """The features that SQL cannot compute, each with the reason; what reads one of them is refused with it."""
     out: dict[str, str] = {}
     for f in needed_for(rulebook.features, rulebook.features):
-        below = next((name for name in reads(f) if name in out), None)
+        below = next((name for name in f.reads if name in out), None)
         why = why_not(f) or (f"it reads `{below}`, and {out[below]}" if below else "")
         if why:
             out[f.name] = why
@@ -120,7 +120,7 @@ def needed_for(names: Iterable[str], features: dict[str, Feature]) -> list[Featu
 
     def need(name: str) -> None:
         if name not in found:
-            for below in reads(features[name]):
+            for below in features[name].reads:
                 need(below)
             found[name] = features[name]
 

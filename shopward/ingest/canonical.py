@@ -7,16 +7,15 @@ A row with a value that cannot be written exactly like that from here (a tiny nu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import addressof, c_char
 from dataclasses import dataclass
 
 import numpy as np
 from numba import int64, njit, uint64
 
 from shopward.batch import NULL
-from shopward.hashing import load64
+from shopward.hashing import address_of, load64, nth
 from shopward.ingest.columns import POWERS, plain_decimal
-from shopward.ingest.scan import ABSENT, load32, store8, store64
+from shopward.ingest.scan import ABSENT, store8, store64
 
 TEXT, NUMBER, MINOR, BOOL, MOMENT, WHOLE, CODE = range(7)
 SMALL = 4  # digits behind the point up to which a number is surely written without an exponent
@@ -48,12 +47,7 @@ class Written:
 
 
 def address(array: np.ndarray | None) -> int:
-    if array is None:
-        return 0
-    try:  # a third of what numpy's own way takes
-        return addressof(c_char.from_buffer(array))  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # read-only or empty
-        return array.__array_interface__["data"][0]
+    return 0 if array is None else address_of(array)
 
 
 def joined(words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,11 +88,6 @@ def copy(to, start, length):
         store64(to + done, int64(load64(start + done)))
         done += 8
     return to + length
-
-
-@njit(forceinline=True)
-def _span(place, i, wide):
-    return load32(place + 4 * i) if wide == 4 else int64(load64(place + 8 * i))
 
 
 @njit(forceinline=True)
@@ -145,94 +134,116 @@ def _tiny(value, behind):
     return behind > SMALL and 0 < value < _TENS[behind - SMALL]
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
-def _write(plan, words, word_at, odd, starts, stops):
-    n, columns = odd.shape[0], plan.shape[0]
-    size = int64(PAD)
-    for k in range(columns):
+@njit(forceinline=True)
+def _room(plan, word_at, odd):
+    """Bytes that all lines may take at most."""
+    n, size = odd.shape[0], int64(PAD)
+    for k in range(plan.shape[0]):
         size += n * (plan[k, 2] + _WIDEST)
         if plan[k, 0] == TEXT:
             for i in range(n):
-                start = _span(plan[k, 4], i, plan[k, 6])
+                start = nth(plan[k, 4], i, plan[k, 6])
                 if start >= 0 and not odd[i]:
-                    size += _span(plan[k, 5], i, plan[k, 6]) - start
+                    size += nth(plan[k, 5], i, plan[k, 6]) - start
         elif plan[k, 0] == CODE:
             size += n * word_at[-1]
-    out = np.empty(size, np.uint8)
+    return size
+
+
+@njit(forceinline=True)
+def _named(to, plan, k):
+    """A comma and the name of column k."""
+    store8(to, COMMA)
+    return copy(to + 1, plan[k, 1], plan[k, 2])
+
+
+@njit(forceinline=True)
+def _text(to, plan, k, i):
+    """A text in quotes, nothing where it is null."""
+    start = nth(plan[k, 4], i, plan[k, 6])
+    if start < 0:
+        return to
+    to = _named(to, plan, k)
+    store8(to, QUOTE)
+    to = copy(to + 1, plan[k, 3] + start, nth(plan[k, 5], i, plan[k, 6]) - start)
+    store8(to, QUOTE)
+    return to + 1
+
+
+@njit(forceinline=True)
+def _coded(to, plan, k, i, words_at, word_at):
+    """One of the known words."""
+    code = int64(load64(plan[k, 7] + 2 * i) & uint64(0xFFFF))
+    return copy(_named(to, plan, k), words_at + word_at[code], word_at[code + 1] - word_at[code])
+
+
+@njit(forceinline=True)
+def _integer(to, plan, k, word):
+    """A whole number or money; -1 where it might need an exponent."""
+    if plan[k, 0] == WHOLE:
+        return write_whole(_named(to, plan, k), word)
+    if word == NULL:
+        return to
+    if _tiny(abs(word), plan[k, 8]):
+        return int64(-1)
+    return _write_decimal(_named(to, plan, k), abs(word), plan[k, 8], word < 0)
+
+
+@njit(forceinline=True)
+def _float(to, plan, k, i, word):
+    """A number as it was written, a moment or a truth; -1 where it might need an exponent."""
+    if word & 0x7FF0000000000000 == 0x7FF0000000000000:  # NaN
+        return to
+    if plan[k, 0] == NUMBER:
+        start, stop = nth(plan[k, 4], i, plan[k, 6]), nth(plan[k, 5], i, plan[k, 6])
+        value, behind, negative, _ = plain_decimal(plan[k, 3] + start, plan[k, 3] + stop)
+        if _tiny(value, behind):
+            return int64(-1)
+        return _write_decimal(_named(to, plan, k), value, behind, negative)
+    to = _named(to, plan, k)
+    if plan[k, 0] == MOMENT:
+        return write_whole(to, _whole_of(word))
+    if word == 0:
+        store64(to, _FALSE)
+        store8(to + 4, 101)
+        return to + 5
+    store64(to, _TRUE)
+    return to + 4
+
+
+@njit(forceinline=True)
+def _value(to, plan, k, i, words_at, word_at):
+    """Column k of row i; where the next one goes, or -1 where the row has to be written elsewhere."""
+    kind = plan[k, 0]
+    if kind == TEXT:
+        return _text(to, plan, k, i)
+    if kind == CODE:
+        return _coded(to, plan, k, i, words_at, word_at)
+    word = int64(load64(plan[k, 7] + 8 * i))
+    return _integer(to, plan, k, word) if kind in (MINOR, WHOLE) else _float(to, plan, k, i, word)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _write(plan, words, word_at, odd, starts, stops):
+    out = np.empty(_room(plan, word_at, odd), np.uint8)
     base, words_at = int64(out.ctypes.data), int64(words.ctypes.data)
-    to = base
-    for i in range(n):
+    begin = base
+    for i in range(odd.shape[0]):
         starts[i] = -1
         stops[i] = -1
-        if odd[i]:
-            continue
-        begin = to
-        for k in range(columns):
-            kind = plan[k, 0]
-            behind = plan[k, 1]
-            if kind == TEXT:
-                start = _span(plan[k, 4], i, plan[k, 6])
-                if start < 0:
-                    continue
-                stop = _span(plan[k, 5], i, plan[k, 6])
-                store8(to, COMMA)
-                to = copy(to + 1, plan[k, 1], plan[k, 2])
-                store8(to, QUOTE)
-                to = copy(to + 1, plan[k, 3] + start, stop - start)
-                store8(to, QUOTE)
-                to += 1
-                continue
-            if kind == CODE:
-                code = int64(load64(plan[k, 7] + 2 * i) & uint64(0xFFFF))
-                store8(to, COMMA)
-                to = copy(to + 1, plan[k, 1], plan[k, 2])
-                to = copy(to, words_at + word_at[code], word_at[code + 1] - word_at[code])
-                continue
-            word = int64(load64(plan[k, 7] + 8 * i))
-            if kind == MINOR:
-                if word == NULL:
-                    continue
-                if _tiny(abs(word), plan[k, 8]):
-                    odd[i] = 1
-                    break
-                store8(to, COMMA)
-                to = copy(to + 1, plan[k, 1], plan[k, 2])
-                to = _write_decimal(to, abs(word), plan[k, 8], word < 0)
-                continue
-            if kind == WHOLE:
-                store8(to, COMMA)
-                to = copy(to + 1, plan[k, 1], plan[k, 2])
-                to = write_whole(to, word)
-                continue
-            if word & 0x7FF0000000000000 == 0x7FF0000000000000:  # NaN
-                continue
-            store8(to, COMMA)
-            to = copy(to + 1, plan[k, 1], plan[k, 2])
-            if kind == NUMBER:
-                start = plan[k, 3] + _span(plan[k, 4], i, plan[k, 6])
-                value, behind, negative, _ = plain_decimal(start, plan[k, 3] + _span(plan[k, 5], i, plan[k, 6]))
-                if _tiny(value, behind):
-                    odd[i] = 1
-                    break
-                to = _write_decimal(to, value, behind, negative)
-            elif kind == MOMENT:
-                to = write_whole(to, _whole_of(word))
-            elif word == 0:
-                store64(to, _FALSE)
-                store8(to + 4, 101)
-                to += 5
-            else:
-                store64(to, _TRUE)
-                to += 4
-        if odd[i]:
-            to = begin
+        to = int64(-1) if odd[i] else begin
+        for k in range(plan.shape[0]):
+            if to >= 0:
+                to = _value(to, plan, k, i, words_at, word_at)
+        if to < 0:
+            odd[i] = 1
             continue
         store8(begin, OPEN)
         store8(to, CLOSE)
         store8(to + 1, NEWLINE)
         starts[i] = begin - base
-        to += 2
-        stops[i] = to - base
+        stops[i] = to + 2 - base
+        begin = to + 2
     return out
 
 

@@ -16,7 +16,7 @@ from numba import int64, njit, uint64, void
 from numba.extending import intrinsic
 
 from shopward.event import MAX_FIELDS, MAX_RECORD
-from shopward.hashing import load8, load64
+from shopward.hashing import load8, load32, load64
 
 # forms of a value
 ABSENT, TEXT, WHOLE, DECIMAL, FALSE, TRUE, ODD = 0, 1, 2, 3, 4, 5, 6
@@ -123,16 +123,6 @@ def _store(width):
 
 
 store8, store32, store64 = (_store(width) for width in (8, 32, 64))
-
-
-@intrinsic
-def load32(typingctx, address):
-    """The int32 at an address."""
-
-    def codegen(context, builder, signature, args):
-        return builder.sext(builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer())), ir.IntType(64))
-
-    return int64(int64), codegen
 
 
 # ---- known words: field names and event types

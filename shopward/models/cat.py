@@ -12,24 +12,18 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from shopward.errors import BadData, MissingExtra
-from shopward.models.forest import Forest, Tree, join
-from shopward.models.trees import FEWEST_TREES, MOST_TREES, Fitted
+from shopward.errors import BadData, extra
+from shopward.models.forest import DEFAULT_LEFT, MISSING_IS_NAN, Forest, Tree, join
+from shopward.models.trees import FEWEST_TREES, MOST_TREES, PATIENCE, Fitted
 from shopward.models.xgb import last_below
 
 DEFAULTS: dict[str, Any] = {"learning_rate": 0.05, "depth": 6, "l2_leaf_reg": 10.0, "rsm": 0.5, "border_count": 128}
-PATIENCE = 60
 LEAST = 1e-6
-_MISSING_NAN, _DEFAULT_LEFT = 2 << 2, 2  # as LightGBM's decision_type says it
 
 
 def catboost() -> Any:
     """The library, or MissingExtra with the line that installs it."""
-    try:
-        import catboost as found
-    except ImportError:
-        raise MissingExtra("catboost", "catboost") from None
-    return found
+    return extra("catboost", "catboost")
 
 
 def fit(
@@ -95,9 +89,7 @@ def read_catboost(text: str) -> Forest:
         start = float(bias[0] if isinstance(bias, list) else bias)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError):
         raise BadData("not the JSON of a CatBoost model of symmetric trees with one output") from None
-    none = np.empty(0, np.int64)
-    first = Tree(none, np.empty(0), none, none, none, np.empty(0), np.array([start]), np.ones(1), [])
-    return join(tuple(f"f{i}" for i in range(len(columns))), [first, *trees])
+    return join(tuple(f"f{i}" for i in range(len(columns))), [Tree.constant(start), *trees])
 
 
 def _tree(body: Mapping[str, Any], scale: float, nan_left: Mapping[int, bool], flat: Mapping[int, int]) -> Tree:
@@ -118,8 +110,8 @@ def _tree(body: Mapping[str, Any], scale: float, nan_left: Mapping[int, bool], f
     first, down = 2 ** (level + 1) - 1, level + 1
     go = [np.where(down == depth, ~(place + side * 2**level), first + place + side * 2**level) for side in (0, 1)]
     feature = np.array([s["float_feature_index"] for s in splits], np.int64)
-    nan = np.array([_DEFAULT_LEFT if nan_left[int(f)] else 0 for f in feature], np.int64)
+    nan = np.array([DEFAULT_LEFT if nan_left[int(f)] else 0 for f in feature], np.int64)
     columns = np.array([flat[int(f)] for f in feature], np.int64)
     leaves = np.array(body["leaf_values"], np.float64) * scale
     cover = np.array([weights[rows].sum() for rows in below])
-    return Tree(columns[level], at_most[level], go[0], go[1], (_MISSING_NAN | nan)[level], cover, leaves, weights, [])
+    return Tree(columns[level], at_most[level], go[0], go[1], (MISSING_IS_NAN | nan)[level], cover, leaves, weights, [])

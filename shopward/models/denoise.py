@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from shopward.evidence import DAY_MS
 from shopward.models.dataset import Examples
 from shopward.models.trees import fit
 
 BLOCKS = 4
-DAY_MS = 86_400_000
 AROUND = (3, 7, 14)  # days before and after a row in which reports about its entities are counted
 APART = 10  # blocks of rows; no row counts the reports of its own
 SHARP = {

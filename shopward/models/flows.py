@@ -78,7 +78,7 @@ class EventRun:
     most_rows: int = MOST_ROWS
     unlabelled: str = "auto"
     leave_out: str | None = (
-        None  # a column of the labels (or of `campaigns`): each of its values is left out of training in turn
+        None  # a column of the labels or of `campaigns`, whose values are left out of training in turn
     )
     campaigns: Path | None = None
 
@@ -356,7 +356,10 @@ def train_table(
     campaign: str | None = None,
     on_step: Step = _quiet,
 ) -> Result:
-    """Train on a table, one row an example; `leave_out` are columns not to learn from, `campaign` one whose values are left out in turn. Raises UsageError for a column that is not there, BadData when nothing can be learnt."""
+    """Train on a table, one row an example; `leave_out` are columns not to learn from, `campaign` one whose values are left out in turn.
+
+    Raises UsageError for a column that is not there, BadData when nothing can be learnt.
+    """
     started = time.perf_counter()
     table = read_table(path)
     named = (

@@ -19,6 +19,7 @@ from shopward.errors import BadData
 BLOCK = 256  # rows whose codes and positions stay in the first-level cache together
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision_type; bits 2 and 3 say what counts as missing
 _MISSING_ZERO, _MISSING_NAN = 1, 2
+MISSING_IS_NAN, DEFAULT_LEFT = _MISSING_NAN << 2, _DEFAULT_LEFT  # for trees of other libraries, which know no other way
 _NEVER = 65_535  # the rank of a leaf: no code is above it
 _U, _LOW = np.uint64, np.uint64(65_535)
 _ZERO = float(np.float32(1e-35))  # LightGBM's kZeroThreshold: what `missing = zero` takes as zero
@@ -137,6 +138,12 @@ class Tree:
     leaf: np.ndarray
     leaf_cover: np.ndarray
     cats: list[np.ndarray]  # bitset words of categorical split j
+
+    @classmethod
+    def constant(cls, value: float) -> Tree:
+        """One leaf: what every row begins with."""
+        none = np.empty(0, np.int64)
+        return cls(none, np.empty(0), none, none, none, np.empty(0), np.array([value]), np.ones(1), [])
 
 
 def _tree(f: Mapping[str, str]) -> Tree:

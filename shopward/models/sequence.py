@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from shopward.errors import BadData, MissingExtra, NotYet
+from shopward.errors import BadData, NotYet, extra
 from shopward.models import trees
 from shopward.models.folder import ForestModel
 from shopward.models.history import Past
@@ -28,22 +28,16 @@ HIDDEN, TEXTS = 32, 16  # size of the network; values of one text that it tells 
 BATCH, RATE, STEPS_LEAST, EPOCHS = 512, 4e-3, 1200, (4, 30)
 DECAY, MOST_ROWS = 1e-3, 120_000
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
-EARLY, FEW, WORTH = (
-    0.6,
-    10,
-    0.001,
-)  # what teaches for the share; frauds needed on both sides; average precision a network must add
+EARLY = 0.6  # of the time teaches for the share
+FEW = 10  # frauds needed on both sides
+WORTH = 0.001  # average precision that a network must add
 FILE = "network.npz"
 BLOCK = 4096
 
 
 def torch() -> Any:
     """The library, or MissingExtra with the line that installs it."""
-    try:
-        import torch as found
-    except ImportError:
-        raise MissingExtra("deep", "torch") from None
-    return found
+    return extra("deep", "torch")
 
 
 # --- the network --------------------------------------------------------------------------------------------------------------------

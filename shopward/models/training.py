@@ -136,13 +136,12 @@ def tidied(examples: Examples) -> Examples:
 
 def tidy(examples: Examples) -> tuple[Examples, list[str]]:
     """Without columns that say nothing; infinities become missing and are counted."""
-    examples = usual_texts(examples) if examples.categories else examples
-    matrix, notes, keep = examples.matrix, [], []
-    wild = np.isinf(matrix)
+    wild, notes, keep = np.isinf(examples.matrix), [], []
     if wild.any():
         where = [n for n, w in zip(examples.names, wild.any(axis=0), strict=True) if w]
         notes.append(f"{int(wild.sum()):,} infinite values taken as missing ({', '.join(where[:5])})")
-        matrix = np.where(wild, np.nan, matrix)
+    examples = tidied(examples)
+    matrix = examples.matrix
     for k, name in enumerate(examples.names):
         column = matrix[:, k]
         known = column[~np.isnan(column)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shopward.errors import MissingExtra
+from shopward.errors import extra
 from shopward.models.forest import Forest, read_forest
 
 DEFAULTS: dict[str, Any] = {
@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "lambda_l2": 10.0,
 }
 MOST_TREES, FEWEST_TREES = 600, 30
+PATIENCE = 60  # trees without a gain on the later rows, then no more are grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,7 @@ class Fitted:
 
 def lightgbm() -> Any:
     """The library, or MissingExtra with the line that installs it."""
-    try:
-        import lightgbm as found
-    except ImportError:
-        raise MissingExtra("ml", "lightgbm") from None
-    return found
+    return extra("ml", "lightgbm")
 
 
 def fit(
@@ -61,7 +58,7 @@ def fit(
     params = {**DEFAULTS, **(settings or {})}
     params["min_data_in_leaf"] = int(max(2, min(params["min_data_in_leaf"], fraud.sum() / 3, len(fraud) / 20)))
     params |= {
-        "objective": "binary", "metric": _watched(later), "num_threads": threads, "seed": seed, "verbose": -1,
+        "objective": "binary", "metric": "average_precision" if ranks(later) else "binary_logloss", "num_threads": threads, "seed": seed, "verbose": -1,
         "deterministic": True, "force_row_wise": True,
     }  # fmt: skip
     inner = [f"f{i}" for i in range(len(names))]
@@ -71,7 +68,7 @@ def fit(
     valid, callbacks = [], []
     if later is not None:
         valid = [lgb.Dataset(later[0], later[1].astype(np.int8), reference=data)]
-        callbacks = [lgb.early_stopping(60, verbose=False, first_metric_only=True)]
+        callbacks = [lgb.early_stopping(PATIENCE, verbose=False, first_metric_only=True)]
     booster = lgb.train(
         params, data, num_boost_round=trees, valid_sets=valid, callbacks=callbacks, keep_training_booster=True
     )
@@ -84,6 +81,6 @@ def fit(
     return Fitted(forest, text, booster.feature_importance("gain", iteration=best), best)
 
 
-def _watched(later: tuple[np.ndarray, np.ndarray] | None) -> str:
-    """What decides about the number of trees: average precision jumps about when there are few frauds, log loss does not."""
-    return "average_precision" if later is not None and later[1].sum() >= 300 else "binary_logloss"
+def ranks(later: tuple[np.ndarray, np.ndarray] | None) -> bool:
+    """Does average precision decide about the number of trees? It jumps about when there are few frauds; log loss does not."""
+    return later is not None and bool(later[1].sum() >= 300)

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from shopward.errors import BadData, MissingExtra
-from shopward.models.forest import Forest, Tree, join
-from shopward.models.trees import FEWEST_TREES, MOST_TREES, Fitted
+from shopward.errors import BadData, extra
+from shopward.models.forest import DEFAULT_LEFT, MISSING_IS_NAN, Forest, Tree, join
+from shopward.models.trees import FEWEST_TREES, MOST_TREES, PATIENCE, Fitted, ranks
 
 DEFAULTS: dict[str, Any] = {
     "eta": 0.05,
@@ -25,17 +25,11 @@ DEFAULTS: dict[str, Any] = {
     "lambda": 10.0,
     "tree_method": "hist",
 }
-PATIENCE = 60
-_MISSING_NAN, _DEFAULT_LEFT = 2 << 2, 2  # as LightGBM's decision_type says it
 
 
 def xgboost() -> Any:
     """The library, or MissingExtra with the line that installs it."""
-    try:
-        import xgboost as found
-    except ImportError:
-        raise MissingExtra("xgboost", "xgboost") from None
-    return found
+    return extra("xgboost", "xgboost")
 
 
 def fit(
@@ -59,7 +53,7 @@ def fit(
     w = np.ones(len(fraud)) if weight is None else weight
     rate = float(np.clip((w * fraud).sum() / w.sum(), 1e-6, 1 - 1e-6))
     params = {
-        **DEFAULTS, **(settings or {}), "objective": "binary:logistic", "eval_metric": _watched(later), "base_score": rate,
+        **DEFAULTS, **(settings or {}), "objective": "binary:logistic", "eval_metric": "aucpr" if ranks(later) else "logloss", "base_score": rate,
         "nthread": threads, "seed": seed, "verbosity": 0,
     }  # fmt: skip
     params["min_child_weight"] = min(params["min_child_weight"], float(fraud.sum()) / 100)
@@ -78,11 +72,6 @@ def fit(
     return Fitted(read_xgboost(text).named(tuple(names)), text, gains, best)
 
 
-def _watched(later: tuple[np.ndarray, np.ndarray] | None) -> str:
-    """What decides about the number of trees: average precision where there are frauds enough, as in `trees.py`."""
-    return "aucpr" if later is not None and later[1].sum() >= 300 else "logloss"
-
-
 def read_xgboost(text: str) -> Forest:
     """A Forest from XGBoost's JSON (`Booster.save_raw("json")`). Raises BadData when it is no such text, or splits by category."""
     try:
@@ -92,7 +81,7 @@ def read_xgboost(text: str) -> Forest:
         bodies = learner["gradient_booster"]["model"]["trees"]
         if learner["objective"]["name"] != "binary:logistic" or any(any(t["split_type"]) for t in bodies):
             raise BadData("only trees of `binary:logistic` that compare numbers are read")
-        trees = [_constant(_margin(rate)), *(_tree(body) for body in bodies)]
+        trees = [Tree.constant(_margin(rate)), *(_tree(body) for body in bodies)]
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
         raise BadData("not the JSON of an XGBoost model with one output") from None
     forest = join(tuple(f"f{i}" for i in range(many)), trees)
@@ -105,11 +94,6 @@ def _margin(rate: float) -> float:
     return float(-np.log(one / np.float32(rate) - one, dtype=np.float32))
 
 
-def _constant(value: float) -> Tree:
-    none = np.empty(0, np.int64)
-    return Tree(none, np.empty(0), none, none, none, np.empty(0), np.array([value]), np.ones(1), [])
-
-
 def _tree(body: Mapping[str, Any]) -> Tree:
     """One tree: XGBoost counts inner nodes and leaves together, `Tree` counts them apart (~leaf)."""
     left, right = np.array(body["left_children"]), np.array(body["right_children"])
@@ -117,7 +101,7 @@ def _tree(body: Mapping[str, Any]) -> Tree:
     number = np.where(is_leaf, ~(np.cumsum(is_leaf) - 1), np.cumsum(~is_leaf) - 1)
     inner = np.flatnonzero(~is_leaf)
     split, cover = np.array(body["split_conditions"], np.float32), np.array(body["sum_hessian"], np.float64)
-    kind = _MISSING_NAN | np.where(np.array(body["default_left"])[inner] != 0, _DEFAULT_LEFT, 0)
+    kind = MISSING_IS_NAN | np.where(np.array(body["default_left"])[inner] != 0, DEFAULT_LEFT, 0)
     return Tree(
         np.array(body["split_indices"])[inner], last_below(split[inner]), number[left[inner]], number[right[inner]], kind,
         cover[inner], split[is_leaf].astype(np.float64), cover[is_leaf], [],

@@ -54,7 +54,7 @@ class RowFeatures:
         rowwise = set(windows.row_features)
         self.all = [self._prepare(f, rulebook, env) for f in rulebook.features.values() if f.name in rowwise]
         written = {w.list for r in rulebook.rules.values() if r.state == "live" for w in r.writes}
-        read = {t for f in rulebook.features.values() if f.name in rowwise for t in _lists_of(f)}
+        read = {t for f in rulebook.features.values() if f.name in rowwise for t in f.lists}
         self.one_by_one = bool(written & read)
 
     def needs(self) -> Needs:
@@ -143,7 +143,3 @@ def _source(f: Feature) -> tuple[tuple[str, ...], str]:
     assert f.expr is not None
     names = tuple(sorted({n.name for n in walk(f.expr.root) if isinstance(n, Name)}))
     return names, to_python(f.expr, mode="value")
-
-
-def _lists_of(f: Feature) -> set[str]:
-    return {f.table} if f.measure == "list" and f.table else set(f.expr.lists) if f.expr else set()

@@ -13,7 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from shopward.serve.metrics import Metrics
 if TYPE_CHECKING:
     from shopward.answers import Answers
     from shopward.decide import Engine
+    from shopward.features.live import Windows
 
 MAX_WAITING = 20_000  # events queued before new ones are told to come back
 BATCH = 1_024  # events of one micro-batch; more would make single events wait behind streams
@@ -70,7 +73,9 @@ class Decider:
         self._judged: list[tuple[Waiting, Any]] = []  # not on disk yet
         self._planned = self._flushing = False
         self._expected = 0  # events that are worth a moment's waiting
-        self._done: set[tuple[int, Callable]] = set()  # what was judged before, and how: all of it is compiled
+        self._done: WeakKeyDictionary[Windows, set[Callable]] = (
+            WeakKeyDictionary()
+        )  # how they were used: that is compiled
         self._loop: asyncio.AbstractEventLoop | None = None
         self._busy = 0  # what the thread has to do for the engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decide")
@@ -196,7 +201,7 @@ class Decider:
 
     def _too_early(self) -> bool:
         """Would the next group only wait for the disk behind the one that is being written?"""
-        return bool(self._judged) or sum(one.n for one, _ in zip(self._waiting, range(WORTH), strict=False)) < WORTH
+        return bool(self._judged) or sum(one.n for one in islice(self._waiting, WORTH)) < WORTH
 
     def _can_be_judged_here(self, taken: list[Waiting]) -> bool:
         """Is it short work? And is every event named, so that it can be judged again should the engine fail half-way?"""
@@ -209,7 +214,7 @@ class Decider:
     def _judge_here(self, taken: list[Waiting]) -> None:
         again: list[Waiting] = []
         for judge, part in self._parts(taken):
-            if (id(self.engine.windows), judge) not in self._done:
+            if judge not in self._done.get(self.engine.windows, ()):
                 again += part
                 continue
             try:
@@ -286,7 +291,7 @@ class Decider:
         for judge, part in self._parts(taken):
             try:
                 found += judge(part, True)
-                self._done.add((id(self.engine.windows), judge))
+                self._done.setdefault(self.engine.windows, set()).add(judge)
             except Exception as error:  # noqa: BLE001 whatever it was, those who wait hear of it, and the next batch is judged
                 found += [(one, error) for one in part]
         return found

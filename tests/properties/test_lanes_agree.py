@@ -72,23 +72,6 @@ def test_the_shared_workload_on_two_threads_is_the_workload_on_one():
     assert one.tobytes() == two.tobytes()
 
 
-def test_values_can_go_into_a_part_of_a_larger_array():
-    book, table = Rulebook.from_files(workload.rulebook_files(())), unique_times(workload.table(9_000))
-    apart, one, two = (np.full((22, len(table) + 5), -1.0) for _ in range(3))
-    with Engine(book, mode="compiled") as engine:
-        for batch in engine.read_table(table):
-            apart[:, batch.seq0 : batch.seq0 + batch.n] = engine.compute(batch).values
-    with Engine(book, mode="compiled") as engine:
-        for batch in engine.read_table(table):
-            engine.compute(batch, one[:, batch.seq0 : batch.seq0 + batch.n])
-    with Backfill(book, 2) as engine:
-        for batch, block in engine.computed(engine.read([table]), lambda b: two[:, b.seq0 : b.seq0 + b.n]):
-            assert np.shares_memory(block.values, two)
-            with pytest.raises(ValueError, match=r"values go into float64\[22, "):
-                engine.windows.block(batch, two)
-    assert one.tobytes() == apart.tobytes() == two.tobytes()
-
-
 def test_every_family_is_in_one_lane_and_lanes_weigh_about_the_same():
     book = Rulebook.from_files(workload.rulebook_files(()))
     plan = make_plan(book.features, book.schema)

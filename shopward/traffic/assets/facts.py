@@ -15,6 +15,7 @@ from shopward.traffic.leaks import find
 from shopward.traffic.requests import Request
 
 SAMPLE_FIRST, SAMPLE_EVERY = 40, 25  # bodies looked into: the first ones, then one of so many
+PARAMS_FIRST, PARAMS_EVERY = 2000, 10  # the same of parameters
 BODY = 65_536  # characters of a body that are looked into
 LOGGED = frozenset(("referer", "user-agent"))  # headers of access logs, which carry no credential and no kind
 PARAMS, VALUES, PEOPLE, EXAMPLES = 200, 24, 512, 3
@@ -90,12 +91,8 @@ class Facts:
                 self.first = ts
             if self.last is None or ts > self.last:
                 self.last = ts
-        _, path, query = request.target
-        ways: tuple[str, ...]
-        if request.plain and not query:  # what most lines are
-            ways = _SESSION_ONLY if request.account else ()
-        else:
-            ways = auth_of(request)
+        query = request.target[2]
+        ways = auth_of(request)
         for way in ways or _NONE:
             self.auth[way] += 1
         if status is not None:
@@ -110,10 +107,10 @@ class Facts:
             self.people.add(who)
         if len(self.ips) < PEOPLE and request.ip:
             self.ips.add(request.ip)
-        self.kinds[kind(request) if not request.plain or status == 101 else _kind_of_path(path)] += 1
+        self.kinds[kind(request)] += 1
         if request.raw_response_headers and not self.deprecated:
             self.deprecated = "deprecation" in request.response_headers or "sunset" in request.response_headers
-        if (calls <= 2000 or not calls % 10) and (query or request.raw_body):
+        if (calls <= PARAMS_FIRST or not calls % PARAMS_EVERY) and (query or request.raw_body):
             self._params(request)
         if calls <= SAMPLE_FIRST or not calls % SAMPLE_EVERY:
             self._look(request)
@@ -264,7 +261,7 @@ def auth_of(request: Request) -> tuple[str, ...]:
 _MAY_NAME = re.compile(
     r"(?:sign|signature|hmac|key|token|secret|id)(?:[=&\s]|$)|%", re.IGNORECASE
 )  # a credential's name ends so
-_NONE, _SESSION_ONLY = ("none",), ("session",)
+_NONE = ("none",)
 
 
 @lru_cache(10_000)
