@@ -91,6 +91,14 @@ class Server:
         except OSError:
             return b""
 
+    def gauge(self, name: str) -> float:
+        """One value of /metrics."""
+        return next(
+            float(line.split()[1])
+            for line in self.get("/metrics").splitlines()
+            if line.startswith(name.encode() + b" ")
+        )
+
     def resident(self) -> int:
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * 4096
 
@@ -220,8 +228,8 @@ def paced(quick: bool, folder: Path) -> dict:
 
 
 def soak(minutes: float, rate: float, folder: Path) -> dict:
-    """Half of what one worker can (at most `rate`), for so long; memory is looked at a hundred times. It grows with the events that
-    windows still hold, so what counts is how many bytes an event costs.
+    """Half of what one worker can (at most `rate`), for so long; memory is looked at a hundred times. The events that windows still
+    hold may grow, so what counts is everything else: the process less its windows.
     """
     rules = sixty_rules(folder / "rules60s")
     with shopward(folder / "soak", "--rulebook", rules) as server:
@@ -231,7 +239,7 @@ def soak(minutes: float, rate: float, folder: Path) -> dict:
 
         def watch() -> None:
             while not over.wait(minutes * 60 / 100):
-                sizes.append(server.resident() / 2**20)
+                sizes.append((server.resident() / 2**20, server.gauge("shopward_windows_bytes") / 2**20))
 
         watching = threading.Thread(target=watch)
         watching.start()
@@ -240,13 +248,20 @@ def soak(minutes: float, rate: float, folder: Path) -> dict:
         finally:
             over.set()
             watching.join()
-    steady = sizes[len(sizes) // 4 :] or [0.0]
-    slope = float(np.polyfit(np.linspace(0, minutes * 0.75, len(steady)), steady, 1)[0]) if len(steady) > 2 else 0.0
+    whole, windows = np.array(sizes).T
+    every = max(1, len(sizes) // 20)
     return {
         "soak_minutes": minutes, "soak_rate": rate, "soak_sent": found["sent"], "soak_errors": found["errors"], "soak_p50_ms": found["p50_ms"],
-        "soak_p99_ms": found["p99_ms"], "soak_max_ms": found["max_ms"], "soak_mb": [round(mb) for mb in sizes[:: max(1, len(sizes) // 20)]],
-        "soak_mb_a_minute_after_the_first_quarter": slope, "soak_bytes_an_event": slope * 2**20 / (rate * 60),
+        "soak_p99_ms": found["p99_ms"], "soak_max_ms": found["max_ms"], "soak_mb": whole[::every].round().tolist(),
+        "soak_windows_mb": windows[::every].round().tolist(), "soak_mb_a_minute": slope(whole, minutes),
+        "soak_mb_a_minute_less_windows": slope(whole - windows, minutes),
     }  # fmt: skip
+
+
+def slope(sizes: np.ndarray, minutes: float) -> float:
+    """What was added a minute after the first quarter."""
+    steady = sizes[len(sizes) // 4 :]
+    return float(np.polyfit(np.linspace(0, minutes * 0.75, len(steady)), steady, 1)[0])
 
 
 def reload(quick: bool, folder: Path) -> dict:
@@ -387,7 +402,9 @@ def asked() -> argparse.Namespace:
     )
     parser.add_argument("--only", choices=[*PARTS, "soak"])
     parser.add_argument("--minutes", type=float, help="of the soak (40; 2 with --quick)")
-    parser.add_argument("--rate", type=float, default=1_000, help="of the soak, events a second at most")
+    parser.add_argument(
+        "--rate", type=float, default=1e9, help="of the soak, events a second at most (half of what it can)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return parser.parse_args()
 
