@@ -43,7 +43,7 @@ class Events:
         who, kind = rng.randrange(20_000), KIND[rng.randrange(len(KIND))]
         event = what | {
             "type": kind, "account": f"a{who}", "device": f"d{who}", "ip": f"10.{who % 200}.{who // 200}.7", "country": "DE",
-            "session": f"s{self.n}", "email": f"p{who}@shop.example",
+            "session": f"s{self.seed}-{self.n}", "email": f"p{who}@shop.example",
         }  # fmt: skip
         if kind == "order":
             event |= {

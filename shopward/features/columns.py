@@ -16,6 +16,7 @@ from shopward.expr.nodes import Expr
 from shopward.features import lib
 from shopward.features.arena import address, cell
 from shopward.features.plan import Plan
+from shopward.hashing import address_of
 
 if TYPE_CHECKING:
     from shopward.features.live import Windows
@@ -91,7 +92,7 @@ class Still:
     stages: list  # the kernels' blocks that were placed
     addresses: np.ndarray
     fresh: dict[int, np.ndarray]
-    moving: list[tuple[int, tuple]]  # index into `wanted` and what it is
+    moving: list[tuple[int, tuple, str]]  # index into `wanted`, what it is, and which method gets it
 
 
 class Columns:
@@ -100,7 +101,6 @@ class Columns:
     def __init__(self, windows: Windows, batch: Batch, out: Block):
         self.windows, self.batch, self.out = windows, batch, out
         self.found: dict[tuple, Any] = {}
-        self.row = {name: k for k, name in enumerate(windows.names)}
         self._moving: tuple[list[tuple], list[tuple]] | None = None
         self._moving_of: list | None = None
 
@@ -122,7 +122,7 @@ class Columns:
     def _find(self, wanted: list[tuple]) -> None:
         for what in wanted:
             if what not in self.found:
-                self.found[what] = getattr(self, "get_" + what[0].replace(" ", "_"))(*what[1:])
+                self.found[what] = getattr(self, _getter(what))(*what[1:])
 
     def _stands(self, all_found: bool) -> bool:
         """Is there room for this batch where the last one had its scratch columns?"""
@@ -137,9 +137,13 @@ class Columns:
         still = windows.still
         assert still is not None
         windows.fresh = still.fresh
-        self._find([what for _, what in still.moving])
-        for i, what in still.moving:
-            still.addresses[i] = address(self.found[what])
+        places: dict[int, int] = {}  # several fields may share a column of nothing
+        for i, what, get in still.moving:
+            value = self.found[what] = getattr(self, get)(*what[1:])
+            at = places.get(id(value))
+            if at is None:
+                at = places[id(value)] = address_of(value) if isinstance(value, np.ndarray) else address(value)
+            still.addresses[i] = at
         return still.addresses
 
     def _all(self) -> np.ndarray:
@@ -148,7 +152,7 @@ class Columns:
         addresses = np.array([windows.address_of(what, self.found[what]) for what in windows.wanted], np.int64)
         lists = {d for d, domain in enumerate(windows.plan.domains) if domain.kind == "list"}
         moving = [
-            (i, what)
+            (i, what, _getter(what))
             for i, what in enumerate(windows.wanted)
             if what[0] not in STILL or (what[0] in ("ids", "value ids") and what[1] in lists)
         ]
@@ -164,7 +168,7 @@ class Columns:
                 stage.block.cells[slot] = cell(self.out.values[row])
 
     def copy_feature(self, name: str) -> None:
-        values, batch = self.out.values[self.row[name]], self.batch
+        values, batch = self.out.values[self.windows.row_of[name]], self.batch
         if self.windows.plan.features[name].type == "string":
             pairs = self.get_hash(name)
             self.out.hashes[name] = pairs
@@ -279,6 +283,11 @@ class Columns:
         if name not in self.out.hashes:
             self.out.hashes[name] = np.empty((self.batch.n, 2), np.int64)
         return self.out.hashes[name]
+
+
+def _getter(what: tuple) -> str:
+    """The method of Columns that gets a column."""
+    return "get_" + what[0].replace(" ", "_")
 
 
 def needs_of(plan: Plan) -> Needs:

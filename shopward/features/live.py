@@ -107,6 +107,7 @@ class Windows:
         self.plan: Plan = make_plan(features, schema)
         self._runs = runs
         self.names: list[str] = list(features)
+        self.row_of = {name: k for k, name in enumerate(self.names)}
         self.row_features: list[str] = self.plan.row_features
         self.needs: Needs = needs_of(self.plan)
         self.seed, self.mode, self.slack = seed, mode, slack
@@ -244,7 +245,7 @@ class Windows:
     def _add_stage(self, stage: Stage) -> None:
         for slot, what in enumerate(stage.slots):
             if isinstance(what, tuple) and what[0] == "out":
-                stage.outs.append((slot, self.names.index(what[1])))
+                stage.outs.append((slot, self.row_of[what[1]]))
             elif isinstance(what, tuple) and what[0] in BATCH_SLOTS:
                 stage.columns.append((slot, what))
         self._place(stage)

@@ -87,6 +87,7 @@ class Arrivals(Assembler):
             self.read = self.read | frozenset(self.fields)
         self.plan = _Scan(self, most)
         self.awkward = self._awkward()
+        self.made = [f.name for f in self.fields.values() if f.derive is not None or f.name in self.schema.constants]
         self.texts = {f.name for f in self.fields.values() if f.type == "string"} | {"event_id"}
         self.wrong: dict[int, BadEvent] = {}
 
@@ -138,9 +139,7 @@ class Arrivals(Assembler):
         odd = np.flatnonzero(work.raw.odd)
         if not len(odd):
             return None
-        for name, column in work.texts.items():
-            if isinstance(column, Digits | Nothing):
-                work.texts[name] = column.as_text()
+        self._own(work)
         out = np.zeros(work.raw.n, bool)
         for row in odd.tolist():
             try:
@@ -159,11 +158,12 @@ class Arrivals(Assembler):
         for f in self.fields.values():
             if f.derive is not None and f.type in ("number", "list"):
                 odd[[value is not None for value in self._python(work, f.name)]] = 1
+        names = dict.fromkeys([*(work.raw.columns.keys() & self.fields.keys()), *self.made])
         columns = [
             self._written("event_id", "string", work),
             Written(canonical.WHOLE, "ts", work.ts),
             Written(canonical.CODE, "type", work.types),
-            *(self._written(f.name, f.type, work) for f in self.fields.values() if self._present(f.name, work)),
+            *(self._written(name, self.fields[name].type, work) for name in names if self._present(name, work)),
         ]
         self.lines = Text(*canonical.lines_of(columns, self.schema.types, odd))
 

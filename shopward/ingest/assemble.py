@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,19 @@ class Raw:
     prefix: Callable[[], str]
 
 
+_EMPTY = np.empty(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Fields by how their columns are kept."""
+
+    texts: list[str]
+    values: list[str]
+    minor: list[str]
+    lists: list[str]
+
+
 @dataclass(slots=True)
 class _Work:
     """The columns of one chunk while they are being filled."""
@@ -103,6 +117,11 @@ class _Work:
     texts: dict[str, Column] = field(default_factory=dict)
     lists: dict[str, list] = field(default_factory=dict)
     verdicts: np.ndarray | None = None
+    shared: tuple[np.ndarray, np.ndarray, np.ndarray] = (
+        _EMPTY,
+        _EMPTY,
+        _EMPTY,
+    )  # columns of nothing: values, minor units, hashes
 
 
 Cover = Callable[
@@ -184,9 +203,11 @@ class Assembler:
     def assemble(self, raw: Raw) -> Chunk | None:
         """The events of some raw records; what is none goes to the dead letters. None when nothing is left."""
         work = _Work(raw, np.empty(raw.n, np.int64), np.empty(raw.n, np.int16))
+        self._absent(work)
         self._envelope(work)
-        for f in self.fields.values():
-            self._field(work, f, raw.columns.get(f.name))
+        for name, column in raw.columns.items():
+            if name in self.fields:
+                self._field(work, self.fields[name], column)
         self._label_fields(work)
         self._constants(work)
         self._unusual(work)
@@ -196,6 +217,34 @@ class Assembler:
             self._pseudonyms(work)
         out = self._read_odd(work)
         return self._finish(work, out)
+
+    @cached_property
+    def _names(self) -> _Names:
+        """The fields that are read, by how their columns are kept."""
+        by_type: dict[str, list[str]] = {}
+        for name in sorted(self.read & self.fields.keys()):
+            by_type.setdefault(self.fields[name].type, []).append(name)
+        texts, lists = by_type.pop("string", []), by_type.pop("list", [])
+        values = [name for kind in ("number", "bool", "time") for name in by_type.pop(kind, [])]
+        return _Names(texts, values, [name for names in by_type.values() for name in names], lists)
+
+    def _absent(self, work: _Work) -> None:
+        """Columns of nulls for what is read: those of fields that no record has stay, and fields share them."""
+        n, names = work.raw.n, self._names
+        nothing, nan, null = Nothing(n), np.full(n, np.nan), np.full(n, NULL, np.int64)
+        work.shared = nan, null, nothing.hashes(self.seed)
+        work.texts = dict.fromkeys(names.texts, nothing)
+        work.values, work.minor = dict.fromkeys(names.values, nan), dict.fromkeys(names.minor, null)
+        work.lists = {name: [None] * n for name in names.lists}
+
+    def _own(self, work: _Work) -> None:
+        """Before single values are set: no column belongs to two fields any more."""
+        nan, null, _ = work.shared
+        for columns, shared in ((work.values, nan), (work.minor, null)):
+            columns.update({name: values.copy() for name, values in columns.items() if values is shared})
+        for name, column in work.texts.items():
+            if isinstance(column, Digits | Nothing):
+                work.texts[name] = column.as_text()
 
     def _envelope(self, work: _Work) -> None:
         raw, odd = work.raw, work.raw.odd
@@ -211,12 +260,10 @@ class Assembler:
         if marker is not None:
             _mark(marker, odd)
 
-    def _field(self, work: _Work, f: Field, column: RawColumn | None) -> None:
+    def _field(self, work: _Work, f: Field, column: RawColumn) -> None:
         n, odd = work.raw.n, work.raw.odd
-        if f.derive is not None and column is not None and not self.normaliser.settled:
+        if f.derive is not None and not self.normaliser.settled:
             _mark(column, odd)  # the record brings its own value: rare, and it wins
-            column = None
-        if column is None and f.name not in self.read:
             return
         match f.type:
             case "string":
@@ -238,7 +285,7 @@ class Assembler:
         raw = work.raw
         others = work.types != LABEL
         if others.all() and not any(name in raw.columns for name in LABEL_FIELDS):
-            work.minor["label"] = np.full(raw.n, NULL, np.int64)
+            work.minor["label"] = work.shared[1]
             work.texts["label_event"], work.texts["label_source"] = Nothing(raw.n), Nothing(raw.n)
             return
         doubt = np.zeros(raw.n, np.uint8)
@@ -266,11 +313,13 @@ class Assembler:
         if f.name not in work.minor and f.name not in work.lists and f.name not in work.values:
             return
         if f.name in work.minor:
-            work.minor[f.name][work.minor[f.name] == NULL] = round(float(value) * 10**f.digits)
+            minor = work.minor[f.name]
+            work.minor[f.name] = np.where(minor == NULL, round(float(value) * 10**f.digits), minor)
         elif f.name in work.lists:
             work.lists[f.name] = [value if items is None else items for items in work.lists[f.name]]
         else:
-            work.values[f.name][np.isnan(work.values[f.name])] = float(value)
+            values = work.values[f.name]
+            work.values[f.name] = np.where(np.isnan(values), float(value), values)
 
     def _unusual(self, work: _Work) -> None:
         """Records that need a closer look: no time or type, the future, another currency."""
@@ -406,9 +455,8 @@ class Assembler:
 
     def _note_nan(self, work: _Work) -> None:
         """Counts the NaN of number columns, but for odd records, whose reader counts them."""
-        for name in work.values.keys() | work.minor.keys():
-            column = work.raw.columns.get(name)
-            if isinstance(column, Real):
+        for name, column in work.raw.columns.items():
+            if isinstance(column, Real) and (name in work.values or name in work.minor):
                 found = np.count_nonzero(column.valid & np.isnan(column.values) & (work.raw.odd == 0))
                 if found:
                     self.dead.noted[f"{name}: NaN taken as null"] += int(found)
@@ -502,9 +550,7 @@ class Assembler:
         odd = np.flatnonzero(work.raw.odd)
         if not len(odd):
             return None
-        for name, column in work.texts.items():
-            if isinstance(column, Digits | Nothing):
-                work.texts[name] = column.as_text()
+        self._own(work)
         out = np.zeros(work.raw.n, bool)
         for row in odd.tolist():
             try:
@@ -586,7 +632,11 @@ class Assembler:
     def _numbers(self, work: _Work, name: str) -> np.ndarray:
         if name == "ts":
             return work.ts.astype(np.float64)
-        return work.values[name] if name in work.values else _major(work.minor[name], self._digits(name))
+        if name in work.values:
+            return work.values[name]
+        nan, null, _ = work.shared
+        minor = work.minor[name]
+        return nan if minor is null else _major(minor, self._digits(name))
 
     def _hashes(self, work: _Work, name: str, ids: Column) -> np.ndarray:
         if name == "type":
@@ -594,7 +644,8 @@ class Assembler:
         if name == "event_id":
             return ids.hashes(self.seed)
         if name in work.texts:
-            return work.texts[name].hashes(self.seed)
+            column = work.texts[name]
+            return work.shared[2] if isinstance(column, Nothing) else column.hashes(self.seed)
         values = self._numbers(work, name)
         return hash_strings([None if v != v else v for v in values.tolist()], self.seed)
 

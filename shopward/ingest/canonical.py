@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import int64, njit, uint64
@@ -56,6 +57,12 @@ def joined(words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(bytearray(b"".join(words) + bytes(PAD)), np.uint8), at
 
 
+@lru_cache(maxsize=512)
+def _in_quotes(words: tuple[str, ...], after: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same of words in quotes: of the same ones mostly, so it is kept."""
+    return joined([f'"{word}"{after}'.encode() for word in words])
+
+
 def lines_of(
     columns: Sequence[Written], types: Sequence[str], odd: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -64,8 +71,8 @@ def lines_of(
     Each line ends in its newline.
     """
     ordered = sorted(columns, key=lambda column: column.name)
-    names, name_at = joined([f'"{column.name}":'.encode() for column in ordered])
-    words, word_at = joined([f'"{word}"'.encode() for word in types])
+    names, name_at = _in_quotes(tuple(column.name for column in ordered), ":")
+    words, word_at = _in_quotes(tuple(types), "")
     plan = np.array(
         [
             (

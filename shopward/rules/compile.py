@@ -78,7 +78,8 @@ class Rules:
         self.strength = np.array([STRENGTH[r.then] for r in self.order] or [0], np.int64)
         self.mandatory = np.array([r.mandatory for r in self.order] or [False])
         self.override = np.array([r.override and r.then == "allow" for r in self.order] or [False])
-        self.column = {name: i for i, name in enumerate(windows.names)}
+        self.column = windows.row_of
+        self.subject_roles = subject_roles(self.schema)
         self.env = {**runtime(), **tables}
         self.questions = questions
         self.why = {r.id: Why.write(r, rulebook, self.column, seed, self.env) for r in self.order}
@@ -208,7 +209,7 @@ class Reader:
 
     def __init__(self, rules: Rules, batch: Batch, block: Block | None):
         self.rules, self.batch, self.block = rules, batch, block
-        self._roles = subject_roles(rules.schema)
+        self._roles = rules.subject_roles
         self._texts: dict[str, list] = {}
 
     def values(self, names: tuple[str, ...], row: int) -> list[Any]:
@@ -294,6 +295,7 @@ class _KernelPlan:
             and (rules.rulebook.models or where != "builtin")
         )
         self.source = self._source()
+        self._table = np.array(self.consts or [(0, 0)], np.int64)
         self._functions: dict[int, Callable] | None = None
 
     def needs(self) -> Needs:
@@ -305,11 +307,10 @@ class _KernelPlan:
 
     def arguments(self, batch: Batch, block: Block, hits: np.ndarray, answers: Mapping[str, np.ndarray]) -> tuple:
         """What the kernel takes, in its order."""
-        table = np.array(self.consts or [(0, 0)], np.int64)
         numbers = (answers[f] if f in answers else batch.numbers[f] for f in self.fields_number)
         texts = (answers[f] if f in answers else batch.hashes[f] for f in self.fields_text)
         features = (block.hashes[f] for f in self.features_text)
-        return (batch.types, batch.ts, block.values, hits, table, *numbers, *texts, *features)
+        return (batch.types, batch.ts, block.values, hits, self._table, *numbers, *texts, *features)
 
     def judge(self, read: Reader, row: int) -> int:
         """The hits of one event by plain Python, lists as they stand at this moment."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import int64, njit
@@ -38,7 +39,7 @@ def packed_texts(ids: Text) -> bytes:
 
 def packed_rows(version: str, told: Told, ts: np.ndarray, types: np.ndarray, words: Sequence[str]) -> bytes:
     """Decisions as `frames.shortened` packs them; OWN rows are packed already."""
-    text, at = joined([_packed(word) for word in words])
+    text, at = _packed_words(tuple(words))
     own, own_at = joined(told.own)
     rows = _pack_rows(told.kind, own, own_at, np.ascontiguousarray(ts, np.int64), types, text, at)
     return b"\x82" + _packed("version") + _packed(version) + _packed("rows") + rows.tobytes()
@@ -56,8 +57,8 @@ def json_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(bytes, offsets int64[n + 1]): one line a row, `before` id `between` ts `after[type]`; ids must need no escapes."""
     ids = _plain(ids)
-    tails, at = joined([b',"type":"' + word.encode() + after for word in words])
-    heads, head_at = joined([before, between])
+    tails, at = _tails(tuple(words), after)
+    heads, head_at = _heads(before, between)
     own, own_at = joined(told.own)
     offsets = np.empty(len(told.kind) + 1, np.int64)
     out = _json_rows(
@@ -65,6 +66,21 @@ def json_rows(
         tails, at, offsets,
     )  # fmt: skip
     return out, offsets
+
+
+@lru_cache(maxsize=64)
+def _packed_words(words: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    return joined([_packed(word) for word in words])
+
+
+@lru_cache(maxsize=64)
+def _tails(words: tuple[str, ...], after: bytes) -> tuple[np.ndarray, np.ndarray]:
+    return joined([b',"type":"' + word.encode() + after for word in words])
+
+
+@lru_cache(maxsize=64)
+def _heads(before: bytes, between: bytes) -> tuple[np.ndarray, np.ndarray]:
+    return joined([before, between])
 
 
 def _packed(word: str) -> bytes:
