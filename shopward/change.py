@@ -18,8 +18,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from shopward.durable import Journal, Tail, in_force, kept_rulebook
 from shopward.errors import CorruptStore, UsageError
 from shopward.replay import Replay
@@ -69,7 +67,7 @@ class Change:
             self._replay = self.journal.replay(young)
             while self._tail.waiting > NEARLY:
                 self._replay.take(self._polite())
-            _rehearse(young)
+            young.rehearse(self.engine)
         except BaseException:
             self.cancel()
             raise
@@ -98,13 +96,6 @@ class Change:
         for frame in self._tail.frames():
             yield frame
             time.sleep(0)
-
-
-def _rehearse(engine: Engine) -> None:
-    """Have the rules of a new engine compiled before its first real event, without touching what it remembers."""
-    empty = engine.batch([])
-    if engine.windows.compiled and not empty.n:
-        engine.rules.fire(empty, engine.windows.update(empty), lambda rule, row: None, np.zeros(0, np.bool_), {})
 
 
 class Follower:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from shopward.declare.rulebook import Rulebook
     from shopward.durable import Journal
+    from shopward.ingest.arrivals import Arrivals
     from shopward.ingest.unique import Unique
     from shopward.models.scorer import Scorer
     from shopward.store.files import Disk
@@ -122,6 +123,7 @@ class Engine:
         self.judged = np.array([name in self.schema.decided for name in self.schema.types])  # by type code
         self.voices = Voices(rulebook, self.models, self.seed)
         self._one: Callable[[dict], Decision | None] | None = None
+        self.arrivals: Arrivals | None = None  # reads blocks for the journal
 
     def _panel(self) -> Panel:
         if not self.rulebook.models and not self.given:
@@ -159,6 +161,18 @@ class Engine:
         self.__dict__.update(other.__dict__)
         if old is not self.windows:
             old.close()
+
+    def rehearse(self, owner: Engine | None = None) -> None:
+        """Build what the first decisions would have to build, without touching what is remembered; `owner` is who will become this one."""
+        from shopward.decide_one import build
+
+        if not self.windows.compiled:  # it will all be built anew
+            return
+        empty = self.batch([])
+        self.rules.fire(empty, self.windows.update(empty), lambda rule, row: None, np.zeros(0, np.bool_), {})
+        self._one = build(self, owner)
+        if self.journal:
+            self.journal.arrivals(self)
 
     # --- deciding
 

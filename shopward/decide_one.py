@@ -112,14 +112,14 @@ def source_of(engine: Engine) -> str:
             if (F0 > 5.0 and v_items > 2.0): hits |= 1
         return hits, code, id, ts, t, {'account': v_account, 'items': v_items, 'type': kind, 'event_id': id, 'ts': float(ts)} if hits else None, features, None
     """
-    builder = _Builder(engine)
+    builder = _Builder(engine, engine)
     builder.function()
     return builder.step_source
 
 
-def build(engine: Engine) -> Callable[[dict], Decision | None]:
-    """The function `decide(event)` of an engine without a data folder."""
-    return _Builder(engine).function()
+def build(engine: Engine, owner: Engine | None = None) -> Callable[[dict], Decision | None]:
+    """The function `decide(event)` of an engine without a data folder; `owner` is the engine that will have become this one by then."""
+    return _Builder(engine, owner or engine).function()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +158,9 @@ class Outcome:
 class _Builder:
     """Writes the function. Lanes of the batch of one are 8 bytes each: t, ts, type, numbers, minor units, hash words."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine, owner: Engine):
         self.engine, self.schema, self.rules = engine, engine.schema, engine.rules
+        self.owner = owner  # which counts the events and writes the lists
         self.needs, self.fields = engine.needs, engine.schema.fields
         self.row_features = engine.row_features.all
         self.numbers = sorted((self.needs.numbers | {f.name for f in self.row_features if not f.text}) - {"ts"})
@@ -259,7 +260,7 @@ class _Builder:
             "LISTS": batch.lists,
             "ELEMENTS": partial(_elements, self.engine.seed),
             "BATCH": batch,
-            "ENGINE": self.engine,
+            "ENGINE": self.owner,
             "TEXTS": _feature_texts(self.engine, bound),
             **{f"row_{i}": f.value for i, f in enumerate(self.row_features)},
             "SCORE": self._said,
@@ -556,7 +557,7 @@ class _Builder:
     # --- the decision around it
 
     def _decide(self, step: Callable) -> Callable[[dict], Decision | None]:
-        engine, schema, version = self.engine, self.schema, self.rules.version
+        engine, schema, version = self.owner, self.schema, self.rules.version
         types = schema.types
         odd = bool(schema.mapping or schema.constants or schema.label)
 
@@ -616,7 +617,7 @@ class _Builder:
             quiet += self._voices(outcome.quiet, said, get, event_id, ts, t)
         for rule in outcome.writers:
             if arm == TREATED or rule.mandatory:
-                self.engine.apply_writes(rule, get, t)
+                self.owner.apply_writes(rule, get, t)
         action = outcome.forced if arm == CONTROL else outcome.action
         version = self.rules.version
         if said is None:

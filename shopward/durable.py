@@ -89,7 +89,6 @@ class Journal:
         self.snapshot_due = SNAPSHOT_EVERY
         self.trouble: StoreFull | None = None
         self.poison = self.rebuilt = 0
-        self._arriving: Arrivals | None = None
         self._covers = Covers(self.vault.pseudonymise_many, self.seed, lambda: self.vault.erasures)
         self._writes: list[dict[str, Any]] = []
         self._tails: list[Tail] = []
@@ -151,18 +150,18 @@ class Journal:
     def judge_lines(self, engine: Engine, block: bytes, mend: bool = True) -> Answers:
         """The same for a block of NDJSON."""
         self._check(engine)
-        return self._answered(engine, self._arrivals(engine).take(block), mend)
+        return self._answered(engine, self.arrivals(engine).take(block), mend)
 
-    def _arrivals(self, engine: Engine) -> Arrivals:
-        """The reader of blocks for the rulebook in force."""
-        if self._arriving is None or self._arriving.normaliser is not engine.normaliser:
+    def arrivals(self, engine: Engine) -> Arrivals:
+        """The reader of blocks for an engine's rulebook."""
+        if engine.arrivals is None or engine.arrivals.normaliser is not engine.normaliser:
 
             def slow(record: bytes) -> tuple[dict[str, Any], bytes]:
                 event = self._usable(engine, parsed(record))
                 return event, _line(event)
 
-            self._arriving = Arrivals(engine.normaliser, engine.needs, self.seed, slow, self._covers)
-        return self._arriving
+            engine.arrivals = Arrivals(engine.normaliser, engine.needs, self.seed, slow, self._covers)
+        return engine.arrivals
 
     def _answered(self, engine: Engine, arrived: Arrived, mend: bool) -> Answers:
         chunk = arrived.chunk

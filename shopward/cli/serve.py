@@ -101,6 +101,7 @@ def _app(
 ):  # fmt: skip
     from shopward.serve.app import App
     from shopward.serve.outbox import Webhook, actions_of
+    from shopward.serve.server import load_whole
 
     traffic, hook = _traffic_rulebook(traffic_rulebook), None
     if webhook:
@@ -109,10 +110,12 @@ def _app(
         from shopward.change import Follower
         from shopward.serve.following import Following
 
+        load_whole()
         following = Following(Follower(follow))
         app = App(None, token, rulebook=rulebook_dir, webhook=hook, following=following, traffic_rulebook=traffic)
         app.metrics.more.append(following)
         return app
+    load_whole()
     engine = _engine(data, rulebook_dir, replay)
     return App(engine, token, rulebook=rulebook_dir, webhook=hook, traffic_rulebook=traffic)
 

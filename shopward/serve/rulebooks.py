@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from shopward.serve.decider import Decider
     from shopward.serve.metrics import Metrics
 
+WORK_S, REST_S = 0.001, 0.002  # a thread that warms a rulebook has a quarter of what Python can do
 logger = logging.getLogger("shopward.serve")
 
 
@@ -85,6 +89,7 @@ class Rulebooks:
             self.metrics.changes += 1
             logger.warning("rulebook %s is in force from event %d on (%s)", rulebook.version, engine.seq, who)
             await self.decider.call(_audit, engine, who, before, rulebook.version)
+            gc.collect()  # the memory of the engine that was replaced
         except ShopwardError as error:
             self._failed = str(error)
             raise HttpError(422, str(error)) from error
@@ -138,6 +143,7 @@ async def _on_a_thread(work) -> None:
     loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
 
     def run() -> None:
+        sys.setprofile(Resting())
         try:
             work()
         except BaseException as error:  # noqa: BLE001 handed to whoever waits
@@ -147,6 +153,20 @@ async def _on_a_thread(work) -> None:
 
     threading.Thread(target=run, name="warm", daemon=True).start()
     await done
+
+
+class Resting:
+    """Called at every call and return of a thread: it stops for REST_S after each WORK_S, since Python runs one thread at a time and
+    those who decide meanwhile come first.
+    """
+
+    def __init__(self) -> None:
+        self.until = time.perf_counter() + WORK_S
+
+    def __call__(self, frame: Any, event: str, arg: Any) -> None:
+        if time.perf_counter() > self.until:
+            time.sleep(REST_S)
+            self.until = time.perf_counter() + WORK_S
 
 
 def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Future, error: BaseException | None) -> None:

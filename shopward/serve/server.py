@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import socket
 import sys
@@ -200,6 +201,21 @@ def listen(host: str, port: int) -> list[socket.socket]:
         why = (wrong.strerror or str(wrong)).lower()
         raise UsageError(f"cannot listen on {host} port {port}: {why}; name others with --host and --port") from None
     return found
+
+
+def load_whole() -> None:
+    """Load now what would be loaded under way, and take it from the garbage collector, which stops everything while it walks over it.
+
+    Call it before an engine is built: one that is replaced later shall be collected.
+    """
+    import pyarrow as pa
+
+    import shopward.decide
+    import shopward.durable  # noqa: F401
+
+    pa.array([None])  # looks for pandas
+    gc.collect()
+    gc.freeze()
 
 
 def run(app: Any, sockets: list[socket.socket], cert: str | None = None, key: str | None = None) -> None:

@@ -30,8 +30,11 @@ def order(i: int, **more) -> dict:
     } | more
 
 
-def opened(data, *rules: str, features: str = FEATURES) -> Engine:
-    return Engine(book(*rules or (MANY,), features=features), data=data, mode="interpreted")
+def opened(data, *rules: str, features: str = FEATURES, mode: str = "interpreted") -> Engine:
+    return Engine(book(*rules or (MANY,), features=features), data=data, mode=mode)
+
+
+MODES = pytest.mark.parametrize("mode", ["interpreted", "compiled"])
 
 
 def decided(data) -> dict[str, dict]:
@@ -43,8 +46,9 @@ def decided(data) -> dict[str, dict]:
     return found
 
 
-def test_a_new_feature_is_warm_at_the_switch_and_the_log_says_where_it_happened(tmp_path):
-    engine = opened(tmp_path)
+@MODES
+def test_a_new_feature_is_warm_at_the_switch_and_the_log_says_where_it_happened(tmp_path, mode):
+    engine = opened(tmp_path, mode=mode)
     for i in range(20):
         engine.decide(order(i, device="d1"))
     change = Change(engine, book(SHARED, features=FEATURES + DEVICE))
@@ -54,6 +58,8 @@ def test_a_new_feature_is_warm_at_the_switch_and_the_log_says_where_it_happened(
     change.switch(by="kim")
     assert engine.decide(order(22, device="d1")).reasons == ("shared",)
     assert engine.decide(order(21, device="d1")).reasons == (), "a retry gets the answer it got"
+    assert [d.reasons for d in engine.decide_events([order(i, device="d1") for i in (23, 24)])] == [("shared",)] * 2
+    assert engine.seq == 25 and engine.journal.rebuilt == 0
     [*_, switch] = [frame for frame in read(tmp_path / "log") if frame.kind == "switch"]
     assert switch.seq0 == 22 and switch.meta["rulebook"] == engine.rulebook.version
     now = in_force(tmp_path)
@@ -61,8 +67,9 @@ def test_a_new_feature_is_warm_at_the_switch_and_the_log_says_where_it_happened(
     engine.close()
 
 
-def test_a_switch_under_load_equals_an_engine_that_always_had_the_rulebook(tmp_path):
-    engine, turn, stop = opened(tmp_path), threading.Lock(), threading.Event()
+@MODES
+def test_a_switch_under_load_equals_an_engine_that_always_had_the_rulebook(tmp_path, mode):
+    engine, turn, stop = opened(tmp_path, mode=mode), threading.Lock(), threading.Event()
     sent = []
 
     def traffic() -> None:
@@ -83,6 +90,7 @@ def test_a_switch_under_load_equals_an_engine_that_always_had_the_rulebook(tmp_p
         stop.set()
         thread.join()
     state, n = engine.state_hash(), engine.seq
+    assert engine.journal.rebuilt == 0
     engine.close()
     kept = decided(tmp_path)
     assert n == len(sent) and kept.keys() == {f"e{i}" for i in range(n)}
