@@ -1,7 +1,7 @@
 """The decision server under load on loopback, and the peer (FastAPI + pydantic that only parses and echoes) in the same run.
 
     batch     100 events a request (shipped rulebook, durable), and the peer's echo of the same events
-    single    one event a request on 64 connections (60 rules, durable), and the peer's echo
+    single    one event a request on 64 and on 256 connections (60 rules, durable), and the peer's echo
     paced     single events at 500 a second: what an answer takes
     reload    a rulebook changed under 2,000 events a second; every event is looked up in the log afterwards
     soak      half of what it can for --minutes: errors, what an answer takes, memory by and by
@@ -215,7 +215,10 @@ def single(quick: bool, folder: Path) -> dict:
     rules = sixty_rules(folder / "rules60")
     with shopward(folder / "single", "--rulebook", rules) as server, peer(folder) as other:
         load(server, 1, 64, requests=4_000 if quick else 30_000)
-        return compared("single", (server, other), 3 if quick else 9, 2_000 if quick else 10_000, 64, 1)
+        rounds, requests = (3, 2_000) if quick else (9, 10_000)
+        found = compared("single", (server, other), rounds, requests, 64, 1)
+        load(server, 1, 256, requests=requests)
+        return found | compared("single_256", (server, other), rounds, 2 * requests, 256, 1)
 
 
 def paced(quick: bool, folder: Path) -> dict:

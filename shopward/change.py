@@ -68,6 +68,7 @@ class Change:
             while self._tail.waiting > NEARLY:
                 self._replay.take(self._polite())
             young.rehearse(self.engine)
+            self.journal.keep_rulebook(self.rulebook)
         except BaseException:
             self.cancel()
             raise

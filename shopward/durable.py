@@ -589,9 +589,10 @@ class Journal:
     def keep_rulebook(self, rulebook: Rulebook) -> None:
         """The text of every rulebook that was ever in force, so that an old decision can still be explained."""
         folder = self.data / "state" / "rulebooks"
-        self.disk.make_folder(folder)
-        kept = msgspec.json.encode(rulebook.files, order="deterministic")
-        write_whole(self.disk, folder / f"{rulebook.version}.json", [kept])
+        path = folder / f"{rulebook.version}.json"
+        if not self.disk.exists(path):
+            self.disk.make_folder(folder)
+            write_whole(self.disk, path, [msgspec.json.encode(rulebook.files, order="deterministic")])
 
     def close(self, engine: Engine) -> None:
         """Snapshot, and let another process have the folder."""
