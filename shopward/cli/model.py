@@ -57,15 +57,22 @@ def model() -> None:
 )
 @click.option("--campaigns", type=click.Path(path_type=Path, exists=True),
               help="Rows `id` and more of each campaign, so that --leave-out may name one of these columns (kind).")  # fmt: skip
+@click.option("--repair", type=click.Choice(["missing", "wrong", "both"]),
+              help="Of labels that teach: frauds nobody reported count partly as fraud, wrong labels are left out, or both. Rows in repairs.csv.")  # fmt: skip
+@click.option("--drop-near-duplicates", is_flag=True, help="Of rows alike to three digits the earliest teaches.")
+@click.option("--let-through", metavar="FIELD",
+              help="A number field of events (column of the TABLE): the chance with which what was to be stopped was let through; 0 stopped, empty: as usual.")  # fmt: skip
 @click.option("--threads", default=1, show_default=True, help="How many threads train.")
 @click.option("--seed", default=7, show_default=True, help="The same seed and threads give the same model.")
 @click.option("--trials", type=int, help="Try that many settings on time folds, record every run, keep the best.")
 @click.option("--strict", is_flag=True, help="Exit code 1, and no model, when the auditor finds a leak.")
 @json_option
 def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_column, group, train_mask, until, delay, since,
-          feature_set, unlabelled, kind, history, leave_out, campaigns, threads, seed, trials, strict, as_json) -> None:  # fmt: skip
+          feature_set, unlabelled, kind, history, leave_out, campaigns, repair, drop_near_duplicates, let_through, threads, seed, trials,
+          strict, as_json) -> None:  # fmt: skip
     """Train a model on events and labels, on a TABLE of examples, or on --nodes and --edges."""
     from shopward.models import flows
+    from shopward.models.repair import Repair
     from shopward.models.training import Settings
 
     given = [bool(table), bool(events), bool(nodes or edges)]
@@ -79,8 +86,16 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
         raise UsageError("--leave-out is for events and tables, and not for --kind sequence")
     if campaigns and not (leave_out and events):
         raise UsageError("--campaigns belongs to --leave-out and --events")
+    mend = Repair(repair, drop_near_duplicates, let_through) if repair or drop_near_duplicates or let_through else None
     settings = Settings(
-        kind=kind, threads=threads, seed=seed, group=group, trials=trials or 0, strict=strict, history=history
+        kind=kind,
+        threads=threads,
+        seed=seed,
+        group=group,
+        trials=trials or 0,
+        strict=strict,
+        history=history,
+        repair=mend,
     )
     with progress("training") as step:
         tell = lambda what: step(1)  # noqa: E731

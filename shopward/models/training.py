@@ -1,4 +1,4 @@
-"""Training as a recipe: tidy -> split by time and arrival of labels -> audit -> choose -> calibrate -> fit on all that is known -> card.
+"""Training as a recipe: tidy -> split by time and arrival of labels -> repair -> choose -> calibrate -> fit on all that is known -> card.
 
 The validation block is the latest quarter. It is judged by a model that saw only labels known before the block began, exactly as
 in service. Numbers on the card come from there; the model that is kept is then fitted on everything.
@@ -17,7 +17,9 @@ from shopward.event import format_time
 from shopward.models import cat, logistic, sequence, trees, xgb
 from shopward.models.calibrate import platt, risk_bends
 from shopward.models.dataset import Examples, usual_texts
+from shopward.models.denoise import joined
 from shopward.models.measure import average_precision, summary
+from shopward.models.repair import Change, Repair, Repaired, refuse_few, repaired, sentences, told
 
 GROWERS: dict[str, tuple[Any, str]] = {  # kind -> who grows its trees, and the file they are kept in
     "forest": (trees, "trees.txt"),
@@ -46,6 +48,7 @@ class Settings:
     trials: int = 0
     strict: bool = False
     history: str | None = None  # whose last events a sequence network reads
+    repair: Repair | None = None  # of labels that teach
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class Trained:
     features: tuple[str, ...]
     later: Examples | None = None
     later_score: np.ndarray | None = None
+    changes: tuple[Change, ...] = ()  # rows that were repaired before they taught
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +86,21 @@ def train(
     fraud = examples.label == 1
     if fraud.all() or not fraud.any():
         raise BadData(f"one class only: all {len(fraud):,} rows are {'fraud' if fraud.all() else 'legitimate'}")
+    if settings.repair:
+        refuse_few(examples, settings.repair)
     split = split_rows(examples, settings)
     on_step("validating")
-    names = examples.names
-    if split is not None and settings.select and settings.kind != "logistic":
-        names, said = _selected(examples, split, settings)
+    names, taught = examples.names, _taught(examples, split, settings) if split is not None else None
+    if taught is not None and settings.select and settings.kind != "logistic":
+        names, said = _selected(taught.rows, taught.split, settings)
         notes.append(said)
-        examples = examples.columns(names)
-    judged = _judge(examples, split, settings) if split is not None else None
+        examples, taught = examples.columns(names), replace(taught, rows=taught.rows.columns(names))
+    judged = _judge(taught.rows, taught.split, settings) if taught is not None else None
     on_step("fitting on everything")
     size = judged[2] if judged else 100
     share = judged[3] if judged else None
-    model = _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10), share)
+    whole = repaired(examples, settings.repair, settings.seed)
+    model = _fit(whole.examples, np.ones(len(whole.examples), bool), settings, None, max(size, 10), share)
     slope, shift, bends, metrics = _calibration(examples, split, judged, model)
     if split is None:
         notes.append(
@@ -102,27 +109,34 @@ def train(
     meta = {
         "kind": settings.kind, "name": name, "features": list(names), "categories": {k: list(v) for k, v in examples.categories.items()},
         "slope": slope, "shift": shift, "bends": bends, "usual": _usual(examples), "metrics": metrics,
-        "training": _training(examples, split, settings, size), "notes": [*examples.notes, *notes],
+        "training": _training(examples, split, settings, size),
         "gains": dict(zip(names, np.round(model.gains, 3).tolist(), strict=True)), "profile": profile(examples),
     }  # fmt: skip
     if settings.kind == "logistic":
         meta |= _served_linear(model, slope, shift)
     if settings.kind == "sequence":
         meta["sequence"], said = _sequence_card(examples, model.fit)
-        meta["notes"] = [*examples.notes, *notes, said]
+        notes.append(said)
+    if settings.repair:
+        early, plain = (taught.early, _judge(examples, split, settings)[1]) if taught and split else (None, None)
+        record = told(settings.repair, whole, early, judged[1] if judged else None, plain)
+        notes += sentences(record)
+        meta["repair"] = record
+    meta["notes"] = [*examples.notes, *notes]
     later = examples.take(split.later) if split is not None else None
     scores = 1 / (1 + np.exp(-(slope * judged[0] + shift))) if judged else None
     if later is not None and scores is not None:
         served = 1 / (1 + np.exp(-(slope * _raw(model, later) + shift)))
         meta["score_profile"] = spread_of(served, later.weight, SCORE_CUTS)
-    return Trained(meta, model.files, model.raw, tuple(names), later, scores)
+    return Trained(meta, model.files, model.raw, tuple(names), later, scores, whole.changes)
 
 
 def grown(examples: Examples, settings: Settings, size: int) -> Callable[[np.ndarray], np.ndarray]:
     """Raw scores of a matrix, by a model of these settings fitted on all of these `tidied` examples and nothing else."""
     if settings.kind == "sequence":
         raise UsageError("--leave-out is for models of features, not for --kind sequence")
-    return _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10)).raw
+    taught = repaired(examples, settings.repair, settings.seed).examples
+    return _fit(taught, np.ones(len(taught), bool), settings, None, max(size, 10)).raw
 
 
 def tidied(examples: Examples) -> Examples:
@@ -205,6 +219,23 @@ def _apart(split: Split, group: np.ndarray, name: str) -> Split:
     """No group teaches and judges: rows that judge keep only groups that taught nothing (0 is no group)."""
     later = split.later & (~np.isin(group, group[split.early]) | (group == 0))
     return Split(split.early, later, f"{split.note}; no {name} on both sides")
+
+
+@dataclass(frozen=True, slots=True)
+class _Taught:
+    """Rows that teach, repaired, and behind them the rows that judge, as they are; `early` is what the repair did."""
+
+    rows: Examples
+    split: Split
+    early: Repaired
+
+
+def _taught(examples: Examples, split: Split, settings: Settings) -> _Taught:
+    if settings.repair is None:
+        return _Taught(examples, split, Repaired(examples))
+    early, later = repaired(examples.take(split.early), settings.repair, settings.seed), examples.take(split.later)
+    judges = np.arange(len(early.examples) + len(later)) >= len(early.examples)
+    return _Taught(joined(early.examples, later), Split(~judges, judges, split.note), early)
 
 
 @dataclass(frozen=True, slots=True)
