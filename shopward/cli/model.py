@@ -42,8 +42,8 @@ def model() -> None:
 @click.option("--until", help="T: the last training event (time).")
 @click.option("--delay", default="0s", show_default=True, help="Labels known by T + delay are used.")
 @click.option("--since", help="The first training event; earlier ones only build history.")
-@click.option("--features", "feature_set", type=click.Choice(["generate", "given"]), default="generate", show_default=True,
-              help="Search entities x measures x windows, or take the rulebook's features as they are.")  # fmt: skip
+@click.option("--features", "feature_set", type=click.Choice(["generate", "graph", "given"]), default="generate", show_default=True,
+              help="Search entities x measures x windows; the same and what neighbours tell (plain Python, slow on millions); or the rulebook's as they are.")  # fmt: skip
 @click.option("--unlabelled", type=click.Choice(["auto", "legitimate", "skip"]), default="auto", show_default=True,
               help="What events are that nobody judged; auto: legitimate where most of them go unjudged.")  # fmt: skip
 @click.option("--kind", type=click.Choice(["forest", "xgboost", "catboost", "logistic", "sequence"]), default="forest", show_default=True,
@@ -87,6 +87,8 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
     if campaigns and not (leave_out and events):
         raise UsageError("--campaigns belongs to --leave-out and --events")
     mend = Repair(repair, drop_near_duplicates, let_through) if repair or drop_near_duplicates or let_through else None
+    if feature_set == "graph" and not events:
+        raise UsageError("--features graph belongs to --events: nodes have their edges, rows of a TABLE no neighbours")
     settings = Settings(
         kind=kind,
         threads=threads,
@@ -112,7 +114,8 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
                 _moment(until, "--until"),
                 _duration(delay),
                 _moment(since, "--since"),
-                feature_set == "generate",
+                feature_set != "given",
+                feature_set == "graph",
                 unlabelled=unlabelled,
                 leave_out=leave_out,
                 campaigns=campaigns,

@@ -20,7 +20,7 @@ from shopward.event import format_time
 from shopward.models import audit, folder, monitor
 from shopward.models.dataset import UNKNOWN, Census, Examples, census, choose, read_examples, stream_examples
 from shopward.models.evaluate import Judged, disturbed, evaluate
-from shopward.models.generate import candidates, closure, to_yaml
+from shopward.models.generate import candidates, closure, neighbourly, to_yaml
 from shopward.models.history import Past
 from shopward.models.meaning import differences, meanings
 from shopward.models.network import adjacency, neighbourhood
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 250_000
 MOST_ENTITIES = 4
+GRAPH_US = 50  # what one graph costs an event
 Step = Callable[[str], None]
 
 
@@ -77,6 +78,7 @@ class EventRun:
     delay: int = 0
     since: int | None = None
     generate: bool = True
+    graph: bool = False  # generated features ask about neighbours too
     most_rows: int = MOST_ROWS
     unlabelled: str = "auto"
     leave_out: str | None = (
@@ -106,7 +108,7 @@ def train_events(
         found, since=run.since, until=run.until, most=run.most_rows, seed=settings.seed, unlabelled=run.unlabelled
     )
     chance = _chance_field(plain, settings)
-    book, inputs = _feature_set(plain, found, rows, run.generate, out.name)
+    book, inputs, dear = _feature_set(plain, found, rows, run)
     inputs = [n for n in inputs if n not in chance]
     on_step(f"computing {len(inputs)} features")
     commonest = sorted((r for r, (share, _) in found.keys.items() if share > 0.5), key=lambda r: -found.keys[r][0])
@@ -121,11 +123,13 @@ def train_events(
     examples = replace(examples, label=label, weight=weight, label_ts=found.label_ts[rows], notes=list(found.notes))
     if chance:
         examples = _heard(_chances(examples, chance[0]), found.label[rows] == UNKNOWN)
-    trained = _trained(examples, out, replace(settings, select=settings.select or run.generate), on_step)
+    settings = replace(settings, select=settings.select or run.generate, dear=tuple(dear))
+    trained = _trained(examples, out, settings, on_step)
     on_step("auditing")
     findings = audit.examine(examples.columns([n for n in trained.features if n in examples.names]), served=True)
     kept = closure(_declared(book), trained.features)
     files = dict(book.files)
+    trained.meta["notes"] += _dear_said(book, [n for n in trained.features if n in dear])
     if kept:
         files[f"features/model_{_plain_name(out.name)}.yaml"] = to_yaml(kept, f"What the model {out.name} reads.")
     types = sorted({book.schema.types[i] for i in np.unique(found.types[rows]).tolist()})
@@ -213,27 +217,35 @@ GENERATED = "features/model_generated.yaml"
 
 
 def _feature_set(
-    plain: Rulebook, found: Census, rows: np.ndarray, generate: bool, name: str
-) -> tuple[Rulebook, list[str]]:
-    """The rulebook with generated features, and everything a model could read: features, numbers and texts of few values."""
+    plain: Rulebook, found: Census, rows: np.ndarray, run: EventRun
+) -> tuple[Rulebook, list[str], list[str]]:
+    """The rulebook with generated features, everything a model could read (features, numbers, texts of few values), and what of it is dear."""
     fields = plain.schema.fields
     own = [f.name for f in plain.features.values() if f.type != "string"]
     types = [plain.schema.types[i] for i in np.unique(found.types[rows]).tolist()]
     direct = _direct(plain, found, rows)
-    if not generate:
-        return plain, [*direct, *own]
+    if not run.generate:
+        return plain, [*direct, *own], []
     roles = sorted(
         (r for r, (share, each) in found.keys.items() if share > 0.2 and each > 1.2), key=lambda r: -found.keys[r][0]
     )
-    extra = candidates(
-        plain.schema, types, entities=roles[:MOST_ENTITIES] or None or (), taken=[*plain.features, *fields]
-    )
+    roles, taken = roles[:MOST_ENTITIES], [*plain.features, *fields]
+    extra = candidates(plain.schema, types, entities=roles, taken=taken)
     if not roles:
         extra.declared = {k: v for k, v in extra.declared.items() if k.startswith("event_")}
         extra.inputs = [n for n in extra.inputs if n in extra.declared]
     extra.inputs = [n for n in extra.inputs if not (plain.schema.money and n == f"event_{plain.schema.money}")]
+    others = sorted((r for r in plain.schema.roles if r not in roles), key=lambda r: -found.keys.get(r, (0, 0))[0])
+    dear = neighbourly(plain.schema, [*roles, *others], extra, taken) if run.graph else []
     book = Rulebook.from_files({**plain.files, GENERATED: to_yaml(extra.declared, "Candidates.")})
-    return book, list(dict.fromkeys([*direct, *own, *extra.inputs]))
+    return book, list(dict.fromkeys([*direct, *own, *extra.inputs])), dear
+
+
+def _dear_said(book: Rulebook, kept: list[str]) -> list[str]:
+    """What graph features cost in decisions."""
+    webs = {(f.entity, f.graph.through) for f in map(book.features.__getitem__, kept) if f.graph}
+    told = f"graph features walk {count(len(webs), 'graph')} in plain Python: about {GRAPH_US * len(webs)} us an event"
+    return [told] if kept else []
 
 
 def _direct(plain: Rulebook, found: Census, rows: np.ndarray) -> list[str]:

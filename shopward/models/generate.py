@@ -2,11 +2,15 @@
 
 What is generated is ordinary features: counts, amounts against the entity's own habit, how many others it meets, pairs seen for the
 first time, and what became of its past (labels, as they became known). So whatever a model is trained on can be read, edited and
-served like any feature somebody wrote. `shopward.models.select` keeps those that earn out of time.
+served like any feature somebody wrote. Training keeps those that earn out of time.
+
+`neighbourly` adds questions about those who share something with the entity. They are walked in plain Python, so they are few, and
+each must earn its place beside all the others.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -19,6 +23,8 @@ LABEL_WINDOWS = ("1d", "3d", "7d", "30d")
 MEMORY = "90d"  # how far back first and latest labels and payments are remembered
 MOST_ENTITIES = 6
 MOST_PAIRS = 6
+GRAPH_WINDOWS = ("7d", "30d")
+MOST_WEBS, MOST_SHARED = 4, 3  # graphs that are tried, and things one of them is made of
 
 
 @dataclass(slots=True)
@@ -69,6 +75,49 @@ def candidates(
         found.declared.pop(name)
         found.inputs.remove(name)
     return found
+
+
+def neighbourly(schema: Schema, roles: Sequence[str], found: Candidates, taken: Iterable[str] = ()) -> list[str]:
+    """Add graph features to what was `found`: who shares things with an entity, what became of them, how new they are, what they pay.
+
+    Every event ties, not only those that are judged; verdicts on neighbours count from their arrival. Returns the names.
+
+    >>> from shopward.declare.types import Field
+    >>> schema = Schema(("pay",), {"card": Field("card", "string", entity="card"), "device": Field("device", "string", entity="device")})
+    >>> found = Candidates()
+    >>> names = neighbourly(schema, ["card", "device"], found)
+    >>> len(names), found.declared["card_near_device_frauds_7d"]
+    (16, {'graph': ['device'], 'entity': 'card', 'measure': 'frauds', 'over': '7d'})
+    """
+    names: list[str] = []
+    for entity, through in webs(roles):
+        age = f"{entity}_since_first"
+        asked = {"neighbours": "neighbours", "things": "degree", "frauds": "frauds", "fraud_share": "fraud_share"}
+        if age in found.declared:
+            asked |= {"age_mean": f"mean({age})", "age_min": f"min({age})"}
+        if schema.money:
+            asked |= {f"{schema.money}_{measure}": f"{measure}({schema.money})" for measure in ("mean", "max")}
+        for over in GRAPH_WINDOWS:
+            for what, measure in asked.items():
+                name = f"{entity}_near_{'_'.join(through)}_{what}_{over}"
+                if name not in taken:
+                    names.append(found.add(name, graph=list(through), entity=entity, measure=measure, over=over))
+    return names
+
+
+def webs(roles: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Who may know whom through what: the two commonest entities through all others, the first one through single ones too.
+
+    >>> webs(["account", "device", "ip"])
+    [('account', ('device', 'ip')), ('account', ('device',)), ('account', ('ip',)), ('device', ('account', 'ip'))]
+    """
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for entity in roles[:2]:
+        others = tuple(r for r in roles if r != entity)[:MOST_SHARED]
+        found += [(entity, others)] if others else []
+        if len(others) > 1 and entity == roles[0]:
+            found += [(entity, (one,)) for one in others[:2]]
+    return found[:MOST_WEBS]
 
 
 def _is_one_of(types: Sequence[str]) -> str:
@@ -142,6 +191,8 @@ def closure(declared: Mapping[str, Mapping[str, object]], wanted: Iterable[str])
         keep.add(name)
         one = declared[name]
         reads = set(one.get("ratio", ())) | (names_in(str(one["expr"])) if "expr" in one else set())  # type: ignore[call-overload]
+        if "graph" in one:
+            reads |= set(re.findall(r"\w+", str(one["measure"])))
         todo.extend(r for r in reads if r in declared)
     return {name: one for name, one in declared.items() if name in keep}
 

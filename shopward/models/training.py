@@ -31,6 +31,7 @@ LATER = 0.25  # the share of time that validates
 FEW = 10  # frauds below which nothing is validated
 SCORE_CUTS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)  # how scores drift matters where rules read them: at the top
 SLACK = 0.002  # average precision that is worth fewer features
+FEWEST_DEAR = (1, 2, 4)  # how many of the dear features are tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Settings:
     strict: bool = False
     history: str | None = None  # whose last events a sequence network reads
     repair: Repair | None = None  # of labels that teach
+    dear: tuple[str, ...] = ()  # features that cost so much to compute that each must earn its place
 
 
 @dataclass(slots=True)
@@ -91,10 +93,11 @@ def train(
     split = split_rows(examples, settings)
     on_step("validating")
     names, taught = examples.names, _taught(examples, split, settings) if split is not None else None
-    if taught is not None and settings.select and settings.kind != "logistic":
-        names, said = _selected(taught.rows, taught.split, settings)
-        notes.append(said)
-        examples, taught = examples.columns(names), replace(taught, rows=taught.rows.columns(names))
+    names, chosen = _chosen(names, taught, settings)
+    if chosen:
+        notes += chosen
+        examples = examples.columns(names)
+        taught = replace(taught, rows=taught.rows.columns(names)) if taught is not None else None
     judged = _judge(taught.rows, taught.split, settings) if taught is not None else None
     on_step("fitting on everything")
     size = judged[2] if judged else 100
@@ -316,10 +319,53 @@ def _judge(examples: Examples, split: Split, settings: Settings) -> tuple[np.nda
     return raw, average_precision(fraud, raw, examples.weight[split.later]), model.size, share
 
 
+def _chosen(names: tuple[str, ...], taught: _Taught | None, settings: Settings) -> tuple[tuple[str, ...], list[str]]:
+    """(the features to keep, what to say about it); dear ones only where rows that judge show that they earn."""
+    dear, said = [n for n in names if n in settings.dear], []
+    names = tuple(n for n in names if n not in settings.dear)
+    if taught is not None and settings.select and settings.kind != "logistic":
+        names, one = _selected(taught.rows.columns(names), taught.split, settings)
+        said.append(one)
+    if dear and taught is None:
+        said.append(f"{len(dear)} graph features left out: nothing was validated that could show what they earn")
+    elif dear and taught is not None:
+        more, one = _earned(taught.rows, names, dear, taught.split, settings)
+        names, said = (*names, *more), [*said, one]
+    return names, said
+
+
+def _earned(
+    examples: Examples, names: tuple[str, ...], dear: list[str], split: Split, settings: Settings
+) -> tuple[tuple[str, ...], str]:
+    """The fewest dear features beside `names` that are as good out of time as more of them, by gain among the early rows."""
+    quick = _quick(settings)
+    both = examples.columns([*names, *dear])
+    gains = _fit(both, split.early, quick, split.later, quick.trees).gains[len(names) :]
+    order = [dear[i] for i in np.argsort(-gains, kind="stable") if gains[i] > 0]
+    tries = sorted({0, *(min(k, len(order)) for k in FEWEST_DEAR)})
+    found = {k: _judge(both.columns([*names, *order[:k]]), split, quick)[1] for k in tries}
+    k = _fewest(found)
+    tried = ", ".join(f"{n} of them {value:.4f}" for n, value in found.items())
+    which = f": {', '.join(order[:k])}" if k else ""
+    return tuple(
+        order[:k]
+    ), f"{k} of {len(dear)} graph features earn beside the others (average precision: {tried}){which}"
+
+
+def _fewest(found: dict[int, float]) -> int:
+    """The smallest number of features whose average precision is within SLACK of the best."""
+    return min(n for n, value in found.items() if value >= max(found.values()) - SLACK)
+
+
+def _quick(settings: Settings) -> Settings:
+    """To try features with: no network, few trees."""
+    kind = "forest" if settings.kind == "sequence" else settings.kind
+    return replace(settings, kind=kind, trees=min(settings.trees, 200))
+
+
 def _selected(examples: Examples, split: Split, settings: Settings) -> tuple[tuple[str, ...], str]:
     """The fewest features that are as good out of time as all of them, by gain among the early rows."""
-    kind = "forest" if settings.kind == "sequence" else settings.kind
-    quick = replace(settings, kind=kind, trees=min(settings.trees, 200))
+    quick = _quick(settings)
     model = _fit(examples, split.early, quick, split.later, quick.trees)
     order = [examples.names[i] for i in np.argsort(-model.gains, kind="stable") if model.gains[i] > 0]
     fraud, weight = examples.label[split.later] == 1, examples.weight[split.later]
@@ -327,8 +373,7 @@ def _selected(examples: Examples, split: Split, settings: Settings) -> tuple[tup
     for k in (15, 30, 60):
         if k < len(order):
             found[k] = _judge(examples.columns(order[:k]), split, quick)[1]
-    best = max(found.values())
-    k = min(n for n, value in found.items() if value >= best - SLACK)
+    k = _fewest(found)
     tried = ", ".join(f"{n} features {value:.4f}" for n, value in sorted(found.items()))
     return tuple(order[:k]), f"{k} of {len(examples.names)} features earn out of time (average precision: {tried})"
 
