@@ -71,7 +71,8 @@ class Repaired:
 
     def counts(self) -> dict[str, dict[str, float]]:
         """Per kind of repair: how many rows, what they weighed, and what they weigh as fraud and as legitimate now."""
-        return {kind: _sums([c for c in self.changes if c.repair == kind]) for kind in dict.fromkeys(c.repair for c in self.changes)}  # fmt: skip
+        kinds = dict.fromkeys(c.repair for c in self.changes)
+        return {kind: _sums([c for c in self.changes if c.repair == kind]) for kind in kinds}
 
 
 def repaired(examples: Examples, repair: Repair | None, seed: int = 7) -> Repaired:
@@ -220,18 +221,17 @@ def sentences(record: dict[str, Any]) -> list[str]:
     found = [SAID[kind](one) for kind, one in record["counts"].items()] or ["nothing to repair was found"]
     if record["reported_share"] is not None:
         found.append(f"about {record['reported_share']:.0%} of all frauds are reported where they are plain to see")
-    compared = ""
-    if record["average_precision"] is not None:
-        compared = f": average precision {record['average_precision']:.4f}, without the repair {record['average_precision_without']:.4f}"
-    if (
-        record["labels"]
-        and record["average_precision"] is not None
-        and not {"missing", "wrong"} & record["judging"].keys()
-    ):
-        found.append(
-            "no label was repaired for the model that was judged: it had too few frauds to tell others by, or nothing to repair"
-        )
-    return [f"repair: {one}" for one in found] + [f"repair: labels that judge and calibrate are as they came{compared}"]
+    found.append(f"labels that judge and calibrate are as they came{_compared(record)}")
+    return [f"repair: {one}" for one in found]
+
+
+def _compared(record: dict[str, Any]) -> str:
+    with_it, without = record["average_precision"], record["average_precision_without"]
+    if with_it is None:
+        return ""
+    idle = record["labels"] and not {"missing", "wrong"} & record["judging"].keys()
+    said = "; what taught the judged model held too little to repair labels by" if idle else ""
+    return f": average precision {with_it:.4f}, without the repair {without:.4f}{said}"
 
 
 SAID: dict[str, Callable[[dict[str, float]], str]] = {
