@@ -78,7 +78,7 @@ class Examples:
 
 @dataclass(slots=True)
 class Census:
-    """Every event of a stream, without its features. `label` is what was known by `known_by`."""
+    """Every event of a stream, without its features. `label` is what was known by `known_by`; `hashes` are keys by role, if asked for."""
 
     ids: list[str]
     ts: np.ndarray
@@ -87,6 +87,7 @@ class Census:
     label_ts: np.ndarray
     keys: dict[str, tuple[float, float]]  # role -> (share of labelled events that have it, events per key)
     notes: list[str] = field(default_factory=list)
+    hashes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def census(
@@ -96,6 +97,7 @@ def census(
     *,
     until: int | None = None,
     known_by: int | None = None,
+    hashes: bool = False,
     dead: Any = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Census:
@@ -145,6 +147,8 @@ def census(
             mine = here[seen]
             mine = mine[mine != 0]
             found.keys[role] = (len(mine) / seen.sum(), len(mine) / max(len(np.unique(mine)), 1))
+            if hashes:
+                found.hashes[role] = here
     return found
 
 

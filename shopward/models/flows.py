@@ -20,7 +20,7 @@ from shopward.event import format_time
 from shopward.models import audit, folder, monitor
 from shopward.models.dataset import UNKNOWN, Census, Examples, census, choose, read_examples, stream_examples
 from shopward.models.evaluate import Judged, disturbed, evaluate
-from shopward.models.generate import candidates, closure, neighbourly, to_yaml
+from shopward.models.generate import candidates, closure, meeting, neighbourly, to_yaml
 from shopward.models.history import Past
 from shopward.models.meaning import differences, meanings
 from shopward.models.network import adjacency, neighbourhood
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 250_000
 MOST_ENTITIES = 4
+LEAST_MET = 0.01  # the share of entities that must meet another through a thing for a graph of it
 GRAPH_US = 50  # what one graph costs an event
 Step = Callable[[str], None]
 
@@ -103,7 +104,7 @@ def train_events(
     known_by = None if run.until is None else run.until + run.delay
     on_step("reading labels")
     engine = make_engine(_only_schema(plain))
-    found = census(engine, run.events, run.labels, until=run.until, known_by=known_by)
+    found = census(engine, run.events, run.labels, until=run.until, known_by=known_by, hashes=run.graph)
     rows, label, weight = choose(
         found, since=run.since, until=run.until, most=run.most_rows, seed=settings.seed, unlabelled=run.unlabelled
     )
@@ -235,10 +236,27 @@ def _feature_set(
         extra.declared = {k: v for k, v in extra.declared.items() if k.startswith("event_")}
         extra.inputs = [n for n in extra.inputs if n in extra.declared]
     extra.inputs = [n for n in extra.inputs if not (plain.schema.money and n == f"event_{plain.schema.money}")]
-    others = sorted((r for r in plain.schema.roles if r not in roles), key=lambda r: -found.keys.get(r, (0, 0))[0])
-    dear = neighbourly(plain.schema, [*roles, *others], extra, taken) if run.graph else []
+    dear = neighbourly(plain.schema, _shared(found), extra, taken) if run.graph else []
     book = Rulebook.from_files({**plain.files, GENERATED: to_yaml(extra.declared, "Candidates.")})
     return book, list(dict.fromkeys([*direct, *own, *extra.inputs])), dear
+
+
+def _shared(found: Census) -> dict[str, list[str]]:
+    """What the two commonest entities share with their like, most first; entities that share nothing worth a graph are left out."""
+    shared: dict[str, list[str]] = {}
+    common = sorted((r for r, (share, _) in found.keys.items() if share > 0.2), key=lambda r: -found.keys[r][0])
+    for entity in common[:MOST_ENTITIES]:
+        met = {
+            other: meeting(found.hashes[entity], keys, found.ts)
+            for other, keys in found.hashes.items()
+            if other != entity
+        }
+        things = sorted((r for r, share in met.items() if share >= LEAST_MET), key=lambda r: -met[r])
+        if things and len(shared) < 2:
+            shared[entity] = things
+    if not shared:
+        found.notes.append("no graph features were tried: hardly anybody shares anything")
+    return shared
 
 
 def _dear_said(book: Rulebook, kept: list[str]) -> list[str]:

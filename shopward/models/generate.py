@@ -15,7 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+import numpy as np
+
 from shopward.declare.types import Schema
+from shopward.evidence import DAY_MS
+from shopward.graph import HUB
 
 WINDOWS = ("1d", "7d", "30d")
 AMOUNT_WINDOWS = ("1d", "7d", "30d", "90d")
@@ -25,6 +29,7 @@ MOST_ENTITIES = 6
 MOST_PAIRS = 6
 GRAPH_WINDOWS = ("7d", "30d")
 MOST_WEBS, MOST_SHARED = 4, 3  # graphs that are tried, and things one of them is made of
+MIX = 0x1E3779B97F4A7C15  # an odd number that spreads months over 64 bits
 
 
 @dataclass(slots=True)
@@ -77,20 +82,22 @@ def candidates(
     return found
 
 
-def neighbourly(schema: Schema, roles: Sequence[str], found: Candidates, taken: Iterable[str] = ()) -> list[str]:
+def neighbourly(
+    schema: Schema, shared: Mapping[str, Sequence[str]], found: Candidates, taken: Iterable[str] = ()
+) -> list[str]:
     """Add graph features to what was `found`: who shares things with an entity, what became of them, how new they are, what they pay.
 
-    Every event ties, not only those that are judged; verdicts on neighbours count from their arrival. Returns the names.
+    `shared` says what each entity shares with its like, the best first. Every event ties, not only those that are judged; verdicts on neighbours count from their arrival. Returns the names.
 
     >>> from shopward.declare.types import Field
     >>> schema = Schema(("pay",), {"card": Field("card", "string", entity="card"), "device": Field("device", "string", entity="device")})
     >>> found = Candidates()
-    >>> names = neighbourly(schema, ["card", "device"], found)
+    >>> names = neighbourly(schema, {"card": ["device"]}, found)
     >>> len(names), found.declared["card_near_device_frauds_7d"]
-    (16, {'graph': ['device'], 'entity': 'card', 'measure': 'frauds', 'over': '7d'})
+    (8, {'graph': ['device'], 'entity': 'card', 'measure': 'frauds', 'over': '7d'})
     """
     names: list[str] = []
-    for entity, through in webs(roles):
+    for entity, through in webs(shared):
         age = f"{entity}_since_first"
         asked = {"neighbours": "neighbours", "things": "degree", "frauds": "frauds", "fraud_share": "fraud_share"}
         if age in found.declared:
@@ -105,19 +112,37 @@ def neighbourly(schema: Schema, roles: Sequence[str], found: Candidates, taken: 
     return names
 
 
-def webs(roles: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Who may know whom through what: the two commonest entities through all others, the first one through single ones too.
+def webs(shared: Mapping[str, Sequence[str]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Who may know whom through what: each entity through all it shares, the first one through single things too.
 
-    >>> webs(["account", "device", "ip"])
-    [('account', ('device', 'ip')), ('account', ('device',)), ('account', ('ip',)), ('device', ('account', 'ip'))]
+    >>> webs({"account": ["device", "ip"], "card": ["account"]})
+    [('account', ('device', 'ip')), ('account', ('device',)), ('account', ('ip',)), ('card', ('account',))]
     """
     found: list[tuple[str, tuple[str, ...]]] = []
-    for entity in roles[:2]:
-        others = tuple(r for r in roles if r != entity)[:MOST_SHARED]
-        found += [(entity, others)] if others else []
-        if len(others) > 1 and entity == roles[0]:
-            found += [(entity, (one,)) for one in others[:2]]
+    for entity, things in shared.items():
+        found.append((entity, tuple(things[:MOST_SHARED])))
+        if len(things) > 1 and len(found) == 1:
+            found += [(entity, (one,)) for one in things[:2]]
     return found[:MOST_WEBS]
+
+
+def meeting(entity: np.ndarray, thing: np.ndarray, ts: np.ndarray) -> float:
+    """Which share of entities had a thing in some 30 days that others had too, but not so many as to make it a hub.
+
+    entity, thing  int64[n] keys, 0 where there is none; ts  int64[n] in ms
+
+    >>> meeting(np.array([1, 2, 3, 3]), np.array([7, 7, 8, 9]), np.zeros(4, np.int64)).__round__(2)
+    0.67
+    """
+    known = (entity != 0) & (thing != 0)
+    if not known.any():
+        return 0.0
+    who, code = np.unique(entity[known], return_inverse=True)
+    months = ts[known] // (30 * DAY_MS)
+    _, place = np.unique(thing[known] ^ (months * MIX), return_inverse=True)  # a thing of each month on its own
+    pairs = np.unique(place * len(who) + code)
+    members = np.bincount(pairs // len(who))[pairs // len(who)]
+    return len(np.unique((pairs % len(who))[(members >= 2) & (members <= HUB)])) / len(who)
 
 
 def _is_one_of(types: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ def test_verdicts_on_neighbours_count_from_their_arrival_in_the_training_table(w
     root, _ = world
     book = Rulebook(root / "book")
     found = candidates(book.schema, ["payment"], entities=["account", "device"])
-    names = [n for n in neighbourly(book.schema, ["account", "device"], found) if "fraud" in n]
+    names = [n for n in neighbourly(book.schema, {"account": ["device"]}, found) if "fraud" in n]
     book = Rulebook.from_files({**book.files, "features/all.yaml": to_yaml(found.declared, "All.")})
     until = START + 20 * DAY
     labels = pq.read_table(root / "labels.parquet")
@@ -157,8 +157,8 @@ def test_without_anything_to_judge_by_no_graph_feature_is_kept():
 def test_a_name_that_is_taken_is_not_declared_again():
     schema = Rulebook.from_files({"schema.yaml": SCHEMA}).schema
     found = Candidates()
-    names = neighbourly(schema, ["account", "device"], found, ["account_near_device_frauds_7d"])
-    assert "account_near_device_frauds_7d" not in names and len(names) == len(found.declared) == 23
+    names = neighbourly(schema, {"account": ["device"]}, found, ["account_near_device_frauds_7d"])
+    assert "account_near_device_frauds_7d" not in names and len(names) == len(found.declared) == 11
 
 
 def test_rows_of_a_table_have_no_neighbours(tmp_path):
@@ -187,3 +187,13 @@ def test_the_command_line_searches_among_neighbours(world, tmp_path):
     done = CliRunner().invoke(model, ["train", *map(str, given), "--json"])
     assert done.exit_code == 0, done.output
     assert any("graph features earn" in note for note in json.loads(done.stdout)["notes"]) and asked(tmp_path / "m")
+
+
+def test_where_nobody_shares_anything_no_graph_is_tried_and_the_note_says_so(world, tmp_path):
+    root, _ = world
+    table = pq.read_table(root / "events.parquet")
+    own = pa.array([f"of {a}" for a in table["account"].to_pylist()])
+    pq.write_table(table.set_column(table.column_names.index("device"), "device", own), tmp_path / "events.parquet")
+    run = flows.EventRun((tmp_path / "events.parquet",), root / "labels.parquet", graph=True)
+    done = flows.train_events(run, Rulebook(root / "book"), engine, tmp_path / "m", SMALL)
+    assert any("no graph features were tried" in note for note in done.meta["notes"]) and not asked(tmp_path / "m")
