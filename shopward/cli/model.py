@@ -167,6 +167,8 @@ def _tell_training(done) -> None:
         say(
             f"leak: {finding.column} ({finding.kind}), AUC {finding.metric_with:.3f} with it, {finding.metric_without:.3f} without: {finding.why}"
         )
+    if repair := done.meta.get("repair"):
+        say(f"every repaired row is in {done.folder / repair['rows']}")
     say(f"model {done.meta['name']} {done.meta['version']} is in {done.folder}; open {done.folder / 'card.html'}")
 
 
