@@ -90,15 +90,8 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
     if feature_set == "graph" and not events:
         raise UsageError("--features graph belongs to --events: nodes have their edges, rows of a TABLE no neighbours")
     settings = Settings(
-        kind=kind,
-        threads=threads,
-        seed=seed,
-        group=group,
-        trials=trials or 0,
-        strict=strict,
-        history=history,
-        repair=mend,
-    )
+        kind=kind, threads=threads, seed=seed, group=group, trials=trials or 0, strict=strict, history=history, repair=mend,
+    )  # fmt: skip
     with progress("training") as step:
         tell = lambda what: step(1)  # noqa: E731
         if table:

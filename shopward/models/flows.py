@@ -167,10 +167,8 @@ def _chance_field(plain: Rulebook, settings: Settings) -> list[str]:
     if name is None:
         return []
     if name not in fields or fields[name].type not in ("number", "decimal"):
-        numbers = [f.name for f in fields.values() if f.type in ("number", "decimal")]
-        raise UsageError(
-            f"--let-through {name}: not a number field of the schema ({', '.join(numbers) or 'there is none'})"
-        )
+        there = ", ".join(f.name for f in fields.values() if f.type in ("number", "decimal")) or "there is none"
+        raise UsageError(f"--let-through {name}: not a number field of the schema ({there})")
     return [name]
 
 
@@ -244,16 +242,16 @@ def _feature_set(
 def _shared(found: Census) -> dict[str, list[str]]:
     """What the two commonest entities share with their like, most first; entities that share nothing worth a graph are left out."""
     shared: dict[str, list[str]] = {}
+
+    def things(entity: str) -> list[str]:
+        others = {r: keys for r, keys in found.hashes.items() if r != entity}
+        met = {r: meeting(found.hashes[entity], keys, found.ts) for r, keys in others.items()}
+        return sorted((r for r, share in met.items() if share >= LEAST_MET), key=lambda r: -met[r])
+
     common = sorted((r for r, (share, _) in found.keys.items() if share > 0.2), key=lambda r: -found.keys[r][0])
     for entity in common[:MOST_ENTITIES]:
-        met = {
-            other: meeting(found.hashes[entity], keys, found.ts)
-            for other, keys in found.hashes.items()
-            if other != entity
-        }
-        things = sorted((r for r, share in met.items() if share >= LEAST_MET), key=lambda r: -met[r])
-        if things and len(shared) < 2:
-            shared[entity] = things
+        if len(shared) < 2 and (best := things(entity)):
+            shared[entity] = best
     if not shared:
         found.notes.append("no graph features were tried: hardly anybody shares anything")
     return shared

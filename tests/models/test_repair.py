@@ -183,6 +183,21 @@ def test_what_was_let_through_by_chance_stands_for_all_that_was_stopped(tmp_path
     assert 0.3 < score[big].mean() < 0.7 and score[~big].mean() < 0.06
 
 
+def test_a_table_may_tell_what_was_let_through_and_stopped_rows_judge_but_do_not_teach(tmp_path):
+    table, rng = columns(3000), np.random.default_rng(4)
+    risky = (table["amount"] > 100) & (table["kind"] == "gift")
+    table["passed"] = np.where(risky, np.where(rng.random(3000) < 0.25, 0.25, 0.0), np.nan)
+    path = write(tmp_path / "t.parquet", table)
+    said = run("train", path, "--label", "label", "--time", "day", "--let-through", "passed", "--out", tmp_path / "m")
+    counts = said["repair"]["counts"]
+    assert counts["stopped"]["rows"] == (table["passed"] == 0).sum() and said["training"]["rows"] == 3000
+    assert counts["let_through"]["as_fraud"] == 4 * counts["let_through"]["frauds"]
+    assert {r["repair"] for r in changes(tmp_path / "m")} == {"let_through", "stopped"}
+    run("score", path, "--model", tmp_path / "m", "--out", tmp_path / "s.parquet")
+    score = np.asarray(pq.read_table(tmp_path / "s.parquet")["score"])
+    assert score[risky].mean() > 1.5 * score[~risky].mean()  # some thirty rows are all that is known of them
+
+
 def test_nodes_are_repaired_too(tmp_path):
     nodes, edges, label = graph(tmp_path)
     table, rng = pq.read_table(nodes), np.random.default_rng(2)
