@@ -37,7 +37,12 @@ SMOOTH = {"learning_rate": 0.05, "feature_fraction": 1.0}  # probabilities that 
 
 
 def out_of_fold(
-    examples: Examples, seed: int = 7, trees: int = 120, settings: dict[str, Any] | None = None, by_time: bool = True
+    examples: Examples,
+    seed: int = 7,
+    trees: int = 120,
+    settings: dict[str, Any] | None = None,
+    by_time: bool = True,
+    threads: int = 1,
 ) -> np.ndarray:
     """Probabilities float64[n] from models that saw other blocks of time only (or random blocks, as where there are no times)."""
     n, timed = len(examples), by_time and np.ptp(examples.ts) > 0
@@ -50,7 +55,9 @@ def out_of_fold(
         if not fraud[teach].any() or fraud[teach].all():
             continue
         x, weight = examples.matrix[teach], examples.weight[teach]
-        done = fit(x, fraud[teach], examples.names, weight=weight, trees=trees, seed=seed, settings=settings or SHARP)
+        done = fit(
+            x, fraud[teach], examples.names, weight=weight, trees=trees, settings=settings or SHARP, threads=threads, seed=seed,
+        )  # fmt: skip
         out[~teach] = 1 / (1 + np.exp(-done.forest.score(examples.matrix[~teach])))
     return np.where(np.isnan(out), np.average(fraud, weights=examples.weight), out)
 
@@ -81,10 +88,14 @@ def with_missing(examples: Examples, share: float | None = None, seed: int = 7) 
     return doubled(examples, hidden), c
 
 
-def unreported(examples: Examples, share: float | None = None, seed: int = 7) -> tuple[np.ndarray, float]:
+def unreported(
+    examples: Examples, share: float | None = None, seed: int = 7, threads: int = 1
+) -> tuple[np.ndarray, float]:
     """(how far each row is a fraud that nobody reported, float64[n] from 0 to 1; the reported share), see `with_missing`."""
     known = company(examples, seed)
-    p = out_of_fold(known, seed, trees=150, settings=SMOOTH, by_time=False)  # who reports is no matter of time
+    p = out_of_fold(
+        known, seed, trees=150, settings=SMOOTH, by_time=False, threads=threads
+    )  # who reports is no matter of time
     fraud = examples.label == 1
     c = reported_share(p, fraud) if share is None else share
     return np.where(fraud, 0.0, np.clip((1 - c) / c * p / np.maximum(1 - p, 1e-9), 0.0, 1.0)), c
@@ -176,9 +187,9 @@ def suspects(examples: Examples, seed: int = 7) -> np.ndarray:
     return contradicted(examples, seed)[0]
 
 
-def contradicted(examples: Examples, seed: int = 7) -> tuple[np.ndarray, np.ndarray]:
+def contradicted(examples: Examples, seed: int = 7, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """(the `suspects`, how likely each row of the examples is fraud by models that did not see it, float64[n])"""
-    p = out_of_fold(company(examples, seed), seed)
+    p = out_of_fold(company(examples, seed), seed, threads=threads)
     fraud = examples.label == 1
     if not fraud.any() or fraud.all():
         return np.empty(0, np.int64), p

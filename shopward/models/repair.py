@@ -75,8 +75,8 @@ class Repaired:
         return {kind: _sums([c for c in self.changes if c.repair == kind]) for kind in kinds}
 
 
-def repaired(examples: Examples, repair: Repair | None, seed: int = 7) -> Repaired:
-    """Examples repaired as asked; the same seed gives the same. Labels of one class, or of hardly any fraud, are left as they are.
+def repaired(examples: Examples, repair: Repair | None, seed: int = 7, threads: int = 1) -> Repaired:
+    """Examples repaired as asked; the same seed and threads give the same. Labels of one class, or of hardly any fraud, are left as they are.
 
     >>> day, one = 86_400_000 * np.arange(4), np.ones(4)
     >>> rows = Examples(("x",), np.array([[1.0], [1.0], [2.0], [3.0]]), np.zeros(4, np.int8), day, day, one, one, list("abcd"))
@@ -86,7 +86,7 @@ def repaired(examples: Examples, repair: Repair | None, seed: int = 7) -> Repair
     """
     done = Repaired(examples)
     for step in STEPS if repair else ():
-        done = step(done, repair, seed)  # type: ignore[arg-type]
+        done = step(done, repair, seed, threads)  # type: ignore[arg-type]
     return done
 
 
@@ -124,7 +124,7 @@ def _few(examples: Examples) -> bool:
 # --- steps --------------------------------------------------------------------------------------------------------------------------
 
 
-def _let_through(done: Repaired, repair: Repair, seed: int) -> Repaired:
+def _let_through(done: Repaired, repair: Repair, seed: int, threads: int) -> Repaired:
     rows, chance = done.examples, done.examples.let_through
     if chance is None:
         return done
@@ -134,7 +134,7 @@ def _let_through(done: Repaired, repair: Repair, seed: int) -> Repaired:
     return _left(done, replace(rows, weight=weight), ~stopped, changes)
 
 
-def _twins(done: Repaired, repair: Repair, seed: int) -> Repaired:
+def _twins(done: Repaired, repair: Repair, seed: int, threads: int) -> Repaired:
     if not repair.twins:
         return done
     rows, first = done.examples, twins(done.examples)
@@ -146,23 +146,23 @@ def _twins(done: Repaired, repair: Repair, seed: int) -> Repaired:
     return _left(done, rows, ~again, changes)
 
 
-def _wrong(done: Repaired, repair: Repair, seed: int) -> Repaired:
+def _wrong(done: Repaired, repair: Repair, seed: int, threads: int) -> Repaired:
     """Without the rows that are contradicted; where missing frauds are repaired as well, those are left to that step."""
     rows = done.examples
     if not repair.wrong or _few(rows):
         return done
-    at, chance = contradicted(rows, seed)
+    at, chance = contradicted(rows, seed, threads)
     at = at[rows.label[at] == 1] if repair.missing else at
     keep = np.ones(len(rows), bool)
     keep[at] = False
     return _left(done, rows, keep, _dropped("wrong", rows, at, chance))
 
 
-def _missing(done: Repaired, repair: Repair, seed: int) -> Repaired:
+def _missing(done: Repaired, repair: Repair, seed: int, threads: int) -> Repaired:
     rows = done.examples
     if not repair.missing or _few(rows):
         return done
-    hidden, reported = unreported(rows, seed=seed)
+    hidden, reported = unreported(rows, seed=seed, threads=threads)
     at = np.flatnonzero(hidden >= LEAST_HIDDEN)
     at = at[np.argsort(-hidden[at], kind="stable")]
     changes = [
@@ -172,7 +172,7 @@ def _missing(done: Repaired, repair: Repair, seed: int) -> Repaired:
     return Repaired(doubled(rows, hidden), (*done.changes, *changes), reported)
 
 
-STEPS: tuple[Callable[[Repaired, Repair, int], Repaired], ...] = (_let_through, _twins, _wrong, _missing)
+STEPS: tuple[Callable[[Repaired, Repair, int, int], Repaired], ...] = (_let_through, _twins, _wrong, _missing)
 
 
 def _left(done: Repaired, rows: Examples, keep: np.ndarray, changes: list[Change]) -> Repaired:

@@ -102,7 +102,7 @@ def train(
     on_step("fitting on everything")
     size = judged[2] if judged else 100
     share = judged[3] if judged else None
-    whole = repaired(examples, settings.repair, settings.seed)
+    whole = repaired(examples, settings.repair, settings.seed, settings.threads)
     model = _fit(whole.examples, np.ones(len(whole.examples), bool), settings, None, max(size, 10), share)
     slope, shift, bends, metrics = _calibration(examples, split, judged, model)
     if split is None:
@@ -138,7 +138,7 @@ def grown(examples: Examples, settings: Settings, size: int) -> Callable[[np.nda
     """Raw scores of a matrix, by a model of these settings fitted on all of these `tidied` examples and nothing else."""
     if settings.kind == "sequence":
         raise UsageError("--leave-out is for models of features, not for --kind sequence")
-    taught = repaired(examples, settings.repair, settings.seed).examples
+    taught = repaired(examples, settings.repair, settings.seed, settings.threads).examples
     return _fit(taught, np.ones(len(taught), bool), settings, None, max(size, 10)).raw
 
 
@@ -236,7 +236,10 @@ class _Taught:
 def _taught(examples: Examples, split: Split, settings: Settings) -> _Taught:
     if settings.repair is None:
         return _Taught(examples, split, Repaired(examples))
-    early, later = repaired(examples.take(split.early), settings.repair, settings.seed), examples.take(split.later)
+    early, later = (
+        repaired(examples.take(split.early), settings.repair, settings.seed, settings.threads),
+        examples.take(split.later),
+    )
     judges = np.arange(len(early.examples) + len(later)) >= len(early.examples)
     return _Taught(joined(early.examples, later), Split(~judges, judges, split.note), early)
 

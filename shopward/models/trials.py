@@ -103,7 +103,9 @@ def _fold(examples: Examples, teach: np.ndarray, judge: np.ndarray, settings: Se
     early, late = rows[: len(rows) * 7 // 8], rows[len(rows) * 7 // 8 :]
     fraud = examples.label == 1
     watched = fraud[late].any() and fraud[early].any()
-    taught = repaired(examples.take(early if watched else rows), settings.repair, settings.seed).examples
+    taught = repaired(
+        examples.take(early if watched else rows), settings.repair, settings.seed, settings.threads
+    ).examples
     return _Fold(taught, examples.take(late) if watched else None, examples.take(judge))
 
 

@@ -213,7 +213,7 @@ def test_trials_and_models_without_a_campaign_are_taught_with_repaired_rows_too(
     from shopward.models import training, trials
 
     taught: list[int] = []
-    watch = lambda rows, repair, seed: taught.append(len(rows)) or repaired(rows, repair, seed)  # noqa: E731
+    watch = lambda rows, *how: taught.append(len(rows)) or repaired(rows, *how)  # noqa: E731
     monkeypatch.setattr(trials, "repaired", watch)
     monkeypatch.setattr(training, "repaired", watch)
     rows, _ = cards(8, n=1500)
