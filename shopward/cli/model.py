@@ -42,8 +42,8 @@ def model() -> None:
 @click.option("--until", help="T: the last training event (time).")
 @click.option("--delay", default="0s", show_default=True, help="Labels known by T + delay are used.")
 @click.option("--since", help="The first training event; earlier ones only build history.")
-@click.option("--features", "feature_set", type=click.Choice(["generate", "given"]), default="generate", show_default=True,
-              help="Search entities x measures x windows, or take the rulebook's features as they are.")  # fmt: skip
+@click.option("--features", "feature_set", type=click.Choice(["generate", "graph", "given"]), default="generate", show_default=True,
+              help="Search entities x measures x windows; the same and what neighbours tell (plain Python, slow on millions); or the rulebook's as they are.")  # fmt: skip
 @click.option("--unlabelled", type=click.Choice(["auto", "legitimate", "skip"]), default="auto", show_default=True,
               help="What events are that nobody judged; auto: legitimate where most of them go unjudged.")  # fmt: skip
 @click.option("--kind", type=click.Choice(["forest", "xgboost", "catboost", "logistic", "sequence"]), default="forest", show_default=True,
@@ -57,15 +57,22 @@ def model() -> None:
 )
 @click.option("--campaigns", type=click.Path(path_type=Path, exists=True),
               help="Rows `id` and more of each campaign, so that --leave-out may name one of these columns (kind).")  # fmt: skip
+@click.option("--repair", type=click.Choice(["missing", "wrong", "both"]),
+              help="Of labels that teach: frauds nobody reported count partly as fraud, wrong labels are left out, or both. Rows in repairs.csv.")  # fmt: skip
+@click.option("--drop-near-duplicates", is_flag=True, help="Of rows alike to three digits the earliest teaches.")
+@click.option("--let-through", metavar="FIELD",
+              help="A number field of events (column of the TABLE): the chance with which what was to be stopped was let through; 0 stopped, empty: as usual.")  # fmt: skip
 @click.option("--threads", default=1, show_default=True, help="How many threads train.")
 @click.option("--seed", default=7, show_default=True, help="The same seed and threads give the same model.")
 @click.option("--trials", type=int, help="Try that many settings on time folds, record every run, keep the best.")
 @click.option("--strict", is_flag=True, help="Exit code 1, and no model, when the auditor finds a leak.")
 @json_option
 def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_column, group, train_mask, until, delay, since,
-          feature_set, unlabelled, kind, history, leave_out, campaigns, threads, seed, trials, strict, as_json) -> None:  # fmt: skip
+          feature_set, unlabelled, kind, history, leave_out, campaigns, repair, drop_near_duplicates, let_through, threads, seed, trials,
+          strict, as_json) -> None:  # fmt: skip
     """Train a model on events and labels, on a TABLE of examples, or on --nodes and --edges."""
     from shopward.models import flows
+    from shopward.models.repair import Repair
     from shopward.models.training import Settings
 
     given = [bool(table), bool(events), bool(nodes or edges)]
@@ -79,9 +86,12 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
         raise UsageError("--leave-out is for events and tables, and not for --kind sequence")
     if campaigns and not (leave_out and events):
         raise UsageError("--campaigns belongs to --leave-out and --events")
+    mend = Repair(repair, drop_near_duplicates, let_through) if repair or drop_near_duplicates or let_through else None
+    if feature_set == "graph" and not events:
+        raise UsageError("--features graph belongs to --events: nodes have their edges, rows of a TABLE no neighbours")
     settings = Settings(
-        kind=kind, threads=threads, seed=seed, group=group, trials=trials or 0, strict=strict, history=history
-    )
+        kind=kind, threads=threads, seed=seed, group=group, trials=trials or 0, strict=strict, history=history, repair=mend,
+    )  # fmt: skip
     with progress("training") as step:
         tell = lambda what: step(1)  # noqa: E731
         if table:
@@ -97,7 +107,8 @@ def train(table, events, labels, nodes, edges, rulebook_dir, out, label, time_co
                 _moment(until, "--until"),
                 _duration(delay),
                 _moment(since, "--since"),
-                feature_set == "generate",
+                feature_set != "given",
+                feature_set == "graph",
                 unlabelled=unlabelled,
                 leave_out=leave_out,
                 campaigns=campaigns,
@@ -149,6 +160,8 @@ def _tell_training(done) -> None:
         say(
             f"leak: {finding.column} ({finding.kind}), AUC {finding.metric_with:.3f} with it, {finding.metric_without:.3f} without: {finding.why}"
         )
+    if repair := done.meta.get("repair"):
+        say(f"every repaired row is in {done.folder / repair['rows']}")
     say(f"model {done.meta['name']} {done.meta['version']} is in {done.folder}; open {done.folder / 'card.html'}")
 
 

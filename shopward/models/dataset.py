@@ -33,6 +33,8 @@ class Examples:
     ts              int64[n] of the event (0 where a table has none)  amount     float64[n], 1 where nothing says what a row is worth
     weight          float64[n]: how many such rows this one stands for
     groups          name -> int64[n]: rows of one group (a card, a ring) must not stand on both sides of a split
+    let_through     float64[n], the chance with which a row was let through that was to be stopped: 0 it was stopped, NaN nobody
+                    wanted to; None where nobody asked
     past, history   float32[n, steps + 1, values] of the last events of an entity, and what they are; None where nobody asked
     """
 
@@ -49,6 +51,7 @@ class Examples:
     notes: list[str] = field(default_factory=list)
     past: np.ndarray | None = None
     history: Past | None = None
+    let_through: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -57,11 +60,11 @@ class Examples:
         """Some of the rows, in the given order."""
         at = np.flatnonzero(rows) if rows.dtype == bool else rows
         cut = {name: getattr(self, name)[at] for name in ("matrix", "label", "ts", "label_ts", "amount", "weight")}
-        past = None if self.past is None else self.past[at]
         return replace(
             self,
             **cut,
-            past=past,
+            past=None if self.past is None else self.past[at],
+            let_through=None if self.let_through is None else self.let_through[at],
             ids=[self.ids[i] for i in at.tolist()],
             groups={k: v[at] for k, v in self.groups.items()},
         )
@@ -75,7 +78,7 @@ class Examples:
 
 @dataclass(slots=True)
 class Census:
-    """Every event of a stream, without its features. `label` is what was known by `known_by`."""
+    """Every event of a stream, without its features. `label` is what was known by `known_by`; `hashes` are keys by role, if asked for."""
 
     ids: list[str]
     ts: np.ndarray
@@ -84,6 +87,7 @@ class Census:
     label_ts: np.ndarray
     keys: dict[str, tuple[float, float]]  # role -> (share of labelled events that have it, events per key)
     notes: list[str] = field(default_factory=list)
+    hashes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def census(
@@ -93,6 +97,7 @@ def census(
     *,
     until: int | None = None,
     known_by: int | None = None,
+    hashes: bool = False,
     dead: Any = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Census:
@@ -142,6 +147,8 @@ def census(
             mine = here[seen]
             mine = mine[mine != 0]
             found.keys[role] = (len(mine) / seen.sum(), len(mine) / max(len(np.unique(mine)), 1))
+            if hashes:
+                found.hashes[role] = here
     return found
 
 

@@ -6,6 +6,8 @@ missing   frauds nobody reported stand among the legitimate rows: `reported_shar
 wrong     `suspects` are rows whose label their own neighbours in time contradict (confident learning, Northcutt et al. 2021)
 control   `control_weights` make the few events that were let through stand for all that were stopped (inverse propensity)
 twins     `near_duplicates` keeps one row of each group of rows that are the same up to a tolerance
+
+`shopward model train --repair` asks for them (`repair.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from shopward.models.trees import fit
 
 BLOCKS = 4
 AROUND = (3, 7, 14)  # days before and after a row in which reports about its entities are counted
+LEAST_HIDDEN = 0.01  # rows that are frauds to less than this stay as they are
 APART = 10  # blocks of rows; no row counts the reports of its own
 SHARP = {
     "learning_rate": 0.1,
@@ -34,7 +37,12 @@ SMOOTH = {"learning_rate": 0.05, "feature_fraction": 1.0}  # probabilities that 
 
 
 def out_of_fold(
-    examples: Examples, seed: int = 7, trees: int = 120, settings: dict[str, Any] | None = None, by_time: bool = True
+    examples: Examples,
+    seed: int = 7,
+    trees: int = 120,
+    settings: dict[str, Any] | None = None,
+    by_time: bool = True,
+    threads: int = 1,
 ) -> np.ndarray:
     """Probabilities float64[n] from models that saw other blocks of time only (or random blocks, as where there are no times)."""
     n, timed = len(examples), by_time and np.ptp(examples.ts) > 0
@@ -47,7 +55,9 @@ def out_of_fold(
         if not fraud[teach].any() or fraud[teach].all():
             continue
         x, weight = examples.matrix[teach], examples.weight[teach]
-        done = fit(x, fraud[teach], examples.names, weight=weight, trees=trees, seed=seed, settings=settings or SHARP)
+        done = fit(
+            x, fraud[teach], examples.names, weight=weight, trees=trees, settings=settings or SHARP, threads=threads, seed=seed,
+        )  # fmt: skip
         out[~teach] = 1 / (1 + np.exp(-done.forest.score(examples.matrix[~teach])))
     return np.where(np.isnan(out), np.average(fraud, weights=examples.weight), out)
 
@@ -74,17 +84,26 @@ def with_missing(examples: Examples, share: float | None = None, seed: int = 7) 
     have groups (a card, a terminal) and times, p also knows what was reported about them around the row; the model that is trained on
     the result does not, so nothing of it is needed, or seen, when deciding.
     """
+    hidden, c = unreported(examples, share, seed)
+    return doubled(examples, hidden), c
+
+
+def unreported(
+    examples: Examples, share: float | None = None, seed: int = 7, threads: int = 1
+) -> tuple[np.ndarray, float]:
+    """(how far each row is a fraud that nobody reported, float64[n] from 0 to 1; the reported share), see `with_missing`."""
     known = company(examples, seed)
-    p = out_of_fold(known, seed, trees=150, settings=SMOOTH, by_time=False)  # who reports is no matter of time
+    p = out_of_fold(
+        known, seed, trees=150, settings=SMOOTH, by_time=False, threads=threads
+    )  # who reports is no matter of time
     fraud = examples.label == 1
     c = reported_share(p, fraud) if share is None else share
-    hidden = np.where(fraud, 0.0, np.clip((1 - c) / c * p / np.maximum(1 - p, 1e-9), 0.0, 1.0))
-    return doubled(examples, hidden), c
+    return np.where(fraud, 0.0, np.clip((1 - c) / c * p / np.maximum(1 - p, 1e-9), 0.0, 1.0)), c
 
 
 def doubled(examples: Examples, hidden: np.ndarray) -> Examples:
     """Every row that is `hidden` float64[n] to a hundredth at least twice: as fraud with that share of its weight, as legitimate with the rest."""
-    partly = (examples.label != 1) & (hidden >= 0.01)
+    partly = (examples.label != 1) & (hidden >= LEAST_HIDDEN)
     keep = replace(examples, weight=np.where(partly, examples.weight * (1 - hidden), examples.weight))
     more = examples.take(partly)
     more.label = np.ones(len(more), np.int8)
@@ -149,10 +168,10 @@ def _apart(reports: list[np.ndarray], mine: np.ndarray, lo: np.ndarray, hi: np.n
 
 
 def joined(a: Examples, b: Examples) -> Examples:
-    """The rows of both, in the order of time."""
+    """The rows of a, and behind them those of b."""
+    columns = ("matrix", "label", "ts", "label_ts", "amount", "weight", "past", "let_through")
     both: dict[str, Any] = {
-        n: np.concatenate([getattr(a, n), getattr(b, n)])
-        for n in ("matrix", "label", "ts", "label_ts", "amount", "weight")
+        n: np.concatenate([getattr(a, n), getattr(b, n)]) for n in columns if getattr(a, n) is not None
     }
     groups = {g: np.concatenate([a.groups[g], b.groups[g]]) for g in a.groups}
     return replace(a, **both, ids=a.ids + b.ids, groups=groups)
@@ -165,15 +184,20 @@ def suspects(examples: Examples, seed: int = 7) -> np.ndarray:
     Models of other blocks of time say how likely fraud is; where examples have groups, they also know what was reported about the
     same card or terminal shortly before and after (`company`).
     """
-    p = out_of_fold(company(examples, seed), seed)
+    return contradicted(examples, seed)[0]
+
+
+def contradicted(examples: Examples, seed: int = 7, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """(the `suspects`, how likely each row of the examples is fraud by models that did not see it, float64[n])"""
+    p = out_of_fold(company(examples, seed), seed, threads=threads)
     fraud = examples.label == 1
     if not fraud.any() or fraud.all():
-        return np.empty(0, np.int64)
+        return np.empty(0, np.int64), p
     usual_fraud, usual_legit = p[fraud].mean(), (1 - p[~fraud]).mean()
     wrong = np.where(fraud, (1 - p >= usual_legit) & (p < usual_fraud), (p >= usual_fraud) & (1 - p < usual_legit))
     at = np.flatnonzero(wrong)
     surprise = np.where(fraud, 1 - p, p)
-    return at[np.argsort(-surprise[at], kind="stable")]
+    return at[np.argsort(-surprise[at], kind="stable")], p
 
 
 def control_weights(stopped_share: np.ndarray, control: np.ndarray, most: float = 50.0) -> np.ndarray:
@@ -196,10 +220,17 @@ def near_duplicates(examples: Examples, digits: int = 3) -> np.ndarray:
     >>> near_duplicates(Examples(("a", "b"), rows, np.ones(3, np.int8), zero, zero, np.ones(3), np.ones(3), ["x", "y", "z"])).tolist()
     [0, 2]
     """
+    return np.flatnonzero(twins(examples, digits) == np.arange(len(examples)))
+
+
+def twins(examples: Examples, digits: int = 3) -> np.ndarray:
+    """Of each row the earliest that is equal to it in the sense of `near_duplicates`, itself where there is no earlier one; int64[n]."""
     order = np.argsort(examples.ts, kind="stable")
     key = np.column_stack([_rounded(examples.matrix, digits), examples.label])[order]
-    _, first = np.unique(np.nan_to_num(key, nan=-1e308), axis=0, return_index=True)
-    return np.sort(order[first])
+    _, first, same = np.unique(np.nan_to_num(key, nan=-1e308), axis=0, return_index=True, return_inverse=True)
+    found = np.empty(len(order), np.int64)
+    found[order] = order[first[same.ravel()]]
+    return found
 
 
 def _rounded(x: np.ndarray, digits: int) -> np.ndarray:

@@ -18,23 +18,27 @@ from shopward.declare.types import Policy
 from shopward.errors import BadData, UsageError
 from shopward.event import format_time
 from shopward.models import audit, folder, monitor
-from shopward.models.dataset import Census, Examples, census, choose, read_examples, stream_examples
+from shopward.models.dataset import UNKNOWN, Census, Examples, census, choose, read_examples, stream_examples
 from shopward.models.evaluate import Judged, disturbed, evaluate
-from shopward.models.generate import candidates, closure, to_yaml
+from shopward.models.generate import candidates, closure, meeting, neighbourly, to_yaml
 from shopward.models.history import Past
 from shopward.models.meaning import differences, meanings
 from shopward.models.network import adjacency, neighbourhood
+from shopward.models.repair import chances, to_csv
 from shopward.models.report import card_page
-from shopward.models.table import Recipe, column, examples_of, labels, read_table
+from shopward.models.table import Recipe, column, examples_of, labels, numbers, read_table
 from shopward.models.training import Settings, Trained, grown, tidied, train
 from shopward.models.trials import search
 from shopward.models.unseen import groups_of, unseen_campaigns
+from shopward.words import count
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_ROWS = 250_000
 MOST_ENTITIES = 4
+LEAST_MET = 0.01  # the share of entities that must meet another through a thing for a graph of it
+GRAPH_US = 50  # what one graph costs an event
 Step = Callable[[str], None]
 
 
@@ -58,7 +62,7 @@ class Result:
             "model": str(self.folder), "name": m["name"], "version": m["version"], "kind": m["kind"], "features": len(m["features"]),
             "metrics": m["metrics"], "training": m["training"], "notes": m["notes"],
             "audit": [f.as_dict() for f in self.findings], "seconds": round(self.seconds, 2),
-            **({"unseen": m["unseen"]} if "unseen" in m else {}),
+            **{name: m[name] for name in ("repair", "unseen") if name in m},
         }  # fmt: skip
 
 
@@ -75,6 +79,7 @@ class EventRun:
     delay: int = 0
     since: int | None = None
     generate: bool = True
+    graph: bool = False  # generated features ask about neighbours too
     most_rows: int = MOST_ROWS
     unlabelled: str = "auto"
     leave_out: str | None = (
@@ -99,25 +104,33 @@ def train_events(
     known_by = None if run.until is None else run.until + run.delay
     on_step("reading labels")
     engine = make_engine(_only_schema(plain))
-    found = census(engine, run.events, run.labels, until=run.until, known_by=known_by)
+    found = census(engine, run.events, run.labels, until=run.until, known_by=known_by, hashes=run.graph)
     rows, label, weight = choose(
         found, since=run.since, until=run.until, most=run.most_rows, seed=settings.seed, unlabelled=run.unlabelled
     )
-    book, inputs = _feature_set(plain, found, rows, run.generate, out.name)
+    chance = _chance_field(plain, settings)
+    book, inputs, dear = _feature_set(plain, found, rows, run)
+    inputs = [n for n in inputs if n not in chance]
     on_step(f"computing {len(inputs)} features")
     commonest = sorted((r for r, (share, _) in found.keys.items() if share > 0.5), key=lambda r: -found.keys[r][0])
     groups = [settings.group] if settings.group else commonest[:1]
+    if settings.repair and settings.repair.labels:
+        groups = list(dict.fromkeys([*groups, *commonest[:MOST_ENTITIES]]))  # the company that rows keep is evidence
     if settings.group and settings.group not in book.schema.roles:
         raise UsageError(f"--group {settings.group}: not a role of the schema ({', '.join(book.schema.roles)})")
     past = _past(plain, found, rows, settings, commonest) if settings.kind == "sequence" else None
     engine = make_engine(book)
-    examples = read_examples(engine, run.events, run.labels, inputs, rows=rows, groups=groups, history=past)
+    examples = read_examples(engine, run.events, run.labels, [*inputs, *chance], rows=rows, groups=groups, history=past)
     examples = replace(examples, label=label, weight=weight, label_ts=found.label_ts[rows], notes=list(found.notes))
-    trained = _trained(examples, out, replace(settings, select=settings.select or run.generate), on_step)
+    if chance:
+        examples = _heard(_chances(examples, chance[0]), found.label[rows] == UNKNOWN)
+    settings = replace(settings, select=settings.select or run.generate, dear=tuple(dear))
+    trained = _trained(examples, out, settings, on_step)
     on_step("auditing")
     findings = audit.examine(examples.columns([n for n in trained.features if n in examples.names]), served=True)
     kept = closure(_declared(book), trained.features)
     files = dict(book.files)
+    trained.meta["notes"] += _dear_said(book, [n for n in trained.features if n in dear])
     if kept:
         files[f"features/model_{_plain_name(out.name)}.yaml"] = to_yaml(kept, f"What the model {out.name} reads.")
     types = sorted({book.schema.types[i] for i in np.unique(found.types[rows]).tolist()})
@@ -142,7 +155,40 @@ def _past(plain: Rulebook, found: Census, rows: np.ndarray, settings: Settings, 
     entity = settings.history or next(iter(commonest), None)
     if entity not in roles:
         raise UsageError(f"--history {entity or ''}: name a role of the schema ({', '.join(roles)})")
-    return Past(entity, tuple(_direct(plain, found, rows)), tuple(r for r in roles if r != entity))
+    chance = _chance_field(plain, settings)
+    return Past(
+        entity, tuple(n for n in _direct(plain, found, rows) if n not in chance), tuple(r for r in roles if r != entity)
+    )
+
+
+def _chance_field(plain: Rulebook, settings: Settings) -> list[str]:
+    """The field that says with which chance an event was let through, if one is named; UsageError when it is no number."""
+    name, fields = settings.repair.let_through if settings.repair else None, plain.schema.fields
+    if name is None:
+        return []
+    if name not in fields or fields[name].type not in ("number", "decimal"):
+        there = ", ".join(f.name for f in fields.values() if f.type in ("number", "decimal")) or "there is none"
+        raise UsageError(f"--let-through {name}: not a number field of the schema ({there})")
+    return [name]
+
+
+def _chances(examples: Examples, name: str) -> Examples:
+    """The column `name` is what it says of each row, and nothing to learn from."""
+    chance = examples.matrix[:, examples.names.index(name)]
+    others = examples.columns([n for n in examples.names if n != name])
+    return replace(others, let_through=chances(chance, examples.ids, f"--let-through {name}"))
+
+
+def _heard(examples: Examples, silent: np.ndarray) -> Examples:
+    """Without events that were stopped and judged by nobody: their silence is no honesty."""
+    assert examples.let_through is not None
+    mute = silent & (examples.let_through == 0)
+    if not mute.any():
+        return examples
+    said = (
+        f"{count(int(mute.sum()), 'stopped event')} without a label left out: nobody knows what they would have become"
+    )
+    return replace(examples.take(~mute), notes=[*examples.notes, said])
 
 
 def _plain_name(name: str) -> str:
@@ -170,27 +216,52 @@ GENERATED = "features/model_generated.yaml"
 
 
 def _feature_set(
-    plain: Rulebook, found: Census, rows: np.ndarray, generate: bool, name: str
-) -> tuple[Rulebook, list[str]]:
-    """The rulebook with generated features, and everything a model could read: features, numbers and texts of few values."""
+    plain: Rulebook, found: Census, rows: np.ndarray, run: EventRun
+) -> tuple[Rulebook, list[str], list[str]]:
+    """The rulebook with generated features, everything a model could read (features, numbers, texts of few values), and what of it is dear."""
     fields = plain.schema.fields
     own = [f.name for f in plain.features.values() if f.type != "string"]
     types = [plain.schema.types[i] for i in np.unique(found.types[rows]).tolist()]
     direct = _direct(plain, found, rows)
-    if not generate:
-        return plain, [*direct, *own]
+    if not run.generate:
+        return plain, [*direct, *own], []
     roles = sorted(
         (r for r, (share, each) in found.keys.items() if share > 0.2 and each > 1.2), key=lambda r: -found.keys[r][0]
     )
-    extra = candidates(
-        plain.schema, types, entities=roles[:MOST_ENTITIES] or None or (), taken=[*plain.features, *fields]
-    )
+    roles, taken = roles[:MOST_ENTITIES], [*plain.features, *fields]
+    extra = candidates(plain.schema, types, entities=roles, taken=taken)
     if not roles:
         extra.declared = {k: v for k, v in extra.declared.items() if k.startswith("event_")}
         extra.inputs = [n for n in extra.inputs if n in extra.declared]
     extra.inputs = [n for n in extra.inputs if not (plain.schema.money and n == f"event_{plain.schema.money}")]
+    dear = neighbourly(plain.schema, _shared(found), extra, taken) if run.graph else []
     book = Rulebook.from_files({**plain.files, GENERATED: to_yaml(extra.declared, "Candidates.")})
-    return book, list(dict.fromkeys([*direct, *own, *extra.inputs]))
+    return book, list(dict.fromkeys([*direct, *own, *extra.inputs])), dear
+
+
+def _shared(found: Census) -> dict[str, list[str]]:
+    """What the two commonest entities share with their like, most first; entities that share nothing worth a graph are left out."""
+    shared: dict[str, list[str]] = {}
+
+    def things(entity: str) -> list[str]:
+        others = {r: keys for r, keys in found.hashes.items() if r != entity}
+        met = {r: meeting(found.hashes[entity], keys, found.ts) for r, keys in others.items()}
+        return sorted((r for r, share in met.items() if share >= LEAST_MET), key=lambda r: -met[r])
+
+    common = sorted((r for r, (share, _) in found.keys.items() if share > 0.2), key=lambda r: -found.keys[r][0])
+    for entity in common[:MOST_ENTITIES]:
+        if len(shared) < 2 and (best := things(entity)):
+            shared[entity] = best
+    if not shared:
+        found.notes.append("no graph features were tried: hardly anybody shares anything")
+    return shared
+
+
+def _dear_said(book: Rulebook, kept: list[str]) -> list[str]:
+    """What graph features cost in decisions."""
+    webs = {(f.entity, f.graph.through) for f in map(book.features.__getitem__, kept) if f.graph}
+    told = f"graph features walk {count(len(webs), 'graph')} in plain Python: about {GRAPH_US * len(webs)} us an event"
+    return [told] if kept else []
 
 
 def _direct(plain: Rulebook, found: Census, rows: np.ndarray) -> list[str]:
@@ -365,8 +436,13 @@ def train_table(
     named = (
         [None if v is None else str(v) for v in column(table, campaign, "--leave-out").to_pylist()] if campaign else []
     )
-    dropped = [c for c in (*leave_out, campaign) if c in table.column_names]
+    chance = settings.repair.let_through if settings.repair else None
+    passed = numbers(column(table, chance, "--let-through"), f"--let-through {chance}") if chance else None
+    dropped = [c for c in (*leave_out, campaign, chance) if c in table.column_names]
     examples, recipe, rows = examples_of(table.drop_columns(dropped), label, time_column, settings.group)
+    if passed is not None:
+        passed = passed[[int(i) for i in examples.ids]]
+        examples = replace(examples, let_through=chances(passed, examples.ids, f"--let-through {chance}"))
     findings = audit.audit_table(rows, label, time_column, recipe=recipe, examples=examples)
     trained = _trained(examples, out, settings, on_step)
     trained.meta["input"] = {
@@ -410,6 +486,8 @@ def train_nodes(
 ) -> Result:
     """Train on the nodes of a graph: their own features and those of their neighbourhood; `mask` names the column of training rows."""
     started = time.perf_counter()
+    if settings.repair and settings.repair.let_through:
+        raise UsageError("--let-through is for events and tables: nobody lets a node through")
     table = read_table(nodes)
     teach = labels(column(table, mask, "--train-mask"), "--train-mask") == 1 if mask else np.ones(table.num_rows, bool)
     truth = np.where(teach, labels(_hidden(column(table, label, "--label"), teach)), -1).astype(np.int8)
@@ -519,6 +597,9 @@ def _finish(
             "the auditor refused this model:\n" + "\n".join(f"`{f.column}` ({f.kind}): {f.why}" for f in findings)
         )
     trained.meta["audit"], rate = [f.as_dict() for f in findings], None
+    if repair := trained.meta.get("repair"):
+        key = "event_id" if trained.meta["input"]["how"] == "events" else "row"
+        trained.files[repair["rows"]] = to_csv(trained.changes, key)
     if trained.later is not None and trained.later_score is not None:
         judged = Judged.of(trained.later, trained.later_score)
         trained.meta["evaluation"] = evaluate(judged, policy)

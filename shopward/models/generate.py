@@ -2,16 +2,24 @@
 
 What is generated is ordinary features: counts, amounts against the entity's own habit, how many others it meets, pairs seen for the
 first time, and what became of its past (labels, as they became known). So whatever a model is trained on can be read, edited and
-served like any feature somebody wrote. `shopward.models.select` keeps those that earn out of time.
+served like any feature somebody wrote. Training keeps those that earn out of time.
+
+`neighbourly` adds questions about those who share something with the entity. They are walked in plain Python, so they are few, and
+each must earn its place beside all the others.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+import numpy as np
+
 from shopward.declare.types import Schema
+from shopward.evidence import DAY_MS
+from shopward.graph import HUB
 
 WINDOWS = ("1d", "7d", "30d")
 AMOUNT_WINDOWS = ("1d", "7d", "30d", "90d")
@@ -19,6 +27,9 @@ LABEL_WINDOWS = ("1d", "3d", "7d", "30d")
 MEMORY = "90d"  # how far back first and latest labels and payments are remembered
 MOST_ENTITIES = 6
 MOST_PAIRS = 6
+GRAPH_WINDOWS = ("7d", "30d")
+MOST_WEBS, MOST_SHARED = 4, 3  # graphs that are tried, and things one of them is made of
+MIX = 0x1E3779B97F4A7C15  # an odd number that spreads months over 64 bits
 
 
 @dataclass(slots=True)
@@ -69,6 +80,69 @@ def candidates(
         found.declared.pop(name)
         found.inputs.remove(name)
     return found
+
+
+def neighbourly(
+    schema: Schema, shared: Mapping[str, Sequence[str]], found: Candidates, taken: Iterable[str] = ()
+) -> list[str]:
+    """Add graph features to what was `found`: who shares things with an entity, what became of them, how new they are, what they pay.
+
+    `shared` says what each entity shares with its like, the best first. Every event ties, not only those that are judged; verdicts on neighbours count from their arrival. Returns the names.
+
+    >>> from shopward.declare.types import Field
+    >>> schema = Schema(("pay",), {"card": Field("card", "string", entity="card"), "device": Field("device", "string", entity="device")})
+    >>> found = Candidates()
+    >>> names = neighbourly(schema, {"card": ["device"]}, found)
+    >>> len(names), found.declared["card_near_device_frauds_7d"]
+    (8, {'graph': ['device'], 'entity': 'card', 'measure': 'frauds', 'over': '7d'})
+    """
+    names: list[str] = []
+    for entity, through in webs(shared):
+        age = f"{entity}_since_first"
+        asked = {"neighbours": "neighbours", "things": "degree", "frauds": "frauds", "fraud_share": "fraud_share"}
+        if age in found.declared:
+            asked |= {"age_mean": f"mean({age})", "age_min": f"min({age})"}
+        if schema.money:
+            asked |= {f"{schema.money}_{measure}": f"{measure}({schema.money})" for measure in ("mean", "max")}
+        for over in GRAPH_WINDOWS:
+            for what, measure in asked.items():
+                name = f"{entity}_near_{'_'.join(through)}_{what}_{over}"
+                if name not in taken:
+                    names.append(found.add(name, graph=list(through), entity=entity, measure=measure, over=over))
+    return names
+
+
+def webs(shared: Mapping[str, Sequence[str]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Who may know whom through what: each entity through all it shares, the first one through single things too.
+
+    >>> webs({"account": ["device", "ip"], "card": ["account"]})
+    [('account', ('device', 'ip')), ('account', ('device',)), ('account', ('ip',)), ('card', ('account',))]
+    """
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for entity, things in shared.items():
+        found.append((entity, tuple(things[:MOST_SHARED])))
+        if len(things) > 1 and len(found) == 1:
+            found += [(entity, (one,)) for one in things[:2]]
+    return found[:MOST_WEBS]
+
+
+def meeting(entity: np.ndarray, thing: np.ndarray, ts: np.ndarray) -> float:
+    """Which share of entities had a thing in some 30 days that others had too, but not so many as to make it a hub.
+
+    entity, thing  int64[n] keys, 0 where there is none; ts  int64[n] in ms
+
+    >>> meeting(np.array([1, 2, 3, 3]), np.array([7, 7, 8, 9]), np.zeros(4, np.int64)).__round__(2)
+    0.67
+    """
+    known = (entity != 0) & (thing != 0)
+    if not known.any():
+        return 0.0
+    who, code = np.unique(entity[known], return_inverse=True)
+    months = ts[known] // (30 * DAY_MS)
+    _, place = np.unique(thing[known] ^ (months * MIX), return_inverse=True)  # a thing of each month on its own
+    pairs = np.unique(place * len(who) + code)
+    members = np.bincount(pairs // len(who))[pairs // len(who)]
+    return len(np.unique((pairs % len(who))[(members >= 2) & (members <= HUB)])) / len(who)
 
 
 def _is_one_of(types: Sequence[str]) -> str:
@@ -142,6 +216,8 @@ def closure(declared: Mapping[str, Mapping[str, object]], wanted: Iterable[str])
         keep.add(name)
         one = declared[name]
         reads = set(one.get("ratio", ())) | (names_in(str(one["expr"])) if "expr" in one else set())  # type: ignore[call-overload]
+        if "graph" in one:
+            reads |= set(re.findall(r"\w+", str(one["measure"])))
         todo.extend(r for r in reads if r in declared)
     return {name: one for name, one in declared.items() if name in keep}
 

@@ -28,6 +28,8 @@ def card_page(trained: Trained) -> str:
         sections += evaluation(trained.meta["evaluation"]) if "evaluation" in trained.meta else []
     if "unseen" in meta:
         sections.append(_unseen(meta["unseen"]))
+    if "repair" in meta:
+        sections.append(_repaired(meta["repair"]))
     sections.append(charts.Section("What it leans on", "Share of the gain in training.", _gains(meta)))
     sections.append(charts.Section("What the auditor found", *_audit(meta)))
     sections.append(
@@ -107,6 +109,22 @@ def _segment(name: str, parts: list[dict[str, Any]], judged: list[dict[str, Any]
         chart,
         charts.table(heads, rows),
     )
+
+
+def _repaired(found: dict[str, Any]) -> charts.Section:
+    """What was done to rows before they taught, and what it was worth."""
+    heads = ["repair", "rows", "of them fraud", "weight", "weight as fraud now", "as legitimate now"]
+    rows = [
+        [_words(kind), f"{one['rows']:,}", f"{one['frauds']:,}", *(f"{one[n]:,.1f}" for n in ("weight", "as_fraud", "as_legitimate"))]
+        for kind, one in found["counts"].items()
+    ]  # fmt: skip
+    body = charts.table(heads, rows) if rows else "Nothing to repair was found."
+    pair = (found["average_precision"], found["average_precision_without"])
+    worth = (
+        "" if pair[0] is None else f" Average precision {_three(pair[0])} with the repair, {_three(pair[1])} without."
+    )
+    said = f"Rows that teach only; those that judge, and calibrate scores, keep their labels as they came.{worth}"
+    return charts.Section("Labels that were repaired", said, body, f"Every row is in {found['rows']}.")
 
 
 def evaluation_page(name: str, found: dict[str, Any], judged: Any) -> str:

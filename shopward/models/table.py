@@ -115,6 +115,16 @@ def labels(values: Any, option: str = "--label") -> np.ndarray:
     return out
 
 
+def numbers(values: Any, option: str) -> np.ndarray:
+    """float64[n], NaN where nothing stands; raises BadData for a column of something else."""
+    found, readable = _numbers(values)
+    if readable < 1:
+        raise BadData(
+            f"{option}: {1 - readable:.1%} of the values are no numbers; a number or nothing is expected in each row"
+        )
+    return found
+
+
 def times(values: Any, option: str = "--time") -> np.ndarray:
     """int64[n] epoch ms; plain numbers too small for that are taken as they are: only their order matters."""
     import pyarrow as pa

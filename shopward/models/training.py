@@ -1,4 +1,4 @@
-"""Training as a recipe: tidy -> split by time and arrival of labels -> audit -> choose -> calibrate -> fit on all that is known -> card.
+"""Training as a recipe: tidy -> split by time and arrival of labels -> repair -> choose -> calibrate -> fit on all that is known -> card.
 
 The validation block is the latest quarter. It is judged by a model that saw only labels known before the block began, exactly as
 in service. Numbers on the card come from there; the model that is kept is then fitted on everything.
@@ -17,7 +17,9 @@ from shopward.event import format_time
 from shopward.models import cat, logistic, sequence, trees, xgb
 from shopward.models.calibrate import platt, risk_bends
 from shopward.models.dataset import Examples, usual_texts
+from shopward.models.denoise import joined
 from shopward.models.measure import average_precision, summary
+from shopward.models.repair import Change, Repair, Repaired, refuse_few, repaired, sentences, told
 
 GROWERS: dict[str, tuple[Any, str]] = {  # kind -> who grows its trees, and the file they are kept in
     "forest": (trees, "trees.txt"),
@@ -29,6 +31,7 @@ LATER = 0.25  # the share of time that validates
 FEW = 10  # frauds below which nothing is validated
 SCORE_CUTS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)  # how scores drift matters where rules read them: at the top
 SLACK = 0.002  # average precision that is worth fewer features
+FEWEST_DEAR = (1, 2, 4)  # how many of the dear features are tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Settings:
     trials: int = 0
     strict: bool = False
     history: str | None = None  # whose last events a sequence network reads
+    repair: Repair | None = None  # of labels that teach
+    dear: tuple[str, ...] = ()  # features that cost so much to compute that each must earn its place
 
 
 @dataclass(slots=True)
@@ -58,6 +63,7 @@ class Trained:
     features: tuple[str, ...]
     later: Examples | None = None
     later_score: np.ndarray | None = None
+    changes: tuple[Change, ...] = ()  # rows that were repaired before they taught
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +88,22 @@ def train(
     fraud = examples.label == 1
     if fraud.all() or not fraud.any():
         raise BadData(f"one class only: all {len(fraud):,} rows are {'fraud' if fraud.all() else 'legitimate'}")
+    if settings.repair:
+        refuse_few(examples, settings.repair)
     split = split_rows(examples, settings)
     on_step("validating")
-    names = examples.names
-    if split is not None and settings.select and settings.kind != "logistic":
-        names, said = _selected(examples, split, settings)
-        notes.append(said)
+    names, taught = examples.names, _taught(examples, split, settings) if split is not None else None
+    names, chosen = _chosen(names, taught, settings)
+    if chosen:
+        notes += chosen
         examples = examples.columns(names)
-    judged = _judge(examples, split, settings) if split is not None else None
+        taught = replace(taught, rows=taught.rows.columns(names)) if taught is not None else None
+    judged = _judge(taught.rows, taught.split, settings) if taught is not None else None
     on_step("fitting on everything")
     size = judged[2] if judged else 100
     share = judged[3] if judged else None
-    model = _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10), share)
+    whole = repaired(examples, settings.repair, settings.seed, settings.threads)
+    model = _fit(whole.examples, np.ones(len(whole.examples), bool), settings, None, max(size, 10), share)
     slope, shift, bends, metrics = _calibration(examples, split, judged, model)
     if split is None:
         notes.append(
@@ -102,27 +112,34 @@ def train(
     meta = {
         "kind": settings.kind, "name": name, "features": list(names), "categories": {k: list(v) for k, v in examples.categories.items()},
         "slope": slope, "shift": shift, "bends": bends, "usual": _usual(examples), "metrics": metrics,
-        "training": _training(examples, split, settings, size), "notes": [*examples.notes, *notes],
+        "training": _training(examples, split, settings, size),
         "gains": dict(zip(names, np.round(model.gains, 3).tolist(), strict=True)), "profile": profile(examples),
     }  # fmt: skip
     if settings.kind == "logistic":
         meta |= _served_linear(model, slope, shift)
     if settings.kind == "sequence":
         meta["sequence"], said = _sequence_card(examples, model.fit)
-        meta["notes"] = [*examples.notes, *notes, said]
+        notes.append(said)
+    if settings.repair:
+        early, plain = (taught.early, _judge(examples, split, settings)[1]) if taught and split else (None, None)
+        record = told(settings.repair, whole, early, judged[1] if judged else None, plain)
+        notes += sentences(record)
+        meta["repair"] = record
+    meta["notes"] = [*examples.notes, *notes]
     later = examples.take(split.later) if split is not None else None
     scores = 1 / (1 + np.exp(-(slope * judged[0] + shift))) if judged else None
     if later is not None and scores is not None:
         served = 1 / (1 + np.exp(-(slope * _raw(model, later) + shift)))
         meta["score_profile"] = spread_of(served, later.weight, SCORE_CUTS)
-    return Trained(meta, model.files, model.raw, tuple(names), later, scores)
+    return Trained(meta, model.files, model.raw, tuple(names), later, scores, whole.changes)
 
 
 def grown(examples: Examples, settings: Settings, size: int) -> Callable[[np.ndarray], np.ndarray]:
     """Raw scores of a matrix, by a model of these settings fitted on all of these `tidied` examples and nothing else."""
     if settings.kind == "sequence":
         raise UsageError("--leave-out is for models of features, not for --kind sequence")
-    return _fit(examples, np.ones(len(examples), bool), settings, None, max(size, 10)).raw
+    taught = repaired(examples, settings.repair, settings.seed, settings.threads).examples
+    return _fit(taught, np.ones(len(taught), bool), settings, None, max(size, 10)).raw
 
 
 def tidied(examples: Examples) -> Examples:
@@ -208,6 +225,26 @@ def _apart(split: Split, group: np.ndarray, name: str) -> Split:
 
 
 @dataclass(frozen=True, slots=True)
+class _Taught:
+    """Rows that teach, repaired, and behind them the rows that judge, as they are; `early` is what the repair did."""
+
+    rows: Examples
+    split: Split
+    early: Repaired
+
+
+def _taught(examples: Examples, split: Split, settings: Settings) -> _Taught:
+    if settings.repair is None:
+        return _Taught(examples, split, Repaired(examples))
+    early, later = (
+        repaired(examples.take(split.early), settings.repair, settings.seed, settings.threads),
+        examples.take(split.later),
+    )
+    judges = np.arange(len(early.examples) + len(later)) >= len(early.examples)
+    return _Taught(joined(early.examples, later), Split(~judges, judges, split.note), early)
+
+
+@dataclass(frozen=True, slots=True)
 class _Model:
     raw: Callable[..., np.ndarray]
     files: dict[str, str | bytes]
@@ -285,10 +322,53 @@ def _judge(examples: Examples, split: Split, settings: Settings) -> tuple[np.nda
     return raw, average_precision(fraud, raw, examples.weight[split.later]), model.size, share
 
 
+def _chosen(names: tuple[str, ...], taught: _Taught | None, settings: Settings) -> tuple[tuple[str, ...], list[str]]:
+    """(the features to keep, what to say about it); dear ones only where rows that judge show that they earn."""
+    dear, said = [n for n in names if n in settings.dear], []
+    names = tuple(n for n in names if n not in settings.dear)
+    if taught is not None and settings.select and settings.kind != "logistic":
+        names, one = _selected(taught.rows.columns(names), taught.split, settings)
+        said.append(one)
+    if dear and taught is None:
+        said.append(f"{len(dear)} graph features left out: nothing was validated that could show what they earn")
+    elif dear and taught is not None:
+        more, one = _earned(taught.rows, names, dear, taught.split, settings)
+        names, said = (*names, *more), [*said, one]
+    return names, said
+
+
+def _earned(
+    examples: Examples, names: tuple[str, ...], dear: list[str], split: Split, settings: Settings
+) -> tuple[tuple[str, ...], str]:
+    """The fewest dear features beside `names` that are as good out of time as more of them, by gain among the early rows."""
+    quick = _quick(settings)
+    both = examples.columns([*names, *dear])
+    gains = _fit(both, split.early, quick, split.later, quick.trees).gains[len(names) :]
+    order = [dear[i] for i in np.argsort(-gains, kind="stable") if gains[i] > 0]
+    tries = sorted({0, *(min(k, len(order)) for k in FEWEST_DEAR)})
+    found = {k: _judge(both.columns([*names, *order[:k]]), split, quick)[1] for k in tries}
+    k = _fewest(found)
+    tried = ", ".join(f"{n} of them {value:.4f}" for n, value in found.items())
+    which = f": {', '.join(order[:k])}" if k else ""
+    return tuple(
+        order[:k]
+    ), f"{k} of {len(dear)} graph features earn beside the others (average precision: {tried}){which}"
+
+
+def _fewest(found: dict[int, float]) -> int:
+    """The smallest number of features whose average precision is within SLACK of the best."""
+    return min(n for n, value in found.items() if value >= max(found.values()) - SLACK)
+
+
+def _quick(settings: Settings) -> Settings:
+    """To try features with: no network, few trees."""
+    kind = "forest" if settings.kind == "sequence" else settings.kind
+    return replace(settings, kind=kind, trees=min(settings.trees, 200))
+
+
 def _selected(examples: Examples, split: Split, settings: Settings) -> tuple[tuple[str, ...], str]:
     """The fewest features that are as good out of time as all of them, by gain among the early rows."""
-    kind = "forest" if settings.kind == "sequence" else settings.kind
-    quick = replace(settings, kind=kind, trees=min(settings.trees, 200))
+    quick = _quick(settings)
     model = _fit(examples, split.early, quick, split.later, quick.trees)
     order = [examples.names[i] for i in np.argsort(-model.gains, kind="stable") if model.gains[i] > 0]
     fraud, weight = examples.label[split.later] == 1, examples.weight[split.later]
@@ -296,8 +376,7 @@ def _selected(examples: Examples, split: Split, settings: Settings) -> tuple[tup
     for k in (15, 30, 60):
         if k < len(order):
             found[k] = _judge(examples.columns(order[:k]), split, quick)[1]
-    best = max(found.values())
-    k = min(n for n, value in found.items() if value >= best - SLACK)
+    k = _fewest(found)
     tried = ", ".join(f"{n} features {value:.4f}" for n, value in sorted(found.items()))
     return tuple(order[:k]), f"{k} of {len(examples.names)} features earn out of time (average precision: {tried})"
 

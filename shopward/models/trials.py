@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from shopward.models.dataset import Examples
 from shopward.models.measure import average_precision
+from shopward.models.repair import repaired
 from shopward.models.training import Settings, tidy
 from shopward.models.trees import DEFAULTS, fit
 
@@ -62,7 +63,7 @@ def search(
 ) -> tuple[Settings, list[dict[str, Any]]]:
     """(settings with the best params, every run); the runs are appended to the file `runs`. Too few frauds for folds: nothing is tried."""
     examples, _ = tidy(examples)
-    folds = time_folds(examples)
+    folds = [_fold(examples, teach, judge, settings) for teach, judge in time_folds(examples)]
     if not folds:
         return settings, []
     rng, stamp = np.random.default_rng(settings.seed), data_hash(examples)
@@ -75,12 +76,10 @@ def search(
             else {name: choices[rng.integers(len(choices))] for name, choices in SPACE.items()}
         )
         started = time.perf_counter()
-        found = [
-            _judged(examples, teach, judge, replace(settings, params={**settings.params, **params}))
-            for teach, judge in folds
-        ]
+        found = [_judged(fold, replace(settings, params={**settings.params, **params})) for fold in folds]
         tried.append({
             "trial": number, "params": params, "data": stamp, "rows": len(examples), "features": len(examples.names), "folds": found,
+            **({"repair": asdict(settings.repair)} if settings.repair else {}),
             "average_precision": float(np.mean(found)), "seconds": round(time.perf_counter() - started, 2),
         })  # fmt: skip
     runs.parent.mkdir(parents=True, exist_ok=True)
@@ -90,16 +89,33 @@ def search(
     return replace(settings, params={**settings.params, **best["params"]}), tried
 
 
-def _judged(examples: Examples, teach: np.ndarray, judge: np.ndarray, settings: Settings) -> float:
-    """Average precision on one fold; an eighth of what teaches, its latest part, sets the number of trees."""
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """What teaches, repaired where asked; its latest eighth, as it is, which sets the number of trees; and what judges."""
+
+    teach: Examples
+    watch: Examples | None
+    judge: Examples
+
+
+def _fold(examples: Examples, teach: np.ndarray, judge: np.ndarray, settings: Settings) -> _Fold:
     rows = np.flatnonzero(teach)[np.argsort(examples.ts[teach], kind="stable")]
     early, late = rows[: len(rows) * 7 // 8], rows[len(rows) * 7 // 8 :]
     fraud = examples.label == 1
-    watch = (examples.matrix[late], fraud[late]) if fraud[late].any() and fraud[early].any() else None
-    use = early if watch is not None else rows
-    categorical = [k for k, name in enumerate(examples.names) if name in examples.categories]
+    watched = fraud[late].any() and fraud[early].any()
+    taught = repaired(
+        examples.take(early if watched else rows), settings.repair, settings.seed, settings.threads
+    ).examples
+    return _Fold(taught, examples.take(late) if watched else None, examples.take(judge))
+
+
+def _judged(fold: _Fold, settings: Settings) -> float:
+    """Average precision on one fold."""
+    teach, judge, watch = fold.teach, fold.judge, fold.watch
+    categorical = [k for k, name in enumerate(teach.names) if name in teach.categories]
     done = fit(
-        examples.matrix[use], fraud[use], examples.names, weight=examples.weight[use], categorical=categorical, later=watch,
+        teach.matrix, teach.label == 1, teach.names, weight=teach.weight, categorical=categorical,
+        later=None if watch is None else (watch.matrix, watch.label == 1),
         trees=min(settings.trees, 300), settings=settings.params, threads=settings.threads, seed=settings.seed,
     )  # fmt: skip
-    return average_precision(fraud[judge], done.forest.score(examples.matrix[judge]), examples.weight[judge])
+    return average_precision(judge.label == 1, done.forest.score(judge.matrix), judge.weight)
