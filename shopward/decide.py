@@ -279,6 +279,8 @@ class Engine:
         self.row_features.before(batch)
         block = self.windows.update(batch)
         self.row_features.after(batch, block)
+        if self.models.pasts:
+            self.models.pasts.update(batch)
         if self.journal:
             self.usual.watch(batch, block.values)
         self.seq = batch.seq0 + batch.n
@@ -389,13 +391,18 @@ class Engine:
 
     # --- keeping
 
-    def state_hash(self) -> str:
-        """A hash of the whole state: features, clock and lists. Equal for equal streams, however they were cut into batches."""
+    def state_hash(self, pasts: Mapping[str, str] | None = None) -> str:
+        """A hash of the whole state: features, clock, lists, and what networks remember. Equal for equal streams, however they were cut into batches.
+
+        `pasts` are digests of histories, in place of those in memory.
+        """
         reach = int(self.clock.value) - self.lists.slack
         standing = self.lists.entries(after=reach)  # what ended before may be forgotten already
         digest = blake2b(f"{self.windows.state_hash()} {int(self.clock.value)}".encode(), digest_size=16)
         for entry in sorted(map(msgspec.msgpack.encode, standing)):
             digest.update(entry)
+        for item in sorted((self.models.pasts.digests() if pasts is None else pasts).items()):
+            digest.update(":".join(item).encode())
         return digest.hexdigest()
 
     @property
