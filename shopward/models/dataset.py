@@ -18,6 +18,7 @@ import numpy as np
 from shopward.batch import LABEL, Batch, Needs
 from shopward.errors import BadData
 from shopward.event import format_time
+from shopward.ingest.unique import Unique
 from shopward.models.history import History, Past
 
 UNKNOWN = -1
@@ -112,7 +113,7 @@ def census(
     ids: list[str] = []
     ts, types, judged, verdict, known = [], [], [], [], []
     keys: dict[str, list[np.ndarray]] = {role: [] for role in roles}
-    for batch in engine.read(paths, labels=labels, dead=dead):
+    for batch in _each_once(engine, paths, labels, dead):
         rows, told = np.flatnonzero(batch.types != LABEL), np.flatnonzero(batch.types == LABEL)
         if len(told):
             names = batch.text("label_event")
@@ -275,11 +276,17 @@ def stream_examples(
             reader.clear()
 
 
+def _each_once(engine: Any, paths: Iterable[Path], labels: Path | None, dead: Any) -> Iterator[Batch]:
+    """The stream as decisions see it: an event whose id came before is left out."""
+    with Unique(engine.seed) as unique:
+        yield from engine.read(paths, labels=labels, dead=dead, unique=unique)
+
+
 def _walk(engine, reader, paths, labels, rows, since, dead) -> Iterator[tuple[Batch, Any, np.ndarray, int]]:
     """(batch, its features, the rows of it to keep, events seen so far) of a whole stream."""
     engine.needs = engine.needs | reader.needs
     seen = 0
-    for batch in engine.read(paths, labels=labels, dead=dead):
+    for batch in _each_once(engine, paths, labels, dead):
         block = engine.judge(batch).block if engine.row_features.one_by_one else engine.compute(batch)
         events = np.flatnonzero(batch.types != LABEL)
         if rows is not None:

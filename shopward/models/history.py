@@ -72,7 +72,8 @@ class History:
     def __init__(self, steps: int, values: int, roles: int):
         self.slots: dict[int, int] = {}  # in the order of the rings
         self.steps, self.width = steps, 2 + values + roles
-        self.most = min(MOST_ENTITIES, ROOM // (PLACE + 8 + steps * (8 + 4 * values + 8 * roles)))
+        self.each = PLACE + 8 + steps * (8 + 4 * values + 8 * roles)  # bytes of an entity
+        self.most = min(MOST_ENTITIES, ROOM // self.each)
         self.count = np.zeros(1024, np.int64)
         self.ts = np.zeros((1024, steps), np.int64)
         self.values = np.zeros((1024, steps, values), np.float32)
@@ -110,7 +111,7 @@ class History:
                 slots[key] = len(slots)
             places.append(slots[key] if key else -1)
         if len(slots) > len(self.count):
-            self._resize(np.arange(len(self.count)), 2 * len(slots))
+            self._resize(np.arange(len(self.count)), min(2 * len(slots), self.most))
         return np.array(places, np.int64)
 
     def _forget(self) -> None:
@@ -139,14 +140,14 @@ class History:
     def fill(self, parts: dict[str, np.ndarray]) -> None:
         """Become what `parts` told."""
         self.slots = {key: place for place, key in enumerate(parts["keys"].tolist())}
-        for name in ARRAYS:
-            setattr(self, name, parts[name].reshape(-1, *getattr(self, name).shape[1:]))
         many = len(self.slots)
-        self._resize(np.arange(many), max(2 * many, 1024))
+        for name in ARRAYS:
+            setattr(self, name, parts[name].reshape(many, *getattr(self, name).shape[1:]))
+        self._resize(np.arange(many), max(min(2 * many, self.most), 1024))
 
     def memory(self) -> int:
         """Bytes in use, about."""
-        return len(self.slots) * PLACE + sum(getattr(self, name).nbytes for name in ARRAYS)
+        return len(self.slots) * self.each
 
 
 ARRAYS = ("count", "ts", "values", "others")
