@@ -308,10 +308,10 @@ def run(
     for workers on this machine. The tables can be read until the block ends.
     """
     refuse(rulebook, decide)
+    engine = Engine(rulebook, mode=mode, seed=seed or os.urandom(16))
+    if decide:
+        refuse_history(engine)
     with session(master) as spark, _staging(staging) as folder:
-        engine = Engine(rulebook, mode=mode, seed=seed or os.urandom(16))
-        if decide:
-            refuse_history(engine)
         files = tuple(sorted(rulebook.files.items()))
         models = dict(zip(engine.models.names, engine.models.scorers, strict=True)) if engine.models else {}
         answer = answer or (decisions_of if decide else features_of)

@@ -111,13 +111,14 @@ def census(
         numbers=frozenset({"label"}), text=frozenset({"label_event"}), hashes=frozenset(roles)
     )
     ids: list[str] = []
-    ts, types, judged, verdict, known = [], [], [], [], []
+    ts, types, verdict, known = [], [], [], []
+    judged: list[str | None] = []
     keys: dict[str, list[np.ndarray]] = {role: [] for role in roles}
     for batch in _each_once(engine, paths, labels, dead):
         rows, told = np.flatnonzero(batch.types != LABEL), np.flatnonzero(batch.types == LABEL)
         if len(told):
-            names = batch.text("label_event")
-            judged += [names[i] for i in told.tolist()]
+            texts = batch.text("label_event")
+            judged += [texts[i] for i in told.tolist()]
             verdict.append(batch.numbers["label"][told])
             known.append(batch.ts[told])
         names = batch.event_ids

@@ -43,9 +43,7 @@ class Said:
     model: str | None
     each: dict[str, float]
     rows: tuple[tuple[float, ...], ...]  # what each model read
-    pasts: tuple[
-        np.ndarray | None, ...
-    ] = ()  # and the last events, float32[steps + 1, values], of those that read them
+    pasts: tuple[np.ndarray | None, ...] = ()  # and the last events, of those that read them
 
 
 @dataclass(slots=True)
@@ -64,8 +62,14 @@ class Scored:
         """The same about one row."""
         who = int(self.who[row])
         each = {name: float(values[row]) for name, values in zip(self.names, self.each, strict=True)}
-        read = tuple(self._read(rows, matrix, row) for rows, matrix in self.matrices)
-        pasts = tuple(self._past(k, row) for k in range(len(self.pasts)))
+        places = [_place(rows, row) for rows, _ in self.matrices]
+        read = tuple(
+            () if at is None else tuple(matrix[:, at].tolist())
+            for at, (_, matrix) in zip(places, self.matrices, strict=True)
+        )
+        pasts = tuple(
+            None if at is None or past is None else past[at] for at, past in zip(places, self.pasts, strict=True)
+        )
         speaker = None if who == NOBODY else self.names[who]
         return Said(float(self.score[row]), float(self.risk[row]), speaker, each, read, pasts)
 
@@ -74,15 +78,11 @@ class Scored:
         named = {MODEL + name: values for name, values in zip(self.names, self.each, strict=True)}
         return {"score": self.score, "risk": self.risk} | named
 
-    @staticmethod
-    def _read(rows: np.ndarray, matrix: np.ndarray, row: int) -> tuple[float, ...]:
-        at = int(np.searchsorted(rows, row))
-        return tuple(matrix[:, at].tolist()) if at < len(rows) and rows[at] == row else ()
 
-    def _past(self, k: int, row: int) -> np.ndarray | None:
-        past, rows = self.pasts[k], self.matrices[k][0]
-        at = int(np.searchsorted(rows, row))
-        return past[at] if past is not None and at < len(rows) and rows[at] == row else None
+def _place(rows: np.ndarray, row: int) -> int | None:
+    """Where a row of the batch stands among those that a model scored."""
+    at = int(np.searchsorted(rows, row))
+    return at if at < len(rows) and rows[at] == row else None
 
 
 class Panel:
@@ -201,13 +201,8 @@ class Panel:
             if n == 1:
                 self._fail(k, error)
                 return np.array([nan])
-        halves = slice(n // 2), slice(n // 2, n)
-        return np.concatenate(
-            [
-                self._ask(k, np.ascontiguousarray(matrix[:, half]), None if past is None else past[half])
-                for half in halves
-            ]
-        )
+        halves = [(matrix[:, half], None if past is None else past[half]) for half in (slice(n // 2), slice(n // 2, n))]
+        return np.concatenate([self._ask(k, np.ascontiguousarray(part), mine) for part, mine in halves])
 
     def _risk(self, k: int, scores: np.ndarray) -> np.ndarray:
         try:

@@ -18,11 +18,10 @@ import msgspec
 
 from shopward.declare.rulebook import Rulebook
 from shopward.errors import BadData, RulebookError, UsageError
-from shopward.models import folder
+from shopward.models import folder, pasts
 from shopward.models.audit import refused
 from shopward.models.history import past_of
 from shopward.models.meaning import differences, meanings
-from shopward.models.pasts import check
 
 HISTORY = "history.ndjson"
 
@@ -102,7 +101,7 @@ def deploy(
             "features do not mean here what they meant in training; train the model again:\n" + "\n".join(wrong)
         )
     if (past := past_of(meta.get("sequence"))) is not None:
-        check(name, past, changed)
+        pasts.check(name, past, changed)
     before = {path: book.files.get(path) for path in files}
     _write(rulebook, files)
     return _record(data, Deployment(name, meta["version"], state, percent, int(time.time() * 1000), before, files))

@@ -399,8 +399,6 @@ def read(folder: Path, plain: ForestModel, about: Mapping[str, Any]) -> ForestMo
     if past is None:
         return plain
     net = from_bytes((folder / FILE).read_bytes(), about["text_places"])
-    nothing = np.full((1, past.steps + 1, past.width), np.nan, np.float32)
-    net.raw(
-        np.full((1, len(plain.features)), np.nan), nothing
-    )  # does it fit? and the kernels are there when events come
+    nothing = np.full((1, len(plain.features)), np.nan), np.full((1, past.steps + 1, past.width), np.nan, np.float32)
+    net.raw(*nothing)  # refuses what does not fit, and has the kernels ready when events come
     return SequenceModel(**vars(plain), net=net, share=about["share"], past=past)

@@ -19,6 +19,7 @@ from shopward.errors import BadData, NotYet, UsageError
 from shopward.models import flows, folder, registry, sequence
 from shopward.models.history import History, Past
 from shopward.models.watch import families
+from shopward.runs import decide_files, features_data
 from shopward.store import snapshot
 
 START, MINUTE = 1_767_225_600_000, 60_000
@@ -466,9 +467,15 @@ def test_wide_events_leave_room_for_fewer_entities(monkeypatch):
     assert len(rings.slots) <= rings.most
 
 
-def test_spark_refuses_with_the_reason(shop):
-    from shopward.connect.spark import refuse_history
+def test_the_features_of_a_folder_with_a_deployed_network_can_be_asked_for(shop, tmp_path):
+    with durable(shop, tmp_path / "data") as e:
+        answers = e.decide_events(EVENTS[:60])
+    assert features_data(tmp_path / "data", out=tmp_path / "features.csv").events == len(said(answers))
 
+
+def test_spark_refuses_with_the_reason(shop, tmp_path):
+    shutil.copytree(shop / "book", tmp_path / "book")
+    shutil.copytree(shop / "data/models/net", tmp_path / "book/net")
     with pytest.raises(NotYet, match="model `net` reads the last events of the card.*--engine native"):
-        refuse_history(engine(shop))
-    refuse_history(plain_engine(Rulebook(shop / "plain")))
+        decide_files([shop / "events.ndjson"], Rulebook(tmp_path / "book"), out=tmp_path / "out.csv", engine="spark")
+    assert not (tmp_path / "out.csv").exists()
