@@ -113,8 +113,9 @@ def census(
     ids: list[str] = []
     ts, types, verdict, known = [], [], [], []
     judged: list[str | None] = []
+    notes: list[str] = []
     keys: dict[str, list[np.ndarray]] = {role: [] for role in roles}
-    for batch in _each_once(engine, paths, labels, dead):
+    for batch in _each_once(engine, paths, labels, dead, notes):
         rows, told = np.flatnonzero(batch.types != LABEL), np.flatnonzero(batch.types == LABEL)
         if len(told):
             texts = batch.text("label_event")
@@ -140,6 +141,7 @@ def census(
         np.full(len(ids), UNKNOWN, np.int8),
         np.zeros(len(ids), np.int64),
         {},
+        notes,
     )
     _judge(found, judged, verdict, known, known_by)
     seen = found.label != UNKNOWN
@@ -277,17 +279,19 @@ def stream_examples(
             reader.clear()
 
 
-def _each_once(engine: Any, paths: Iterable[Path], labels: Path | None, dead: Any) -> Iterator[Batch]:
-    """The stream as decisions see it: an event whose id came before is left out."""
+def _each_once(engine: Any, paths: Iterable[Path], labels: Path | None, dead: Any, notes: list[str]) -> Iterator[Batch]:
+    """The stream as decisions see it: an event whose id came before is left out, and a note says how many were."""
     with Unique(engine.seed) as unique:
         yield from engine.read(paths, labels=labels, dead=dead, unique=unique)
+        if unique.repeated:
+            notes.append(f"{unique.repeated:,} events came again: each counts once")
 
 
 def _walk(engine, reader, paths, labels, rows, since, dead) -> Iterator[tuple[Batch, Any, np.ndarray, int]]:
     """(batch, its features, the rows of it to keep, events seen so far) of a whole stream."""
     engine.needs = engine.needs | reader.needs
     seen = 0
-    for batch in _each_once(engine, paths, labels, dead):
+    for batch in _each_once(engine, paths, labels, dead, []):
         block = engine.judge(batch).block if engine.row_features.one_by_one else engine.compute(batch)
         events = np.flatnonzero(batch.types != LABEL)
         if rows is not None:
