@@ -435,6 +435,14 @@ def test_a_row_has_the_same_bits_in_every_block():
         assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
+def test_the_kernels_tanh_is_one_to_single_precision():
+    x = np.concatenate([np.linspace(-25, 25, 4001), np.geomspace(1e-30, 1e30, 400)]).astype(np.float32)
+    x = np.concatenate([x, -x, np.array([0, np.inf, -np.inf], np.float32)])
+    found = np.array([sequence._tanh(value) for value in x])
+    np.testing.assert_allclose(found, np.tanh(x.astype(np.float64)), rtol=0, atol=6e-8)
+    assert np.isnan(sequence._tanh(np.float32(np.nan)))
+
+
 def test_who_is_forgotten_follows_from_the_order_of_events_alone(monkeypatch):
     monkeypatch.setattr("shopward.models.history.MOST_ENTITIES", 20)
     rng = np.random.default_rng(6)
