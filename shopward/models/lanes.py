@@ -29,12 +29,16 @@ class Places:
     """
 
     def __init__(self, known: Sequence[str], seed: bytes):
-        hashes = {siphash128(text.encode(), seed): place for place, text in reversed(list(enumerate(known)))}
+        last_first = reversed(list(enumerate(known)))
+        hashes: dict[tuple[int, ...], float] = {siphash128(x.encode(), seed): float(k) for k, x in last_first}
+        self.book = {(0, 0): nan, **hashes}
         self.pairs = np.array(sorted(hashes), np.int64).reshape(-1, 2)
         self.places = np.array([hashes[pair] for pair in sorted(hashes)], np.float64)
 
     def of(self, pairs: np.ndarray) -> np.ndarray:
         """The place float64[n] of each hash int64[n, 2]; -1 for another text, NaN for none."""
+        if len(pairs) == 1:
+            return np.array([self.book.get(tuple(pairs[0].tolist()), -1.0)])
         out = np.where(pairs.any(axis=1), -1.0, nan)
         if len(self.pairs):
             at = np.minimum(np.searchsorted(self.pairs[:, 0], pairs[:, 0]), len(self.pairs) - 1)
@@ -45,7 +49,10 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One row of a model's matrix. `kind` is feature, field, ts or type; `known` the texts it tells apart, `places` those by hash."""
+    """One row of a model's matrix. `kind` is feature, field, ts or type; `known` the texts it tells apart.
+
+    places   those texts by hash          by_type   float64[types], what each event type is to it
+    """
 
     name: str
     kind: str
@@ -53,16 +60,16 @@ class Lane:
     known: tuple[str, ...] = ()
     row: int = -1  # of the feature block
     places: Places | None = None
+    by_type: np.ndarray | None = None
 
     @property
     def codes(self) -> dict[str | None, float]:
         return {None: nan} | {text: float(i) for i, text in reversed(list(enumerate(self.known)))}
 
-    def column(self, batch: Batch, block: Block | None, types: tuple[str, ...]) -> np.ndarray:
+    def column(self, batch: Batch, block: Block | None) -> np.ndarray:
         """Its values float64[n] in a batch; only features need the block."""
-        if self.kind == "type":
-            codes = self.codes
-            return np.array([codes.get(t, -1.0) for t in types])[batch.types]
+        if self.by_type is not None:
+            return self.by_type[batch.types]
         if self.kind == "ts":
             return batch.ts.astype(np.float64)
         from_block = self.kind == "feature" and block is not None
@@ -92,4 +99,7 @@ def lane_of(model: str, name: str, texts: Mapping[str, Sequence[str]], rulebook:
         raise UsageError(f"model `{model}` reads the text `{name}` and does not say which texts it knows")
     row = list(rulebook.features).index(name) if kind == "feature" else -1
     known = tuple(texts[name]) if text else ()
-    return Lane(name, kind, text, known, row, Places(known, seed) if text and kind != "type" else None)
+    if kind == "type":
+        by_type = np.array([known.index(t) if t in known else -1 for t in schema.types], np.float64)
+        return Lane(name, kind, text, known, by_type=by_type)
+    return Lane(name, kind, text, known, row, Places(known, seed) if text else None)

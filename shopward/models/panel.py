@@ -149,7 +149,7 @@ class Panel:
     def _matrix(self, k: int, batch: Batch, block: Block, rows: np.ndarray) -> np.ndarray:
         matrix = np.empty((len(self.lanes[k]), len(rows)))
         for i, lane in enumerate(self.lanes[k]):
-            matrix[i] = lane.column(batch, block, self.schema.types)[rows]
+            matrix[i] = lane.column(batch, block)[rows]
         return matrix
 
     def _choose(self, found: Scored, share: Share) -> None:

@@ -98,11 +98,11 @@ class Memory:
     """One history, and how events enter it."""
 
     def __init__(self, model: str, past: Past, rulebook: Rulebook, seed: bytes):
-        self.past, self.types = past, rulebook.schema.types
+        self.past = past
         self.roles = [_role(model, role, rulebook) for role in (past.entity, *past.roles)]
         self.lanes = [_value(model, name, past, rulebook, seed) for name in past.names]
         self.history = History(past.steps, len(past.names), len(past.roles))
-        self.asked = np.zeros(len(self.types), np.bool_)  # by type code: somebody scores such events
+        self.asked = np.zeros(len(rulebook.schema.types), np.bool_)  # by type code: somebody scores such events
         self.rows, self.shown = np.empty(0, np.int64), np.empty((0, past.steps + 1, past.width), np.float32)
 
     @property
@@ -115,15 +115,16 @@ class Memory:
 
     def update(self, batch: Batch) -> None:
         rows = np.flatnonzero(batch.types != LABEL)
-        wanted = self.asked[batch.types[rows]]
+        at = slice(None) if len(rows) == batch.n else rows
+        wanted = self.asked[batch.types[at]]
         values = np.empty((len(rows), len(self.lanes)))
         for k, one in enumerate(self.lanes):
-            values[:, k] = one.column(batch, None, self.types)[rows]
+            values[:, k] = one.column(batch, None)[at]
         keys = np.empty((len(rows), len(self.roles)), np.int64)
         for k, role in enumerate(self.roles):
-            keys[:, k] = batch.hashes[role][rows, 0]
+            keys[:, k] = batch.hashes[role][at, 0]
         self.rows = rows[wanted]
-        self.shown = self.history.take(keys[:, 0].copy(), batch.ts[rows], values, keys[:, 1:].copy(), wanted)
+        self.shown = self.history.take(keys[:, 0].copy(), batch.ts[at].copy(), values, keys[:, 1:].copy(), wanted)
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         return self.shown if len(rows) == len(self.rows) else self.shown[np.searchsorted(self.rows, rows)]
