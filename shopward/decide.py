@@ -169,7 +169,9 @@ class Engine:
         if not self.windows.compiled:  # it will all be built anew
             return
         empty = self.batch([])
-        self.rules.fire(empty, self.windows.update(empty), lambda rule, row: None, np.zeros(0, np.bool_), {})
+        block = self.windows.update(empty)
+        self.score(empty, block)  # rules may read what models say
+        self.rules.fire(empty, block, lambda rule, row: None, np.zeros(0, np.bool_), {})
         self._one = build(self, owner)
         if self.journal:
             self.journal.arrivals(self)

@@ -265,18 +265,26 @@ def test_an_event_sent_again_is_answered_as_before_and_remembered_once(shop, fil
     assert scored(tmp_path / "twice.ndjson", shop / "net") == filed
 
 
-@pytest.mark.parametrize("known", ["nothing", "features", "another history"])
-def test_a_network_deployed_on_a_longer_log_knows_what_came_before(shop, filed, tmp_path, known):
+@pytest.mark.parametrize(
+    "known, mode",
+    [
+        ("nothing", "interpreted"),
+        ("features", "interpreted"),
+        ("features", "compiled"),
+        ("another history", "interpreted"),
+    ],
+)
+def test_a_network_deployed_on_a_longer_log_knows_what_came_before(shop, filed, tmp_path, known, mode):
     shutil.copytree(shop / "plain", tmp_path / "before")
     shutil.copytree(shop / "data/models", tmp_path / "data/models")
     if known == "another history":
         other = kept(tmp_path, "short", past=Past("terminal", ("amount",), (), 2, {}))
         registry.deploy(tmp_path / "data", other, tmp_path / "before", state="shadow")
-    e = Engine(Rulebook(tmp_path / "before"), data=tmp_path / "data", mode="interpreted")
+    e = Engine(Rulebook(tmp_path / "before"), data=tmp_path / "data", mode=mode)
     e.decide_events(EVENTS[:120])
     if known != "nothing":
         e.close()  # with a snapshot
-        e = Engine(Rulebook(tmp_path / "before"), data=tmp_path / "data", mode="interpreted")
+        e = Engine(Rulebook(tmp_path / "before"), data=tmp_path / "data", mode=mode)
     e.decide_events(EVENTS[120:200])
     change = Change(e, Rulebook(shop / "book"))
     change.warm()
