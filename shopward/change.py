@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from shopward.durable import Journal, Tail, in_force, kept_rulebook
 from shopward.errors import CorruptStore, UsageError
+from shopward.models.loading import load_all
 from shopward.replay import Replay
 from shopward.store import snapshot
 from shopward.store.files import REAL
@@ -112,7 +113,8 @@ class Follower:
         if rulebook is None:
             raise UsageError(f"{data}: it is not known which rulebook is in force; start the first server on it before")
         seed = load_keys(data)[0].hashes
-        self.engine = Engine(rulebook, clock="server", mode=mode, seed=bytes.fromhex(seed))  # type: ignore[arg-type]
+        models = load_all(rulebook, data / "models")
+        self.engine = Engine(rulebook, clock="server", mode=mode, seed=bytes.fromhex(seed), models=models)  # type: ignore[arg-type]
         self._begin()
 
     def _begin(self) -> None:
@@ -148,8 +150,13 @@ class Follower:
         if rulebook is None:
             raise CorruptStore(f"{self.data}/state/rulebooks/{version}.json: missing; restore it from a copy")
         if rulebook.version != self.engine.rulebook.version:
-            self.engine = self.engine.beside(rulebook)
+            self.engine = self._beside(rulebook)
             self._begin()
+
+    def _beside(self, rulebook: Rulebook) -> Engine:
+        """An engine with nothing in memory; until it owns the folder it is given the models that are registered there."""
+        self.engine.given = load_all(rulebook, self.data / "models")
+        return self.engine.beside(rulebook)
 
     def take_over(self) -> bool:
         """Own the folder if its first server is gone; False while it lives."""
@@ -163,9 +170,10 @@ class Follower:
             journal.catch_up(self.replay)
             now = kept_rulebook(self.data, in_force(self.data).version)
             if now is not None and now.version != self.engine.rulebook.version:
-                self.engine = self.engine.beside(now)
+                self.engine = self._beside(now)
                 self.replay = journal.replay(self.engine)
             self.engine.own(journal)
+            self.engine.given = {}
         except BaseException:
             journal.release()
             raise

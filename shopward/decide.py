@@ -169,7 +169,9 @@ class Engine:
         if not self.windows.compiled:  # it will all be built anew
             return
         empty = self.batch([])
-        self.rules.fire(empty, self.windows.update(empty), lambda rule, row: None, np.zeros(0, np.bool_), {})
+        block = self.windows.update(empty)
+        self.score(empty, block)  # rules may read what models say
+        self.rules.fire(empty, block, lambda rule, row: None, np.zeros(0, np.bool_), {})
         self._one = build(self, owner)
         if self.journal:
             self.journal.arrivals(self)
@@ -279,6 +281,8 @@ class Engine:
         self.row_features.before(batch)
         block = self.windows.update(batch)
         self.row_features.after(batch, block)
+        if self.models.pasts:
+            self.models.pasts.update(batch)
         if self.journal:
             self.usual.watch(batch, block.values)
         self.seq = batch.seq0 + batch.n
@@ -389,13 +393,18 @@ class Engine:
 
     # --- keeping
 
-    def state_hash(self) -> str:
-        """A hash of the whole state: features, clock and lists. Equal for equal streams, however they were cut into batches."""
+    def state_hash(self, pasts: Mapping[str, str] | None = None) -> str:
+        """A hash of the whole state: features, clock, lists, and what networks remember. Equal for equal streams, however they were cut into batches.
+
+        `pasts` are digests of histories, in place of those in memory.
+        """
         reach = int(self.clock.value) - self.lists.slack
         standing = self.lists.entries(after=reach)  # what ended before may be forgotten already
         digest = blake2b(f"{self.windows.state_hash()} {int(self.clock.value)}".encode(), digest_size=16)
         for entry in sorted(map(msgspec.msgpack.encode, standing)):
             digest.update(entry)
+        for item in sorted((self.models.pasts.digests() if pasts is None else pasts).items()):
+            digest.update(":".join(item).encode())
         return digest.hexdigest()
 
     @property

@@ -264,6 +264,7 @@ class _Builder:
             "TEXTS": _feature_texts(self.engine, bound),
             **{f"row_{i}": f.value for i, f in enumerate(self.row_features)},
             "SCORE": self._said,
+            "REMEMBER": partial(self.engine.models.pasts.update, batch),
             **{
                 f"CODE_{k}_{i}": lane.codes.get
                 for k, lanes in enumerate(self.engine.models.lanes)
@@ -314,6 +315,8 @@ class _Builder:
         lines += [f"    LISTS[{name!r}] = ELEMENTS(v_{name})" for name in sorted(self.engine.windows.needs.lists)]
         lines += [f"    KEPT[{name!r}] = {self._name(name)}" for name in self._kept_texts()]
         lines.append("    RUN()")
+        if self.engine.models.pasts:
+            lines.append("    REMEMBER()")
         if self.rules.column:
             lines += ["    features = UNPACK(F)", f"    {self._unpacked()} = features"]
         for i, f in enumerate(self.row_features):

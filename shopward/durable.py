@@ -29,7 +29,7 @@ from shopward.ingest.arrivals import Arrivals, parsed
 from shopward.ingest.cover import Covers
 from shopward.label import Label
 from shopward.lists import Entry
-from shopward.replay import STATE_FORM, USUAL, WINDOWS, Replay, meaning
+from shopward.replay import PASTS, STATE_FORM, USUAL, WINDOWS, Replay, meaning
 from shopward.store import snapshot
 from shopward.store.dedup import EVER, KEEP_MS, NEW, Dedup
 from shopward.store.files import REAL, Disk, write_whole
@@ -526,10 +526,13 @@ class Journal:
         engine.usual.publish()
         arrays = {WINDOWS + name: array for name, array in engine.windows.snapshot().items()}
         arrays |= {USUAL + name: array for name, array in engine.usual.snapshot().items()}
+        arrays |= {PASTS + name: array for name, array in engine.models.pasts.parts().items()}
+        pasts = engine.models.pasts.digests()
         meta = snapshot.Meta(
             seq=self.log.next_seq, frame=self.log.next_number, rulebook=engine.rulebook.version, seed=self.seed.hex(),
-            state_hash=engine.state_hash(),
-            extra={"features": meaning(engine.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries(), "form": STATE_FORM},
+            state_hash=engine.state_hash(pasts),
+            extra={"features": meaning(engine.rulebook), "clock": int(engine.clock.value), "lists": engine.lists.entries(), "form": STATE_FORM}
+            | ({"pasts": pasts} if pasts else {}),
         )  # fmt: skip
         snapshot.save(self.data / "state", arrays, meta, self.disk)
         self.snapshot_due = self.log.next_seq + SNAPSHOT_EVERY

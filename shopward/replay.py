@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shopward.store.snapshot import Snapshot
     from shopward.store.tables import Tables
 
-WINDOWS, USUAL = "windows.", "usual."  # what the arrays of a snapshot belong to
+WINDOWS, USUAL, PASTS = "windows.", "usual.", "pasts."  # what the arrays of a snapshot belong to
 TOGETHER = 4_096  # events of the log that move state at once
 LARGE = 16 << 20  # bytes of a frame after which no more is gathered
 STATE_FORM = 1  # of state and its hash: a snapshot of another form is passed over, and the log says it all again
@@ -39,18 +39,20 @@ class Replay:
 
     number  the next frame it wants
     lists   the first frame whose list writes it lacks (those before are in the snapshot)
+    whole   the first frame that moves everything: those before move only the histories that the snapshot lacks (`young`)
     tables  where list entries of people go, too, or None
     """
 
     def __init__(self, engine: Engine, tables: Tables | None = None):
         self.engine, self.tables = engine, tables
-        self.number = self.lists = 0
+        self.number = self.lists = self.whole = 0
+        self.young: set[str] = set()
         self.snapshot_seq: int | None = None  # up to where a snapshot saved the work
         self._gathered: list[Frame] = []
         self._events = 0
 
     def begin(self, found: Snapshot | None, first_seq: int) -> None:
-        """Take over what a snapshot knows: clock and lists, and the windows if they still mean the same.
+        """Take over what a snapshot knows: clock and lists, and windows and histories if they still mean the same.
 
         `first_seq` is the oldest event of the log; a log that is whole says everything itself.
         """
@@ -61,6 +63,9 @@ class Replay:
         restore(self.engine, found, same)
         self.lists = found.meta.frame
         if same:
+            self.whole = found.meta.frame
+            self.young = self.engine.models.pasts.meanings - found.meta.extra.get("pasts", {}).keys()
+        if same and not self.young:
             self.number, self.snapshot_seq = found.meta.frame, found.meta.seq
 
     def take(self, frames: Iterable[Frame]) -> None:
@@ -69,7 +74,7 @@ class Replay:
             if frame.number < self.number:
                 continue
             self.number = frame.number + 1
-            if self._events + frame.n > TOGETHER:
+            if self._events + frame.n > TOGETHER or frame.number == self.whole:
                 self._move()
             if frame.n:
                 self._gathered.append(frame)
@@ -91,7 +96,11 @@ class Replay:
             t = np.concatenate([frame.t for frame in frames])
             if arrived.chunk.n != len(t):
                 raise CorruptStore(f"frame {frames[0].number} of the log: {len(t)} times, {arrived.chunk.n} events")
-            engine.compute(arrived.chunk.batch(frames[0].seq0, t))
+            batch = arrived.chunk.batch(frames[0].seq0, t)
+            if frames[0].number < self.whole:
+                engine.models.pasts.update(batch, self.young)
+            else:
+                engine.compute(batch)
         engine.clock.value = max(int(engine.clock.value), *(frame.clock for frame in gathered))
 
     def _after(self, frame: Frame, lists: bool) -> None:
@@ -132,7 +141,7 @@ def _blocks(frames: list[Frame]) -> Iterator[tuple[bytes, list[Frame]]]:
 
 
 def restore(engine: Engine, found: Snapshot, windows: bool) -> None:
-    """Put a snapshot's clock and lists into an empty engine, and its windows where they fit."""
+    """Put a snapshot's clock and lists into an empty engine, and its windows and histories where they fit."""
     if found.meta.seed != engine.seed.hex():
         raise CorruptStore(f"{found.path}: made with another hash seed than this data folder")
     engine.clock.value = found.meta.extra["clock"]
@@ -142,7 +151,11 @@ def restore(engine: Engine, found: Snapshot, windows: bool) -> None:
         engine.usual.restore(_arrays(found, USUAL))
         engine.usual.publish()
         engine.seq = found.meta.seq
-        if engine.state_hash() != found.meta.state_hash:
+        pasts = engine.models.pasts
+        pasts.fill(_arrays(found, PASTS))
+        told = found.meta.extra.get("pasts", {})
+        mine = {meaning: digest for meaning, digest in pasts.digests().items() if meaning in told}
+        if engine.state_hash(told | mine) != found.meta.state_hash:
             raise CorruptStore(f"{found.path}: the state does not have the hash it was saved with")
 
 

@@ -390,6 +390,7 @@ def features_data(
 
 def _logged_features(data: Path, rulebook: Rulebook) -> Iterator[pa.Table]:
     from shopward.decide import Engine
+    from shopward.models.loading import load_all
     from shopward.store.log import read, segments
     from shopward.store.vault import load_keys
 
@@ -401,8 +402,8 @@ def _logged_features(data: Path, rulebook: Rulebook) -> Iterator[pa.Table]:
             else f"the log begins at event {first.seq0}; what was dropped is in lake/"
         )
         raise UsageError(f"{data}: {lacks}, so windows cannot be built from their beginning")
-    seed = bytes.fromhex(load_keys(data)[0].hashes)
-    with Engine(rulebook, mode="compiled", seed=seed) as engine:
+    seed, models = bytes.fromhex(load_keys(data)[0].hashes), load_all(rulebook, data / "models")
+    with Engine(rulebook, mode="compiled", seed=seed, models=models) as engine:
         for frame in read(data / "log"):
             for batch in _replayed(engine, frame):
                 judged = np.flatnonzero(engine.judged[batch.types])

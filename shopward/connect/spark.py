@@ -123,6 +123,16 @@ def refuse(rulebook: Rulebook, decide: bool) -> None:
             )
 
 
+def refuse_history(engine: Engine) -> None:
+    """Raises NotYet where a model reads the last events of an entity: no worker sees them all in their order."""
+    for model, memory in zip(engine.models.names, engine.models.pasts.by_model, strict=True):
+        if memory is not None:
+            raise NotYet(
+                f"model `{model}` reads the last events of the {memory.past.entity}, and a history is whole in one engine only; "
+                "use --engine native"
+            )
+
+
 def left_out(rulebook: Rulebook) -> dict[str, str]:
     """The features that are not computed on other engines, each with the reason."""
     return {f.name: f.why_not_portable for f in rulebook.features.values() if not f.portable}
@@ -298,8 +308,10 @@ def run(
     for workers on this machine. The tables can be read until the block ends.
     """
     refuse(rulebook, decide)
+    engine = Engine(rulebook, mode=mode, seed=seed or os.urandom(16))
+    if decide:
+        refuse_history(engine)
     with session(master) as spark, _staging(staging) as folder:
-        engine = Engine(rulebook, mode=mode, seed=seed or os.urandom(16))
         files = tuple(sorted(rulebook.files.items()))
         models = dict(zip(engine.models.names, engine.models.scorers, strict=True)) if engine.models else {}
         answer = answer or (decisions_of if decide else features_of)

@@ -18,6 +18,7 @@ import numpy as np
 from shopward.batch import LABEL, Batch, Needs
 from shopward.errors import BadData
 from shopward.event import format_time
+from shopward.ingest.unique import Unique
 from shopward.models.history import History, Past
 
 UNKNOWN = -1
@@ -110,13 +111,15 @@ def census(
         numbers=frozenset({"label"}), text=frozenset({"label_event"}), hashes=frozenset(roles)
     )
     ids: list[str] = []
-    ts, types, judged, verdict, known = [], [], [], [], []
+    ts, types, verdict, known = [], [], [], []
+    judged: list[str | None] = []
+    notes: list[str] = []
     keys: dict[str, list[np.ndarray]] = {role: [] for role in roles}
-    for batch in engine.read(paths, labels=labels, dead=dead):
+    for batch in _each_once(engine, paths, labels, dead, notes):
         rows, told = np.flatnonzero(batch.types != LABEL), np.flatnonzero(batch.types == LABEL)
         if len(told):
-            names = batch.text("label_event")
-            judged += [names[i] for i in told.tolist()]
+            texts = batch.text("label_event")
+            judged += [texts[i] for i in told.tolist()]
             verdict.append(batch.numbers["label"][told])
             known.append(batch.ts[told])
         names = batch.event_ids
@@ -138,6 +141,7 @@ def census(
         np.full(len(ids), UNKNOWN, np.int8),
         np.zeros(len(ids), np.int64),
         {},
+        notes,
     )
     _judge(found, judged, verdict, known, known_by)
     seen = found.label != UNKNOWN
@@ -275,11 +279,19 @@ def stream_examples(
             reader.clear()
 
 
+def _each_once(engine: Any, paths: Iterable[Path], labels: Path | None, dead: Any, notes: list[str]) -> Iterator[Batch]:
+    """The stream as decisions see it: an event whose id came before is left out, and a note says how many were."""
+    with Unique(engine.seed) as unique:
+        yield from engine.read(paths, labels=labels, dead=dead, unique=unique)
+        if unique.repeated:
+            notes.append(f"{unique.repeated:,} events came again: each counts once")
+
+
 def _walk(engine, reader, paths, labels, rows, since, dead) -> Iterator[tuple[Batch, Any, np.ndarray, int]]:
     """(batch, its features, the rows of it to keep, events seen so far) of a whole stream."""
     engine.needs = engine.needs | reader.needs
     seen = 0
-    for batch in engine.read(paths, labels=labels, dead=dead):
+    for batch in _each_once(engine, paths, labels, dead, []):
         block = engine.judge(batch).block if engine.row_features.one_by_one else engine.compute(batch)
         events = np.flatnonzero(batch.types != LABEL)
         if rows is not None:

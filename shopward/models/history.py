@@ -2,18 +2,25 @@
 
     batches in arrival order -> one ring of the last `steps` events per entity -> float32[events, steps + 1, values]
 
-Only strictly earlier events of the entity are shown, and no labels at all: what became of them is left to the features.
+Only strictly earlier events of the entity are shown, and no labels at all: what became of them is left to the features. What is shown
+and what is remembered follow from the order of events alone, never from how they were cut into batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-MOST_ENTITIES = 1_000_000  # whose events are remembered; beyond, those not seen for longest are forgotten
+MOST_ENTITIES = (
+    1_000_000  # whose events are remembered; the next one makes the half forgotten that was not seen for longest
+)
+ROOM = 1 << 30  # bytes of one history: where events are wide, fewer entities are remembered
+PLACE = 140  # bytes of an entity's place in a dict
 STEPS = 16
 
 
@@ -27,6 +34,30 @@ class Past:
     steps: int = STEPS
     texts: Mapping[str, Sequence[str]] | None = None
 
+    @property
+    def width(self) -> int:
+        """Values of an event: two times, its own values, and whether its roles were the same."""
+        return 2 + len(self.names) + len(self.roles)
+
+    @property
+    def feature(self) -> str:
+        """What reasons call it."""
+        return f"{self.entity}_history"
+
+    @property
+    def meaning(self) -> str:
+        """A hash of what is remembered: equal ones share a history."""
+        texts = sorted((name, tuple(known)) for name, known in (self.texts or {}).items())
+        said = repr((self.entity, self.names, self.roles, self.steps, texts))
+        return sha256(said.encode()).hexdigest()[:16]
+
+
+def past_of(about: Mapping[str, Any] | None) -> Past | None:
+    """What a model reads by its description (`sequence` in its `model.json`); None where its network has no say."""
+    if about is None or not about["share"]:
+        return None
+    return Past(about["entity"], tuple(about["names"]), tuple(about["roles"]), about["steps"], about["texts"])
+
 
 class History:
     """Rings of the last events of entities.
@@ -39,8 +70,10 @@ class History:
     """
 
     def __init__(self, steps: int, values: int, roles: int):
-        self.slots: dict[int, int] = {}
+        self.slots: dict[int, int] = {}  # in the order of the rings
         self.steps, self.width = steps, 2 + values + roles
+        self.each = PLACE + 8 + steps * (8 + 4 * values + 8 * roles)  # bytes of an entity
+        self.most = min(MOST_ENTITIES, ROOM // self.each)
         self.count = np.zeros(1024, np.int64)
         self.ts = np.zeros((1024, steps), np.int64)
         self.values = np.zeros((1024, steps, values), np.float32)
@@ -56,35 +89,68 @@ class History:
         The last step is the event itself. First come log seconds since then, and since the event before; NaN rows are no event.
         """
         out = np.full((int(keep.sum()), self.steps + 1, self.width), np.nan, np.float32)
-        at = self._places(keys)
-        _walk(at, ts, values.astype(np.float32), others, keep, self.count, self.ts, self.values, self.others, out)
+        values = np.where(np.isnan(values), np.nan, values).astype(np.float32)  # one bit pattern for what is missing
+        lo = row = 0
+        while lo < len(keys):
+            places = self._places(keys[lo:])
+            now = slice(lo, lo + len(places))
+            rings = self.count, self.ts, self.values, self.others
+            _walk(places, ts[now], values[now], others[now], keep[now], *rings, out[row:])
+            row, lo = row + int(keep[now].sum()), now.stop
+            if lo < len(keys):
+                self._forget()
         return out
 
     def _places(self, keys: np.ndarray) -> np.ndarray:
-        """The ring of each event, -1 without an entity."""
-        found, where = np.unique(keys, return_inverse=True)
-        if len(self.slots) + len(found) > MOST_ENTITIES:
-            self._forget()
-        rings = [-1 if key == 0 else self.slots.setdefault(key, len(self.slots)) for key in found.tolist()]
-        if len(self.slots) > len(self.count):
-            self._resize(np.arange(len(self.count)), 2 * len(self.slots))
-        return np.array(rings, np.int64)[where]
+        """The ring of each event, -1 without an entity; only up to the first entity that finds no room."""
+        slots, places = self.slots, []
+        for key in keys.tolist():
+            if key and key not in slots:
+                if len(slots) == self.most:
+                    break
+                slots[key] = len(slots)
+            places.append(slots[key] if key else -1)
+        if len(slots) > len(self.count):
+            self._resize(np.arange(len(self.count)), min(2 * len(slots), self.most))
+        return np.array(places, np.int64)
 
     def _forget(self) -> None:
         """Drop the half of the entities that were not seen for longest."""
         many = len(self.slots)
         last = self.ts[np.arange(many), (self.count[:many] - 1) % self.steps]
-        kept = np.sort(np.argsort(last, kind="stable")[many // 2 :])
-        place = {old: new for new, old in enumerate(kept.tolist())}
-        self.slots = {key: place[old] for key, old in self.slots.items() if old in place}
+        kept = np.sort(np.argsort(last, kind="stable")[(many + 1) // 2 :])
+        keys = np.fromiter(self.slots, np.int64, many)[kept].tolist()
+        self.slots = {key: place for place, key in enumerate(keys)}
         self._resize(kept, len(self.count))
 
     def _resize(self, kept: np.ndarray, rows: int) -> None:
-        for name in ("count", "ts", "values", "others"):
+        for name in ARRAYS:
             old = getattr(self, name)
             new = np.zeros((rows, *old.shape[1:]), old.dtype)
             new[: len(kept)] = old[kept]
             setattr(self, name, new)
+
+    # --- kept and restored
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """All that is remembered, as arrays (copies): equal for equal streams."""
+        many = len(self.slots)
+        return {"keys": np.fromiter(self.slots, np.int64, many)} | {n: getattr(self, n)[:many].copy() for n in ARRAYS}
+
+    def fill(self, parts: dict[str, np.ndarray]) -> None:
+        """Become what `parts` told."""
+        self.slots = {key: place for place, key in enumerate(parts["keys"].tolist())}
+        many = len(self.slots)
+        for name in ARRAYS:
+            setattr(self, name, parts[name].reshape(many, *getattr(self, name).shape[1:]))
+        self._resize(np.arange(many), max(min(2 * many, self.most), 1024))
+
+    def memory(self) -> int:
+        """Bytes in use, about."""
+        return len(self.slots) * self.each
+
+
+ARRAYS = ("count", "ts", "values", "others")
 
 
 @njit(cache=True, nogil=True)

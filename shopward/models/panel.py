@@ -19,7 +19,8 @@ from shopward.batch import Batch, Needs
 from shopward.errors import BadData, UsageError
 from shopward.expr.nodes import MODEL
 from shopward.expr.place import suggest
-from shopward.hashing import siphash128
+from shopward.models.lanes import Lane, lane_of
+from shopward.models.pasts import Pasts
 from shopward.models.scorer import MAX_RISK, Reason, Scorer
 from shopward.models.watch import Ring
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Share = Callable[[str, int], float]  # (name of a rollout, row) -> where the row's subject falls in [0, 100)
 NOBODY = -1
+FIRST = np.zeros(1, np.int64)  # the row of an event alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Said:
     model: str | None
     each: dict[str, float]
     rows: tuple[tuple[float, ...], ...]  # what each model read
+    pasts: tuple[np.ndarray | None, ...] = ()  # and the last events, of those that read them
 
 
 @dataclass(slots=True)
@@ -53,29 +56,39 @@ class Scored:
     who: np.ndarray
     each: list[np.ndarray] = field(default_factory=list)
     matrices: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # rows of the batch, [features, rows]
+    pasts: list[np.ndarray | None] = field(default_factory=list)  # of these rows
 
     def at(self, row: int) -> Said:
         """The same about one row."""
         who = int(self.who[row])
         each = {name: float(values[row]) for name, values in zip(self.names, self.each, strict=True)}
-        read = tuple(self._read(rows, matrix, row) for rows, matrix in self.matrices)
+        places = [_place(rows, row) for rows, _ in self.matrices]
+        read = tuple(
+            () if at is None else tuple(matrix[:, at].tolist())
+            for at, (_, matrix) in zip(places, self.matrices, strict=True)
+        )
+        pasts = tuple(
+            None if at is None or past is None else past[at] for at, past in zip(places, self.pasts, strict=True)
+        )
         speaker = None if who == NOBODY else self.names[who]
-        return Said(float(self.score[row]), float(self.risk[row]), speaker, each, read)
+        return Said(float(self.score[row]), float(self.risk[row]), speaker, each, read, pasts)
 
     def columns(self) -> dict[str, np.ndarray]:
         """The scores under the names that rules read."""
         named = {MODEL + name: values for name, values in zip(self.names, self.each, strict=True)}
         return {"score": self.score, "risk": self.risk} | named
 
-    @staticmethod
-    def _read(rows: np.ndarray, matrix: np.ndarray, row: int) -> tuple[float, ...]:
-        at = int(np.searchsorted(rows, row))
-        return tuple(matrix[:, at].tolist()) if at < len(rows) and rows[at] == row else ()
+
+def _place(rows: np.ndarray, row: int) -> int | None:
+    """Where a row of the batch stands among those that a model scored."""
+    at = int(np.searchsorted(rows, row))
+    return at if at < len(rows) and rows[at] == row else None
 
 
 class Panel:
     """Loaded scorers in the places that the rulebook gives them.
 
+    pasts    the histories that networks among them read: the only state, moved by every event before it is scored
     failed   how often each model could not say anything because it failed
     """
 
@@ -95,7 +108,8 @@ class Panel:
             (k for k, use in enumerate(self.uses) if use.state == "champion"), key=lambda k: self.uses[k].percent
         )
         self.shared = any(self.uses[k].percent < 100 for k in self.champions)
-        self.lanes = [_lanes(use, s, rulebook) for use, s in zip(self.uses, self.scorers, strict=True)]
+        self.lanes = [_lanes(use, s, rulebook, seed) for use, s in zip(self.uses, self.scorers, strict=True)]
+        self.pasts = Pasts(rulebook, self.names, self.scorers, self.on, seed)
 
     def __bool__(self) -> bool:
         return bool(self.uses)
@@ -108,10 +122,11 @@ class Panel:
     def needs(self) -> Needs:
         """The columns of events that models read themselves."""
         fields = {lane.name: lane.text for lanes in self.lanes for lane in lanes if lane.kind == "field"}
-        return Needs(
+        own = Needs(
             numbers=frozenset(name for name, text in fields.items() if not text),
             hashes=frozenset(name for name, text in fields.items() if text),
         )
+        return own | self.pasts.needs()
 
     # --- a batch
 
@@ -121,19 +136,20 @@ class Panel:
         found = Scored(self.names, np.full(n, nan), np.full(n, nan), np.full(n, NOBODY, np.int8))
         for k in range(len(self.uses)):
             rows = np.flatnonzero(np.isin(batch.types, list(self.on[k])))
-            matrix = self._matrix(k, batch, block, rows)
+            matrix, past = self._matrix(k, batch, block, rows), self.pasts.of(k, rows)
             each = np.full(batch.n, nan)
-            each[rows] = said = self._ask(k, matrix)
+            each[rows] = said = self._ask(k, matrix, past)
             self.rings[k].add(matrix, said)
             found.each.append(each)
             found.matrices.append((rows, matrix))
+            found.pasts.append(past)
         self._choose(found, share)
         return found
 
     def _matrix(self, k: int, batch: Batch, block: Block, rows: np.ndarray) -> np.ndarray:
         matrix = np.empty((len(self.lanes[k]), len(rows)))
         for i, lane in enumerate(self.lanes[k]):
-            matrix[i] = lane.column(batch, block, self.seed, self.schema.types)[rows]
+            matrix[i] = lane.column(batch, block)[rows]
         return matrix
 
     def _choose(self, found: Scored, share: Share) -> None:
@@ -155,33 +171,38 @@ class Panel:
     def one(self, code: int, rows: tuple[tuple[float, ...], ...], share: Share) -> Said:
         """The same about one event of type `code`, given what each model reads."""
         each = {name: self._alone(k, rows[k]) if code in self.on[k] else nan for k, name in enumerate(self.names)}
+        pasts = self._pasts(code) if self.pasts else ()
         for k in self.champions:
             if code in self.on[k] and (self.uses[k].percent >= 100 or self._speaks(k, 0, share)):
                 score = each[self.names[k]]
-                return Said(score, float(self._risk(k, np.array([score]))[0]), self.names[k], each, rows)
-        return Said(nan, nan, None, each, rows)
+                return Said(score, float(self._risk(k, np.array([score]))[0]), self.names[k], each, rows, pasts)
+        return Said(nan, nan, None, each, rows, pasts)
+
+    def _pasts(self, code: int) -> tuple[np.ndarray | None, ...]:
+        found = [self.pasts.of(k, FIRST) if code in on else None for k, on in enumerate(self.on)]
+        return tuple(None if past is None else past[0] for past in found)
 
     def _alone(self, k: int, row: tuple[float, ...]) -> float:
         matrix = np.array(row).reshape(-1, 1)
-        said = self._ask(k, matrix)
+        said = self._ask(k, matrix, self.pasts.of(k, FIRST))
         self.rings[k].add(matrix, said)
         return float(said[0])
 
     # --- asking
 
-    def _ask(self, k: int, matrix: np.ndarray) -> np.ndarray:
-        """Scores of a matrix; where the model fails, each event is asked alone, so that one cannot silence the others."""
+    def _ask(self, k: int, matrix: np.ndarray, past: np.ndarray | None) -> np.ndarray:
+        """Scores of a matrix (and the past of each event); where the model fails, each event is asked alone, so that one cannot silence the others."""
         n = matrix.shape[1]
         if not n:
             return np.empty(0)
         try:
-            return _probabilities(self.scorers[k].score(matrix), n)
+            return _probabilities(self.scorers[k].score(matrix, *_given(past)), n)
         except Exception as error:  # noqa: BLE001 - whatever a model does, decisions go on
             if n == 1:
                 self._fail(k, error)
                 return np.array([nan])
-        halves = matrix[:, : n // 2], matrix[:, n // 2 :]
-        return np.concatenate([self._ask(k, np.ascontiguousarray(half)) for half in halves])
+        halves = [(matrix[:, half], None if past is None else past[half]) for half in (slice(n // 2), slice(n // 2, n))]
+        return np.concatenate([self._ask(k, np.ascontiguousarray(part), mine) for part, mine in halves])
 
     def _risk(self, k: int, scores: np.ndarray) -> np.ndarray:
         try:
@@ -193,11 +214,12 @@ class Panel:
             return np.full(len(scores), nan)
         return np.clip(risk, 0.0, MAX_RISK)
 
-    def explain(self, name: str, row: Sequence[float]) -> Sequence[Reason]:
-        """Why a model said what it said of the event it read as `row`."""
+    def explain(self, name: str, said: Said) -> Sequence[Reason]:
+        """Why a model said what it said of an event."""
         k = self.names.index(name)
+        past = said.pasts[k] if said.pasts else None
         try:
-            return self.scorers[k].explain(np.array(row, np.float64))
+            return self.scorers[k].explain(np.array(said.rows[k], np.float64), *_given(past))
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(k, error)
             return ()
@@ -208,6 +230,11 @@ class Panel:
             said = f"model `{name}` failed on an event, which is decided without it: {type(error).__name__}: {error}"
             warnings.warn(said, RuntimeWarning, stacklevel=2)
         self.failed[name] += 1
+
+
+def _given(past: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """What only scorers that read a past are given."""
+    return () if past is None else (past,)
 
 
 def _probabilities(scores: Any, n: int) -> np.ndarray:
@@ -229,65 +256,7 @@ def _same_names(names: tuple[str, ...], given: Mapping[str, Scorer]) -> None:
             raise UsageError(f"model `{name}` has no place in the rulebook: {near or f'add models/{name}.yaml'}")
 
 
-# --- what a model reads
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """One row of a model's matrix. `kind` is feature, field, ts or type; `codes` the position of each known text, for texts."""
-
-    name: str
-    kind: str
-    text: bool
-    known: tuple[str, ...] = ()
-    row: int = -1  # of the feature block
-
-    @property
-    def codes(self) -> dict[str | None, float]:
-        return {None: nan} | {text: float(i) for i, text in reversed(list(enumerate(self.known)))}
-
-    def column(self, batch: Batch, block: Block, seed: bytes, types: tuple[str, ...]) -> np.ndarray:
-        """Its values float64[n] in a batch."""
-        if self.kind == "type":
-            codes = self.codes
-            return np.array([codes.get(t, -1.0) for t in types])[batch.types]
-        if self.kind == "ts":
-            return batch.ts.astype(np.float64)
-        if not self.text:
-            return block.values[self.row] if self.kind == "feature" else batch.numbers[self.name]
-        return self._coded((block if self.kind == "feature" else batch).hashes[self.name], seed)
-
-    def _coded(self, pairs: np.ndarray, seed: bytes) -> np.ndarray:
-        out = np.where(pairs.any(axis=1), -1.0, nan)
-        for i, text in reversed(list(enumerate(self.known))):
-            a, b = siphash128(text.encode(), seed)
-            out[(pairs[:, 0] == a) & (pairs[:, 1] == b)] = i
-        return out
-
-
-def _lanes(use: ModelUse, scorer: Scorer, rulebook: Rulebook) -> list[Lane]:
+def _lanes(use: ModelUse, scorer: Scorer, rulebook: Rulebook, seed: bytes) -> list[Lane]:
     if use.version and not scorer.version.startswith(use.version):
         raise UsageError(f"{use.file}: wants version {use.version} of `{use.name}`, loaded is {scorer.version}")
-    return [_lane(use, scorer, name, rulebook) for name in scorer.features]
-
-
-def _lane(use: ModelUse, scorer: Scorer, name: str, rulebook: Rulebook) -> Lane:
-    schema = rulebook.schema
-    if name in rulebook.features:
-        kind, type_ = "feature", rulebook.features[name].type
-    elif name in schema.fields:
-        kind, type_ = "field", schema.fields[name].expr_type
-    elif name in ("ts", "type"):
-        kind, type_ = name, "string" if name == "type" else "time"
-    else:
-        known = [*rulebook.features, *schema.fields]
-        raise UsageError(f"model `{use.name}` reads `{name}`, which the rulebook does not have; {suggest(name, known)}")
-    personal = kind == "field" and schema.fields[name].pii
-    if personal or type_ == "list":
-        what = "personal data (pii)" if personal else "a list"
-        raise UsageError(f"model `{use.name}` reads `{name}`, which is {what}: train it on a feature made from it")
-    text = type_ == "string"
-    if text and name not in scorer.categories:
-        raise UsageError(f"model `{use.name}` reads the text `{name}` and does not say which texts it knows")
-    row = list(rulebook.features).index(name) if kind == "feature" else -1
-    return Lane(name, kind, text, tuple(scorer.categories[name]) if text else (), row)
+    return [lane_of(use.name, name, scorer.categories, rulebook, seed) for name in scorer.features]

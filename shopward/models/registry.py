@@ -18,10 +18,10 @@ import msgspec
 
 from shopward.declare.rulebook import Rulebook
 from shopward.errors import BadData, RulebookError, UsageError
-from shopward.models import folder
+from shopward.models import folder, pasts
 from shopward.models.audit import refused
+from shopward.models.history import past_of
 from shopward.models.meaning import differences, meanings
-from shopward.models.sequence import not_live
 
 HISTORY = "history.ndjson"
 
@@ -84,8 +84,6 @@ def deploy(
     meta = folder.read_meta(model)
     if meta["input"]["how"] != "events":
         raise UsageError(f"{model}: only models of events can decide; this one was trained on {meta['input']['how']}")
-    if meta["kind"] == "sequence":
-        raise not_live(meta["name"])
     leaks = refused(meta.get("audit", []))
     if leaks and not accept:
         raise BadData("the auditor refuses this model (--accept-leaks overrules it):\n" + "\n".join(leaks))
@@ -102,6 +100,8 @@ def deploy(
         raise BadData(
             "features do not mean here what they meant in training; train the model again:\n" + "\n".join(wrong)
         )
+    if (past := past_of(meta.get("sequence"))) is not None:
+        pasts.check(name, past, changed)
     before = {path: book.files.get(path) for path in files}
     _write(rulebook, files)
     return _record(data, Deployment(name, meta["version"], state, percent, int(time.time() * 1000), before, files))

@@ -5,6 +5,9 @@
 A scorer is loaded, frozen and pure: a score depends on its own column of the matrix alone, bit for bit, so that one event, a
 micro-batch and a replay agree. That fixes the order of every sum: add up over features or trees one after another, never with
 `@`, `dot` or `sum`, whose order changes with the shape. Models read features and fields; they never read what rules did.
+
+A scorer that has a `past` (`history.Past`) reads the last events of an entity, too: it is called as `score(matrix, past)` with
+float32[n, steps + 1, values], and as `explain(row, past)` with those of one event (see `pasts.py`).
 """
 
 from __future__ import annotations

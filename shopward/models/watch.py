@@ -64,6 +64,17 @@ def families(panel: Panel) -> Iterator[Family]:
         "Events a model had no answer for because it failed.",
         {label: float(panel.failed[name]) for label, name in zip(names, panel.names, strict=True)},
     )
+    held = {
+        label: float(memory.history.memory())
+        for label, memory in zip(names, panel.pasts.by_model, strict=True)
+        if memory is not None
+    }
+    if held:
+        yield (
+            "shopward_model_history_bytes",
+            "Memory of the last events that a model reads (equal histories are shared).",
+            held,
+        )
     told: dict[str, dict[str, float]] = {}
     for k, label in enumerate(names):
         for name, more, value in _told(panel, k):

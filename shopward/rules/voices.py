@@ -41,7 +41,7 @@ class Voices:
         head = f"{model} scores {score:.6g}"
         if model == said.model and said.risk == said.risk:
             head += f" (risk {said.risk:.6g})"
-        reasons = self.panel.explain(model, said.rows[self.panel.names.index(model)])
+        reasons = self.panel.explain(model, said)
         common: dict[str, Any] = {"source": f"model:{model}", "event_ids": (event_id,), "confidence": score, "ts": ts}
         if not reasons:
             return [Evidence(what=head, entity=self._who("", get, event_id), value=score, **common)]
@@ -58,6 +58,7 @@ class Voices:
         """The entity that a feature is about, else the subject of the event."""
         find = self._entity.get(feature)
         if find is None:
-            source = entity_source(self.rulebook, about(self.rulebook, [feature]), "event_id")
+            named = self.panel.pasts.entities.get(feature, feature)
+            source = entity_source(self.rulebook, about(self.rulebook, [named]), "event_id")
             find = self._entity[feature] = define(f"def who(get, event_id):\n    return {source}\n", "who", self._env)
         return find(get, event_id)

@@ -12,7 +12,7 @@ from shopward import Engine, Rulebook
 from shopward.errors import BadData, UsageError
 from shopward.event import parse_time
 from shopward.models import flows, folder, registry
-from shopward.models.dataset import census, choose
+from shopward.models.dataset import census, choose, read_examples
 from shopward.models.training import Settings
 from tests.models import shops
 
@@ -168,6 +168,17 @@ def test_labels_from_before_their_event_are_noticed(world, tmp_path):
     pq.write_table(table.set_column(2, "label_ts", early), tmp_path / "l.parquet")
     found = census(engine(Rulebook(book)), [events], tmp_path / "l.parquet")
     assert any("older than the event" in note for note in found.notes)
+
+
+def test_an_export_given_twice_teaches_once_and_is_noted(world):
+    _, events, labels, book, _ = world
+    once, twice = (census(engine(Rulebook(book)), paths, labels) for paths in ([events], [events, events]))
+    assert twice.ids == once.ids and twice.notes[0] == "6,000 events came again: each counts once"
+    read = [
+        read_examples(engine(Rulebook(book)), paths, labels, ["card_count_2d"])
+        for paths in ([events], [events, events])
+    ]
+    assert read[0].ids == read[1].ids and np.array_equal(read[0].matrix, read[1].matrix, equal_nan=True)
 
 
 def test_no_label_by_then_says_what_to_check(world, tmp_path):

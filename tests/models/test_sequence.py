@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shopward import Engine, Rulebook
-from shopward.errors import BadData, MissingExtra, NotYet, UsageError
+from shopward.errors import BadData, MissingExtra, UsageError
 from shopward.metrics import average_precision
 from shopward.models import flows, folder, loading, registry, sequence
 from shopward.models.dataset import read_examples
@@ -106,14 +106,16 @@ def test_a_changed_network_is_refused(steps, tmp_path):
             sequence.from_bytes(wrong, ())
 
 
-def test_it_does_not_decide_live_and_says_what_would(steps, tmp_path):
-    model, book = steps[4]["sequence"].folder, shops.rulebook(tmp_path / "book")
-    before = Rulebook(book).version
-    with pytest.raises(NotYet, match="train with --kind forest to decide live"):
-        registry.deploy(tmp_path / "data", model, book, state="shadow")
-    assert Rulebook(book).version == before and not (tmp_path / "data").exists()
-    with pytest.raises(NotYet, match="decisions do not keep histories yet"):
-        loading.load(model)
+def test_what_was_trained_decides_live_with_the_bits_of_files(steps, tmp_path):
+    _, events, labels, _, done, *_ = steps
+    book = shops.rulebook(tmp_path / "book")
+    registry.deploy(tmp_path / "data", done["sequence"].folder, book, state="champion")
+    rulebook = Rulebook(book)
+    scorers = {name: loading.load(tmp_path / "data/models" / use.source) for name, use in rulebook.models.items()}
+    live = Engine(rulebook, mode="interpreted", models=scorers)
+    decided = [d for batch in live.read([events], labels=labels, size=777) for d in live.decide_batch(batch)]
+    filed, _ = scores(events, labels, done["sequence"].folder, None)
+    assert {d.event_id: d.score for d in decided} == filed
 
 
 def test_the_history_stands_among_the_reasons(steps):
