@@ -21,6 +21,10 @@ MOST_ROWS = 40_000
 LATER = 0.25
 GAP = 0.08  # AUC that must be at stake before anything is called a leak
 STRONG = 0.6  # AUC below which a column alone fakes nothing
+TOGETHER, MANY = (
+    6,
+    1 / 3,
+)  # columns that fade, and their share of those that tell, from which on it is fraud that changed
 SAME = 0.97  # correlation from which a column is taken to be a suspected computation
 SERVED_KINDS = (
     "time_artefact",
@@ -191,25 +195,31 @@ def learnt_auc(codes: np.ndarray, fraud: np.ndarray, teach: np.ndarray, judge: n
 
 
 def _artefacts(sheet: _Sheet) -> Iterator[Finding]:
-    """Columns that tell on random rows and no longer on later ones."""
+    """Columns that tell on random rows and no longer on later ones; one finding for all where so many fade that fraud itself changed."""
     if not sheet.timed or not sheet.y[sheet.later].any():
         return
-    noise = max(sheet.noise(sheet.later), sheet.noise(sheet.random_later))
-    for name, (random, late) in sorted(zip(sheet.names, sheet.gaps, strict=True), key=lambda g: g[1][1] - g[1][0]):
-        gap = random - max(late, 0.5)
-        lost = sheet.model_auc((), False) - sheet.model_auc(())
-        plain = gap >= 0.2 or (gap >= 0.12 and lost >= 0.05)  # windows that fill up lose a little, too
-        if random >= 0.62 and plain and gap >= noise and gap > 0.5 * (random - 0.5):
-            why = (f"alone it reaches an AUC of {random:.2f} on random rows and {late:.2f} on later ones: "
-                   "what it shows belongs to a period, not to fraud")  # fmt: skip
-            with_it, later = sheet.model_auc((), False), sheet.model_auc(())
-            yield Finding(
-                name,
-                "time_artefact",
-                round(max(with_it, random), 4),
-                round(min(later, max(late, 0.5) if len(sheet.names) == 1 else later), 4),
-                why,
-            )
+    with_it, later = sheet.model_auc((), False), sheet.model_auc(())
+    told = sorted(((late, random, n) for n, (random, late) in zip(sheet.names, sheet.gaps, strict=True) if random >= 0.62),
+                  key=lambda one: one[0] - one[1])  # fmt: skip
+    faded = [(late, random, name) for late, random, name in told if _fades(sheet, random, late, with_it - later)]
+    if len(faded) >= TOGETHER and len(faded) > len(told) * MANY:
+        names = ", ".join(name for _, _, name in faded[:3])
+        why = (f"{len(faded)} of {len(told)} columns that tell fraud on random rows ({names}, ...) no longer do on later ones: "
+               "the fraud of the period that is taught is not that of the one that judges; believe tests by time only")  # fmt: skip
+        yield Finding("(period)", "time_artefact", round(with_it, 4), round(later, 4), why)
+        return
+    for late, random, name in faded:
+        why = (f"alone it reaches an AUC of {random:.2f} on random rows and {late:.2f} on later ones: "
+               "what it shows belongs to a period, not to fraud")  # fmt: skip
+        without = max(late, 0.5) if len(sheet.names) == 1 else later
+        yield Finding(name, "time_artefact", round(max(with_it, random), 4), round(min(later, without), 4), why)
+
+
+def _fades(sheet: _Sheet, random: float, late: float, lost: float) -> bool:
+    """Is what a column alone tells on random rows gone on later ones? `lost` is what a model of all columns loses."""
+    gap, noise = random - max(late, 0.5), max(sheet.noise(sheet.later), sheet.noise(sheet.random_later))
+    plain = gap >= 0.2 or (gap >= 0.12 and lost >= 0.05)  # windows that fill up lose a little, too
+    return plain and gap >= noise and gap > 0.5 * (random - 0.5)
 
 
 def _identifiers(sheet: _Sheet) -> Iterator[Finding]:

@@ -76,6 +76,18 @@ def test_a_time_artefact_is_named():
     assert finding.metric_with - finding.metric_without > 0.1
 
 
+def test_fraud_that_changes_its_ways_is_told_once_and_no_column_is_blamed():
+    rng, n = np.random.default_rng(3), 8_000
+    fraud, late = rng.random(n) < 0.1, np.arange(n) >= 6_000
+    t = {"ts": np.arange(n) * 60_000, "label": fraud.astype(int)}
+    for k in range(8):
+        t[f"burst_{k}"] = rng.normal(size=n) + np.where(fraud & ~late, 1.2, 0)
+        t[f"slow_{k}"] = rng.normal(size=n) + np.where(fraud & late, 1.2, 0)
+    (finding,) = audit_table(pa.table(t), "label", "ts")
+    assert (finding.column, finding.kind) == ("(period)", "time_artefact") and "8 of 8 columns" in finding.why
+    assert finding.metric_with - finding.metric_without > 0.1
+
+
 @pytest.mark.parametrize("smoothing", [0, 10])
 @pytest.mark.parametrize("with_key", [True, False])
 def test_leave_one_out_encoding_is_named(smoothing, with_key):
