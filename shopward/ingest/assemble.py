@@ -92,9 +92,6 @@ class Raw:
     prefix: Callable[[], str]
 
 
-_EMPTY = np.empty(0)
-
-
 @dataclass(frozen=True, slots=True)
 class _Names:
     """Fields by how their columns are kept."""
@@ -117,11 +114,7 @@ class _Work:
     texts: dict[str, Column] = field(default_factory=dict)
     lists: dict[str, list] = field(default_factory=dict)
     verdicts: np.ndarray | None = None
-    shared: tuple[np.ndarray, np.ndarray, np.ndarray] = (
-        _EMPTY,
-        _EMPTY,
-        _EMPTY,
-    )  # columns of nothing: values, minor units, hashes
+    shared: tuple[np.ndarray, ...] = ()  # columns of nothing: values, minor units, hashes
 
 
 Cover = Callable[

@@ -21,10 +21,7 @@ MOST_ROWS = 40_000
 LATER = 0.25
 GAP = 0.08  # AUC that must be at stake before anything is called a leak
 STRONG = 0.6  # AUC below which a column alone fakes nothing
-TOGETHER, MANY = (
-    6,
-    1 / 3,
-)  # columns that fade, and their share of those that tell, from which on it is fraud that changed
+TOGETHER, MANY = 6, 1 / 3  # columns that fade, and their share of those that tell: then it is fraud that changed
 SAME = 0.97  # correlation from which a column is taken to be a suspected computation
 SERVED_KINDS = (
     "time_artefact",

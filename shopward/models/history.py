@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-MOST_ENTITIES = (
-    1_000_000  # whose events are remembered; the next one makes the half forgotten that was not seen for longest
-)
+MOST_ENTITIES = 1_000_000  # whose events are remembered; the next one makes the half forgotten not seen for longest
 ROOM = 1 << 30  # bytes of one history: where events are wide, fewer entities are remembered
 PLACE = 140  # bytes of an entity's place in a dict
 STEPS = 16
@@ -133,9 +131,9 @@ class History:
     # --- kept and restored
 
     def parts(self) -> dict[str, np.ndarray]:
-        """All that is remembered, as arrays (copies): equal for equal streams."""
+        """All that is remembered, as arrays (views, until the next event): equal for equal streams."""
         many = len(self.slots)
-        return {"keys": np.fromiter(self.slots, np.int64, many)} | {n: getattr(self, n)[:many].copy() for n in ARRAYS}
+        return {"keys": np.fromiter(self.slots, np.int64, many)} | {n: getattr(self, n)[:many] for n in ARRAYS}
 
     def fill(self, parts: dict[str, np.ndarray]) -> None:
         """Become what `parts` told."""

@@ -236,10 +236,8 @@ class _Taught:
 def _taught(examples: Examples, split: Split, settings: Settings) -> _Taught:
     if settings.repair is None:
         return _Taught(examples, split, Repaired(examples))
-    early, later = (
-        repaired(examples.take(split.early), settings.repair, settings.seed, settings.threads),
-        examples.take(split.later),
-    )
+    early = repaired(examples.take(split.early), settings.repair, settings.seed, settings.threads)
+    later = examples.take(split.later)
     judges = np.arange(len(early.examples) + len(later)) >= len(early.examples)
     return _Taught(joined(early.examples, later), Split(~judges, judges, split.note), early)
 
@@ -349,10 +347,8 @@ def _earned(
     found = {k: _judge(both.columns([*names, *order[:k]]), split, quick)[1] for k in tries}
     k = _fewest(found)
     tried = ", ".join(f"{n} of them {value:.4f}" for n, value in found.items())
-    which = f": {', '.join(order[:k])}" if k else ""
-    return tuple(
-        order[:k]
-    ), f"{k} of {len(dear)} graph features earn beside the others (average precision: {tried}){which}"
+    kept, which = tuple(order[:k]), f": {', '.join(order[:k])}" if k else ""
+    return kept, f"{k} of {len(dear)} graph features earn beside the others (average precision: {tried}){which}"
 
 
 def _fewest(found: dict[int, float]) -> int:

@@ -73,9 +73,7 @@ class Decider:
         self._judged: list[tuple[Waiting, Any]] = []  # not on disk yet
         self._planned = self._flushing = False
         self._expected = 0  # events that are worth a moment's waiting
-        self._done: WeakKeyDictionary[Windows, set[Callable]] = (
-            WeakKeyDictionary()
-        )  # how they were used: that is compiled
+        self._done: WeakKeyDictionary[Windows, set[Callable]] = WeakKeyDictionary()  # how they were used is compiled
         self._loop: asyncio.AbstractEventLoop | None = None
         self._busy = 0  # what the thread has to do for the engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decide")

@@ -149,8 +149,8 @@ def _engine_gauges(engine: Engine) -> Iterator[tuple[str, str, str, float]]:
     nulls = sum(engine.normaliser.notes.values())
     yield "shopward_events_total", "counter", "Events in the log since it began, labels included.", engine.seq
     yield "shopward_nulls_total", "counter", "Values that became null (NaN, no currency rate).", nulls
-    held = engine.windows.memory()["bytes"]
-    yield "shopward_windows_bytes", "gauge", "Memory of the events and keys that features still need.", held
+    held = engine.windows.held()
+    yield "shopward_windows_bytes", "gauge", "Memory of the keys and events that windows still hold.", held
     journal = engine.journal
     if journal is None:
         return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shopward.serve.decider import Decider
     from shopward.serve.metrics import Metrics
 
-WORK_S, REST_S = 0.001, 0.002  # a thread that warms a rulebook has a quarter of what Python can do
+WORK_S, REST_S = 0.001, 0.002  # a thread that warms a rulebook has a third of what Python can do
 logger = logging.getLogger("shopward.serve")
 
 

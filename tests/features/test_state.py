@@ -100,6 +100,16 @@ def test_a_recycled_key_leaves_nothing_behind(folder, often):
 
 
 @pytest.mark.parametrize("mode", ["interpreted", "compiled"])
+def test_what_windows_hold_is_told_by_sizes_and_grows_with_what_they_remember(mode, folder):
+    engine = windows(folder, mode, WINDOWED)
+    empty = engine.held()
+    run(engine, stream(600, 30), WINDOWED.schema, 50)
+    memory = engine.memory()
+    assert empty < engine.held() <= memory["bytes"]
+    assert engine.held() - empty >= 8 * memory["live_events"], "an event's slot has at least a time and a value"
+
+
+@pytest.mark.parametrize("mode", ["interpreted", "compiled"])
 def test_a_restored_snapshot_goes_on_as_if_nothing_happened(mode, folder, often):
     events = stream(600, 30)
     straight = windows(folder, mode, WINDOWED)

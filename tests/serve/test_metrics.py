@@ -47,6 +47,7 @@ def test_what_happened_can_be_counted(server):
     assert found["shopward_http_requests_total", "route=/v1/decide,status=200"] == 5
     assert found["shopward_http_seconds_count", "route=/v1/decide"] == 6
     assert found["shopward_http_seconds_bucket", "le=+Inf,route=/v1/decide"] == 6
+    assert found["shopward_windows_bytes", ""] > 0
     assert found["shopward_lag_events", ""] == 0 and found["shopward_disk_free_bytes", ""] > 0
 
 
